@@ -1,0 +1,1 @@
+"""Cells, compute and XenAPI: a control plane for fleets of XenServer and XCP-ng hosts."""

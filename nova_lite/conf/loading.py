@@ -7,6 +7,7 @@ from typing import Any
 
 from oslo_config import cfg
 
+from nova_lite import exception
 from nova_lite.conf import (
     base,
     cells,
@@ -47,8 +48,7 @@ SECTIONS = (
 )
 
 
-class ConfigError(Exception):
-    """A mistake in the configuration, told in one line."""
+ConfigError = exception.ConfigurationError
 
 
 def list_opts() -> list[tuple[str | None, list[cfg.Opt]]]:

@@ -1,0 +1,72 @@
+"""What the rest of the project asks of an image service."""
+
+import abc
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
+
+from nova_lite.context import RequestContext
+
+CHUNK_B = 1024 * 1024
+
+ImageData = BinaryIO | Iterable[bytes]
+
+
+class ImageAPI(abc.ABC):
+    """An image service.
+
+    Image metadata is a dict: `id, name, status, size (bytes), disk_format, container_format, min_ram (MB), min_disk
+    (GB), is_public, owner, properties {str: value}, os_hash_algo, os_hash_value, created_at, updated_at (ISO text)`.
+    `image_id` may be an id, or an address of a kind the service understands.
+    """
+
+    @abc.abstractmethod
+    def show(self, context: RequestContext, image_id: str) -> dict[str, Any]:
+        """Return the metadata of the image. Raises ImageNotFound."""
+
+    @abc.abstractmethod
+    def detail(self, context: RequestContext, filters: dict[str, Any] | None = None, sort_key: str = "created_at",
+               sort_dir: str = "desc") -> list[dict[str, Any]]:
+        """Return the metadata of the images that the context may see.
+
+        `filters`: exact values by key; `property-<name>` looks at a property.
+        """
+
+    @abc.abstractmethod
+    def open(self, context: RequestContext, image_id: str) -> BinaryIO:
+        """Return the content as a binary file object (`read(n)`, `close()`, context manager).
+
+        Raises ImageNotFound, ImageNotActive when nothing has been uploaded yet.
+        """
+
+    @abc.abstractmethod
+    def create(self, context: RequestContext, meta: dict[str, Any], data: ImageData | None = None) -> dict[str, Any]:
+        """Register an image, with its content if given, and return its metadata.
+
+        Without content the image is `queued` until an update brings it. `meta['id']` chooses the id.
+        """
+
+    @abc.abstractmethod
+    def update(self, context: RequestContext, image_id: str, meta: dict[str, Any],
+               data: ImageData | None = None) -> dict[str, Any]:
+        """Change the keys given, the properties given, and the content if given; return the new metadata.
+
+        Raises ImageNotFound, ImageNotAuthorized.
+        """
+
+    @abc.abstractmethod
+    def delete(self, context: RequestContext, image_id: str) -> None:
+        """Forget the image and its content. Raises ImageNotFound, ImageNotAuthorized."""
+
+
+def chunks(data: ImageData) -> Iterator[bytes]:
+    """Yield the content of a file object or an iterable of bytes piece by piece."""
+    if hasattr(data, "read"):
+        while piece := data.read(CHUNK_B):
+            yield piece
+    else:
+        yield from data
+
+
+def is_address(image_id: Any) -> bool:
+    """Whether the image is named by an http or https address instead of an id."""
+    return str(image_id).lower().startswith(("http://", "https://"))

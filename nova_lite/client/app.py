@@ -1,0 +1,126 @@
+"""The programs nova-lite and nova-manage: global options, the connection, and how mistakes are told."""
+
+import argparse
+import logging
+import os
+from typing import Any
+
+from cliff.app import App
+
+from nova_lite import conf as configuration
+from nova_lite import exception
+from nova_lite.client.commands import CommandTable
+from nova_lite.client.connection import Connection
+from nova_lite.client.errors import CommandError, one_line
+
+
+class Program(App):
+    """A command line program on one configuration.
+
+    Exit status: 0 done, 1 failed or a mistake of the user's told in one line, 2 wrong usage.
+    """
+
+    DEFAULT_VERBOSE_LEVEL = 0
+
+    def __init__(
+        self, name: str, description: str, table: dict[str, str], connection: Connection | None = None, **streams: Any
+    ):
+        self.NAME = name
+        self.LOG = logging.getLogger(f"nova_lite.client.{name}")
+        self._given_connection = connection
+        self._connection: Connection | None = connection
+        self._interacted = False
+        super().__init__(
+            description=description,
+            version=_version(),
+            command_manager=CommandTable(table),
+            deferred_help=True,  # `noun verb --help` shows the command's help, not the program's
+            **streams,
+        )
+
+    def build_option_parser(self, description, version, argparse_kwargs=None) -> argparse.ArgumentParser:
+        # Options of commands pass through this parser first: an abbreviation must not swallow them.
+        parser = super().build_option_parser(description, version, {"allow_abbrev": False, **(argparse_kwargs or {})})
+        parser.prog = self.NAME
+        parser.add_argument(
+            "--config-file", action="append", metavar="PATH",
+            help="Configuration of the cell to work on; may be repeated, later ones win "
+            "(default: /etc/nova_lite/nova_lite.conf and the program's own).",
+        )  # fmt: skip
+        parser.add_argument(
+            "--config-dir", action="append", metavar="DIR", help="Directory of configuration files; may be repeated."
+        )
+        parser.add_argument(
+            "--user", metavar="ID", default=os.environ.get("NOVA_LITE_USER", "admin"),
+            help="User to act as (default: $NOVA_LITE_USER, else admin).",
+        )  # fmt: skip
+        parser.add_argument(
+            "--project", metavar="ID", default=os.environ.get("NOVA_LITE_PROJECT", "admin"),
+            help="Project to act in (default: $NOVA_LITE_PROJECT, else admin).",
+        )  # fmt: skip
+        return parser
+
+    def configure_logging(self) -> None:
+        """Send messages of the program itself to standard error; those of libraries only with -v."""
+        told = logging.StreamHandler(self.stderr)
+        told.setFormatter(logging.Formatter(f"{self.NAME}: %(message)s"))
+        self.LOG.handlers[:] = [told]
+        self.LOG.setLevel(logging.INFO)
+        self.LOG.propagate = False
+        root = logging.getLogger()
+        if self.options.log_file:
+            handler: logging.Handler = logging.FileHandler(self.options.log_file)
+        elif self.options.verbose_level:
+            handler = logging.StreamHandler(self.stderr)
+        else:
+            handler = logging.NullHandler()
+        handler.setFormatter(logging.Formatter(self.LOG_FILE_MESSAGE_FORMAT))
+        root.addHandler(handler)
+        root.setLevel({0: logging.WARNING, 1: logging.INFO}.get(self.options.verbose_level, logging.DEBUG))
+
+    @property
+    def connection(self) -> Connection:
+        """The cell that the options name; read when the first command asks for it."""
+        if self._connection is None:
+            conf = configuration.load(
+                prog=self.NAME, config_files=self.options.config_file, config_dirs=self.options.config_dir
+            )
+            self._connection = Connection(conf, user=self.options.user, project=self.options.project)
+        return self._connection
+
+    def run(self, argv: list[str]) -> int:
+        """Carry out one command, or read commands when there is none; return the exit status."""
+        try:
+            status = super().run(argv)
+            return 0 if self._interacted else int(status or 0)
+        finally:
+            self.close()
+
+    def interact(self) -> None:
+        self._interacted = True
+        super().interact()
+
+    def run_subcommand(self, argv: list[str]) -> int:
+        """As cliff's, but what went wrong is one clear line."""
+        try:
+            return super().run_subcommand(argv)
+        except SystemExit as stop:  # help was shown, or the usage was wrong and has been told
+            return int(stop.code or 0)
+
+    def told(self, error: Exception) -> Exception:
+        """Return the error to show instead of `error`: a mistake in one line, anything else as it is."""
+        if isinstance(error, exception.NovaException | CommandError | configuration.ConfigError):
+            return CommandError(one_line(error))
+        return error
+
+    def close(self) -> None:
+        """Let go of what the program itself opened."""
+        if self._connection is not None and self._connection is not self._given_connection:
+            self._connection.close()
+        self._connection = self._given_connection
+
+
+def _version() -> str:
+    import importlib.metadata
+
+    return importlib.metadata.version("nova-lite")

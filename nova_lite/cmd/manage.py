@@ -1,0 +1,19 @@
+"""nova-manage: databases, neighbours and flavors of one cell, worked on directly in its database."""
+
+import sys
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run nova-manage with these arguments (default: the process's); return the exit status."""
+    from nova_lite import concurrency
+
+    concurrency.setup("threading")
+    from nova_lite.client.app import Program
+    from nova_lite.client.commands import MANAGE
+
+    program = Program("nova-manage", "Prepare the database of a cell, its neighbours and its flavors.", MANAGE)
+    return program.run(sys.argv[1:] if argv is None else argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

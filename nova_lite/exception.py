@@ -119,13 +119,13 @@ class RemoteError(NovaException):
 
     msg_fmt = "Remote error: %(exc_type)s %(value)s\n%(traceback)s."
 
-    def __init__(self, exc_type: str | None = None, value: str | None = None, traceback: str | list | None = None,
-                 **kwargs: Any) -> None:
-        self.exc_type = exc_type
-        self.value = value
-        self.traceback = traceback
-        text = f"Remote error: {exc_type} {value}\n{traceback}."
-        super().__init__(text, **{"exc_type": exc_type, "value": value, "traceback": traceback, **kwargs})
+    def __init__(self, *told: Any, **kwargs: Any) -> None:
+        """RemoteError(exc_type, value, traceback); rebuilt from the wire it gets its text and these as keywords."""
+        names = ("exc_type", "value", "traceback")
+        if "exc_type" not in kwargs:
+            kwargs.update(zip(names, told, strict=False))
+        self.exc_type, self.value, self.traceback = (kwargs.setdefault(name, None) for name in names)
+        super().__init__(self.msg_fmt % kwargs, **kwargs)
 
 
 # --- The process, its configuration and its neighbours ------------------------------------------------------------
@@ -160,7 +160,7 @@ class RpcUnavailable(RpcError):
 class RpcMethodRefused(RpcError):
     """The receiver has no such remote method, or not in that version, or the arguments do not fit."""
 
-    msg_fmt = "Remote method %(method)s %(version)s was refused: %(reason)s."
+    msg_fmt = "Remote method %(method)s was refused: %(reason)s."
     own = True
 
 class UnsupportedRpcVersion(RpcMethodRefused):

@@ -1,0 +1,131 @@
+"""The calling side: one topic, a version, and an absolute deadline on whatever is sent."""
+
+import dataclasses
+import functools
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import oslo_messaging
+
+from nova_lite import concurrency, exception
+from nova_lite.rpc import errors, versions
+
+# The library's own limit ends a wait cleanly in most cases; ours is behind it for those it does not bound.
+_GRACE_S = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """The way to one broker: the library's transport, and the workers whose calls may get stuck on it.
+
+    ``pool`` is None where sending cannot block (memory://).
+    """
+
+    transport: Any
+    pool: concurrency.Pool | None
+
+
+class RpcClient:
+    """Calls and casts to one topic.
+
+    A context given as RequestContext travels with its deadline and operation id; one given as a dict travels as it
+    is. Arguments whose names clash with a parameter go into ``arguments``. Raises RpcTimeout and RpcUnavailable (one
+    line each), RpcVersionCapError, RpcMethodRefused, and what the remote method raised.
+    """
+
+    def __init__(self, line: Line, *, topic: str, version: str, version_cap: str | None, namespace: str | None,
+                 server: str | None, exchange: str | None, serializer: Any, retry: int, clock: Any,
+                 call_timeout_s: float, cast_timeout_s: float):
+        self._line = line
+        self._topic = topic
+        self._version = version
+        self._version_cap = version_cap
+        self._server = server
+        self._serializer = serializer
+        self._retry = retry
+        self._clock = clock
+        self._call_timeout_s = call_timeout_s
+        self._cast_timeout_s = cast_timeout_s
+        target = oslo_messaging.Target(exchange=exchange, topic=topic, version=version, namespace=namespace)
+        self._client = oslo_messaging.get_rpc_client(line.transport, target, retry=retry)
+
+    def call(self, ctxt: Any, method: str, *, version: str | None = None, server: str | None = None,
+             timeout: float | None = None, arguments: Mapping[str, Any] | None = None, **args: Any) -> Any:
+        """Run a remote method and return its result.
+
+        Waits until the context's deadline, and not longer than ``timeout`` seconds (default rpc_response_timeout).
+        """
+        now = self._clock.time()
+        deadline = now + (self._call_timeout_s if timeout is None else timeout)
+        inherited = getattr(ctxt, "deadline", None)
+        if inherited is not None:
+            deadline = min(deadline, inherited)
+        left_s = deadline - now
+        if left_s <= 0:
+            raise exception.RpcTimeout(method=method, topic=self._topic, timeout_s=0)
+        prepared = self._prepare(version, server, False, timeout=left_s)
+        send = functools.partial(prepared.call, self._context(ctxt, deadline), method,
+                                 **self._arguments(ctxt, arguments, args))
+        return self._serializer.incoming(ctxt, self._run(send, method, left_s))
+
+    def cast(self, ctxt: Any, method: str, *, version: str | None = None, server: str | None = None,
+             fanout: bool = False, arguments: Mapping[str, Any] | None = None, **args: Any) -> None:
+        """Have a remote method run, by one receiver or (``fanout``) by all; returns when the broker has the message.
+
+        A deadline in the context says until when the receiver may begin.
+        """
+        deadline = getattr(ctxt, "deadline", None)
+        limit_s = self._cast_timeout_s
+        if deadline is not None:
+            limit_s = min(limit_s, deadline - self._clock.time())
+            if limit_s <= 0:
+                raise exception.RpcTimeout(method=method, topic=self._topic, timeout_s=0)
+        prepared = self._prepare(version, server, fanout)
+        send = functools.partial(prepared.cast, self._context(ctxt, deadline), method,
+                                 **self._arguments(ctxt, arguments, args))
+        self._run(send, method, limit_s)
+
+    def can_send_version(self, version: str) -> bool:
+        """Whether the cap allows messages of this version."""
+        return self._version_cap is None or versions.is_compatible(self._version_cap, version)
+
+    def _prepare(self, version: str | None, server: str | None, fanout: bool, **options: Any) -> Any:
+        wanted = version or self._version
+        if not self.can_send_version(wanted):
+            raise exception.RpcVersionCapError(method=self._topic, version=wanted, version_cap=self._version_cap)
+        if version is not None:
+            options["version"] = version
+        if fanout:
+            options["fanout"] = True
+        elif server or self._server:
+            options["server"] = server or self._server
+        return self._client.prepare(**options) if options else self._client
+
+    def _arguments(self, ctxt: Any, arguments: Mapping[str, Any] | None, args: dict[str, Any]) -> dict[str, Any]:
+        named = {**arguments, **args} if arguments else args
+        return {name: self._serializer.outgoing(ctxt, value) for name, value in named.items()}
+
+    def _context(self, ctxt: Any, deadline: float | None) -> dict[str, Any]:
+        if isinstance(ctxt, Mapping):
+            return dict(ctxt)
+        values = ctxt.to_local_dict()
+        values["deadline"] = deadline
+        values.setdefault("operation_id", uuid.uuid4().hex)
+        return values
+
+    def _run(self, send: functools.partial, method: str, limit_s: float) -> Any:
+        try:
+            if self._line.pool is None:
+                return send()
+            return concurrency.call_within(limit_s + _GRACE_S, self._line.pool, send)
+        except concurrency.TimeLimitExceeded:
+            raise exception.RpcTimeout(method=method, topic=self._topic, timeout_s=limit_s) from None
+        except concurrency.PoolFull:
+            raise exception.RpcUnavailable(method=method, topic=self._topic,
+                                           reason="all callers wait for this broker already") from None
+        except Exception as error:
+            translated = errors.translate(error, method, self._topic, limit_s)
+            if translated is error:
+                raise
+            raise translated from None

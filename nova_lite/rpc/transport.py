@@ -1,0 +1,95 @@
+"""One cell's messaging: a transport per broker URL, clients, servers and a notifier on them."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import oslo_messaging
+from oslo_config import cfg
+
+from nova_lite import concurrency, exception
+from nova_lite.context import Services
+from nova_lite.rpc import errors, serializer
+from nova_lite.rpc.client import Line, RpcClient
+from nova_lite.rpc.server import Dispatcher, RpcServer
+
+_REBUILT_EXCEPTIONS = ["nova_lite.exception"]
+# A caller stuck on a broker keeps its worker until the broker is back, so there are not many.
+_CALLERS_PER_BROKER = 64
+
+
+class Rpc:
+    """Messaging of one cell in this process, on its own configuration.
+
+    ``clock`` is the cell's; deadlines are read from it. Transports of neighbours are kept per URL.
+    """
+
+    def __init__(self, conf: cfg.ConfigOpts, *, clock: Any = None):
+        self._conf = conf
+        self._clock = clock or concurrency.Clock()
+        self._lines: dict[str | None, Line] = {}
+        self._lock = threading.Lock()
+        self._arguments: serializer.ArgumentSerializer | None = None
+
+    def client(self, topic: str, *, version: str = "1.0", version_cap: str | None = None,
+               namespace: str | None = None, server: str | None = None, serializer: Any = None,
+               exchange: str | None = None, transport_url: str | None = None, retry: int = 0) -> RpcClient:
+        """A client of one topic, on the cell's own broker or that of ``transport_url``."""
+        return RpcClient(self._line(transport_url), topic=topic, version=version, version_cap=version_cap,
+                         namespace=namespace, server=server, exchange=exchange,
+                         serializer=serializer or self._argument_serializer(), retry=retry, clock=self._clock,
+                         call_timeout_s=self._conf.rpc_response_timeout, cast_timeout_s=self._conf.rpc_response_timeout)
+
+    def server(self, topic: str, endpoints: Sequence[Any], *, server_name: str | None = None, bind: Services,
+               serializer: Any = None, pool_size: int | None = None) -> RpcServer:
+        """A server of one topic; contexts of its messages are bound to ``bind``."""
+        dispatcher = Dispatcher(endpoints, bind.with_(clock=bind.clock or self._clock, conf=bind.conf or self._conf),
+                                serializer or self._argument_serializer(), self._conf.rpc_dedup_size)
+        target = oslo_messaging.Target(topic=topic, server=server_name or self._conf.host)
+        return RpcServer(self.raw_transport(), target, dispatcher, pool_size)
+
+    def notifier(self, publisher_id: str) -> oslo_messaging.Notifier:
+        """oslo.messaging's notifier on the cell's own broker."""
+        transport = oslo_messaging.get_notification_transport(self._conf)
+        return oslo_messaging.Notifier(transport, publisher_id, retry=0)
+
+    def raw_transport(self, url: str | None = None) -> Any:
+        """The library's transport for a URL (None: the cell's own), one for each."""
+        return self._line(url).transport
+
+    def check(self, timeout_s: float = 5) -> None:
+        """Raise RpcUnavailable or RpcTimeout, one line, when the cell's own broker does not take messages now."""
+        # Nothing is bound to this topic, so the broker drops the message.
+        client = self.client("nova_lite.probe", serializer=serializer.PlainSerializer())
+        client._cast_timeout_s = timeout_s
+        client.cast({}, "probe")
+
+    def close(self) -> None:
+        """Give up all connections. Servers are stopped before."""
+        with self._lock:
+            lines, self._lines = list(self._lines.values()), {}
+        closing = [concurrency.spawn(line.transport.cleanup) for line in lines]
+        for line, task in zip(lines, closing, strict=True):
+            if line.pool is not None:
+                line.pool.shutdown()
+            task.wait(10)
+
+    def _line(self, url: str | None) -> Line:
+        with self._lock:
+            if url not in self._lines:
+                self._lines[url] = self._new_line(url)
+            return self._lines[url]
+
+    def _new_line(self, url: str | None) -> Line:
+        try:
+            transport = oslo_messaging.get_rpc_transport(self._conf, url=url, allowed_remote_exmods=_REBUILT_EXCEPTIONS)
+        except (oslo_messaging.InvalidTransportURL, oslo_messaging.DriverLoadFailure) as error:
+            raise exception.ConfigurationError(reason=f"transport URL: {errors.one_line(error)}") from None
+        if (url or self._conf.transport_url).startswith("memory:"):
+            return Line(transport, None)
+        return Line(transport, concurrency.Pool("rpc-caller", _CALLERS_PER_BROKER, queue_size=0))
+
+    def _argument_serializer(self) -> serializer.ArgumentSerializer:
+        if self._arguments is None:
+            self._arguments = serializer.ArgumentSerializer()
+        return self._arguments

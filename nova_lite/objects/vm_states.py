@@ -1,0 +1,16 @@
+"""Stable states of an instance (compute specification §2.1)."""
+
+ACTIVE = "active"
+BUILDING = "building"
+PAUSED = "paused"
+SUSPENDED = "suspended"
+STOPPED = "stopped"
+RESCUED = "rescued"
+RESIZED = "resized"
+SOFT_DELETED = "soft-delete"
+DELETED = "deleted"
+ERROR = "error"
+
+# Never set here; rows of neighbours may carry them.
+SHELVED = "shelved"
+SHELVED_OFFLOADED = "shelved_offloaded"

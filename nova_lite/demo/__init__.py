@@ -1,0 +1,1 @@
+"""A whole tree of cells in one process, on the embedded default: SQLite, the memory transport, the simulator."""

@@ -3,13 +3,14 @@
 import argparse
 import logging
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from cliff.app import App
 
 from nova_lite import conf as configuration
 from nova_lite import exception
-from nova_lite.client.commands import CommandTable
+from nova_lite.client.commands import CLIENT, DEMO, MANAGE, CommandTable
 from nova_lite.client.connection import Connection
 from nova_lite.client.errors import CommandError, one_line
 
@@ -20,20 +21,19 @@ class Program(App):
     Exit status: 0 done, 1 failed or a mistake of the user's told in one line, 2 wrong usage.
     """
 
+    DESCRIPTION: str
+    TABLE: Mapping[str, str]  # command -> place, see client.commands
     DEFAULT_VERBOSE_LEVEL = 0
 
-    def __init__(
-        self, name: str, description: str, table: dict[str, str], connection: Connection | None = None, **streams: Any
-    ):
-        self.NAME = name
-        self.LOG = logging.getLogger(f"nova_lite.client.{name}")
+    def __init__(self, connection: Connection | None = None, **streams: Any):
+        self.LOG = logging.getLogger(f"nova_lite.client.{self.NAME}")
         self._given_connection = connection
         self._connection: Connection | None = connection
         self._interacted = False
         super().__init__(
-            description=description,
+            description=self.DESCRIPTION,
             version=_version(),
-            command_manager=CommandTable(table),
+            command_manager=CommandTable(self.TABLE),
             deferred_help=True,  # `noun verb --help` shows the command's help, not the program's
             **streams,
         )
@@ -118,6 +118,30 @@ class Program(App):
         if self._connection is not None and self._connection is not self._given_connection:
             self._connection.close()
         self._connection = self._given_connection
+
+
+class NovaLite(Program):
+    """The client, the prompt and the demo."""
+
+    NAME = "nova-lite"
+    DESCRIPTION = "Servers, images and cells of a nova_lite deployment."
+    TABLE = {**CLIENT, **DEMO}
+
+
+class NovaLitePrompt(Program):
+    """The client on a connection that is already there."""
+
+    NAME = "nova-lite"
+    DESCRIPTION = "Servers, images and cells of the running tree."
+    TABLE = CLIENT
+
+
+class NovaManage(Program):
+    """What is done directly in a cell's database."""
+
+    NAME = "nova-manage"
+    DESCRIPTION = "Prepare the database of a cell, its neighbours and its flavors."
+    TABLE = MANAGE
 
 
 def _version() -> str:

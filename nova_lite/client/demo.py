@@ -10,7 +10,6 @@ from typing import Any
 from cliff import command
 
 from nova_lite.client import base
-from nova_lite.client.commands import CLIENT
 from nova_lite.client.errors import CommandError
 
 
@@ -84,18 +83,12 @@ class Demo(command.Command):
 
     def _prompt(self, running: Any) -> None:
         """Read client commands for the top cell of the running tree, until the end of input or `quit`."""
-        from nova_lite.client.app import Program
+        from nova_lite.client.app import NovaLitePrompt
 
         self.app.stdout.write("the tree is still running: try `server list`, `help`; `quit` ends it\n")
         self.app.stdout.flush()
-        Program(
-            "nova-lite",
-            "Client of the demo's top cell.",
-            CLIENT,
-            connection=TreeConnection(running),
-            stdin=self.app.stdin,
-            stdout=self.app.stdout,
-            stderr=self.app.stderr,
+        NovaLitePrompt(
+            TreeConnection(running), stdin=self.app.stdin, stdout=self.app.stdout, stderr=self.app.stderr
         ).run([])
 
 

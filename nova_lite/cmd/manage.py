@@ -8,11 +8,9 @@ def main(argv: list[str] | None = None) -> int:
     from nova_lite import concurrency
 
     concurrency.setup("threading")
-    from nova_lite.client.app import Program
-    from nova_lite.client.commands import MANAGE
+    from nova_lite.client.app import NovaManage
 
-    program = Program("nova-manage", "Prepare the database of a cell, its neighbours and its flavors.", MANAGE)
-    return program.run(sys.argv[1:] if argv is None else argv)
+    return NovaManage().run(sys.argv[1:] if argv is None else argv)
 
 
 if __name__ == "__main__":

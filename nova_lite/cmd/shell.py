@@ -8,11 +8,9 @@ def main(argv: list[str] | None = None) -> int:
     from nova_lite import concurrency
 
     concurrency.setup("threading")
-    from nova_lite.client.app import Program
-    from nova_lite.client.commands import CLIENT, DEMO
+    from nova_lite.client.app import NovaLite
 
-    program = Program("nova-lite", "Servers, images and cells of a nova_lite deployment.", {**CLIENT, **DEMO})
-    return program.run(sys.argv[1:] if argv is None else argv)
+    return NovaLite().run(sys.argv[1:] if argv is None else argv)
 
 
 if __name__ == "__main__":

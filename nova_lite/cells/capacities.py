@@ -1,0 +1,95 @@
+"""How much more a cell can hold: arithmetic on hosts, flavors and the reports of children."""
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class HostSums:
+    """The memory and disk of one host, its nodes added up, in MB."""
+
+    free_ram_mb: int = 0
+    free_disk_mb: int = 0
+    total_ram_mb: int = 0
+    total_disk_mb: int = 0
+
+    def add(self, node: Mapping[str, Any]) -> None:
+        # Negative free memory (overcommit) must not lower what other nodes offer.
+        self.free_ram_mb += max(0, node["free_ram_mb"] or 0)
+        self.free_disk_mb += max(0, node["free_disk_gb"] or 0) * 1024
+        self.total_ram_mb += node["memory_mb"] or 0
+        self.total_disk_mb += (node["local_gb"] or 0) * 1024
+
+
+def sum_by_host(nodes: Iterable[Mapping[str, Any]]) -> dict[str, HostSums]:
+    """Return {host: HostSums} of compute node rows; several nodes may share a host."""
+    hosts: dict[str, HostSums] = {}
+    for node in nodes:
+        hosts.setdefault(node["host"], HostSums()).add(node)
+    return hosts
+
+
+def capacities(nodes: Iterable[Mapping[str, Any]], flavors: Iterable[Mapping[str, Any]],
+               reserve_percent: float) -> dict[str, Any]:
+    """Return how many more instances of each flavor size these nodes can hold.
+
+    {'ram_free': {'total_mb': int, 'units_by_mb': {'512': int}}, 'disk_free': …}; keys of units_by_mb are
+    strings, as they travel as JSON (cells specification §6.4). {} without nodes.
+    """
+    hosts = list(sum_by_host(nodes).values())
+    if not hosts:
+        return {}
+    flavors = list(flavors)
+    ram_slots_mb = {flavor["memory_mb"] for flavor in flavors}
+    disk_slots_mb = {((flavor["root_gb"] or 0) + (flavor["ephemeral_gb"] or 0)) * 1024 for flavor in flavors}
+    return {
+        "ram_free": _free([(h.free_ram_mb, h.total_ram_mb) for h in hosts], ram_slots_mb, reserve_percent),
+        "disk_free": _free([(h.free_disk_mb, h.total_disk_mb) for h in hosts], disk_slots_mb, reserve_percent),
+    }
+
+
+def _free(sizes_mb: list[tuple[int, int]], slots_mb: set[int], reserve_percent: float) -> dict[str, Any]:
+    units = {str(slot): sum(_units(free, total, slot, reserve_percent) for free, total in sizes_mb)
+             for slot in slots_mb}
+    return {"total_mb": sum(free for free, _total in sizes_mb), "units_by_mb": units}
+
+
+def _units(free_mb: int, total_mb: int, slot_mb: int, reserve_percent: float) -> int:
+    if slot_mb <= 0:
+        return 0
+    return int(max(0, free_mb - total_mb * reserve_percent / 100.0) / slot_mb)
+
+
+def merge(into: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Add `more` to `into`, key by key: nested mappings are merged, numbers added, missing keys start at 0."""
+    for key, value in more.items():
+        if isinstance(value, Mapping):
+            merge(into.setdefault(key, {}), value)
+        else:
+            into[key] = into.get(key, 0) + value
+    return into
+
+
+def debit(report: Mapping[str, Any], ram_mb: int, disk_mb: int, count: int) -> dict[str, Any]:
+    """Return the report after `count` instances of this size were sent there, until the next report comes.
+
+    Every slot size loses as many units as the memory taken would hold, rounded up.
+    """
+    after = copy.deepcopy(dict(report))
+    for kind, taken_mb in (("ram_free", ram_mb * count), ("disk_free", disk_mb * count)):
+        free = after.get(kind)
+        if not free or taken_mb <= 0:
+            continue
+        free["total_mb"] = max(0, free.get("total_mb", 0) - taken_mb)
+        for slot, units in free.get("units_by_mb", {}).items():
+            slot_mb = int(slot)
+            if slot_mb > 0:
+                free["units_by_mb"][slot] = max(0, units - -(-taken_mb // slot_mb))
+    return after
+
+
+def units_for(report: Mapping[str, Any], kind: str, slot_mb: int) -> int:
+    """Return how many instances of this size the report promises; 0 for a size it does not know."""
+    return report.get(kind, {}).get("units_by_mb", {}).get(str(slot_mb), 0)

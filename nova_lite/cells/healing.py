@@ -1,0 +1,133 @@
+"""Finding and repairing what the top has wrong about the instances of this cell."""
+
+import datetime
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from oslo_log import log as logging
+
+from nova_lite import exception, objects
+from nova_lite.cells import replica, routing, utils
+
+LOG = logging.getLogger(__name__)
+
+_DIGESTS_A_RUN = 500
+
+
+class Healer:
+    """Tells the top all about single instances, and compares with it page by page."""
+
+    def __init__(self, runner):
+        self._runner = runner
+        self._services = runner.services
+        self._recent: Iterator[str] = iter(())
+        self._all: Iterator[str] = iter(())
+        self.instances_to_heal: Iterator[str] = iter(())
+
+    def push(self, ctxt, uuid: str) -> None:
+        """Tell the top all of an instance as it is here: its fields, block devices and latest fault, or its end."""
+        seen_all = ctxt.elevated(read_deleted="yes")
+        try:
+            instance = objects.Instance.get_by_uuid(seen_all, uuid)
+        except exception.InstanceNotFound:
+            return
+        if instance.deleted:
+            self._runner.instance_destroy_at_top(ctxt, instance, revision=instance.revision)
+            return
+        mark_replicated(instance)
+        self._runner.instance_update_at_top(ctxt, instance, revision=instance.revision, snapshot=True)
+        for bdm in objects.BlockDeviceMappingList.get_by_instance_uuid(seen_all, uuid):
+            self._runner.bdm_update_or_create_at_top(ctxt, bdm_values(bdm))
+        fault = objects.InstanceFault.get_latest_for_instance(seen_all, uuid)
+        if fault is not None:
+            self._runner.instance_fault_create_at_top(ctxt, dict(fault.items()), revision=instance.revision)
+
+    def heal_some(self, ctxt, count: int, push) -> None:
+        """Tell the top of the next `count` instances changed lately, one by one with `push(instance)`."""
+        seen_all = ctxt.elevated(read_deleted="yes")
+        refilled = False
+        while count > 0:
+            self._services.clock.sleep(0)
+            uuid = next(self.instances_to_heal, None)
+            if uuid is None:
+                if refilled:
+                    return
+                refilled = True
+                self.instances_to_heal = self._changed_lately(seen_all)
+                continue
+            try:
+                instance = objects.Instance.get_by_uuid(seen_all, uuid)
+            except exception.InstanceNotFound:
+                continue
+            push(instance)
+            count -= 1
+
+    def sweep(self, ctxt) -> int | None:
+        """Compare instances with the top by digests and repair what differs; return how many did.
+
+        Instances changed lately first, then a slow walk through all. None when the way to the top is not known:
+        then only telling everything again helps.
+        """
+        path = self._runner.path_to_top()
+        if path is None:
+            return None
+        seen_all = ctxt.elevated(read_deleted="yes")
+        digests = self._next_digests(seen_all)
+        if not digests:
+            return 0
+        response = self._runner.send_targeted(ctxt, "compare_digests", {"digests": digests}, routing.UP, path,
+                                              need_response=True)
+        differing = response.value_or_raise()
+        for uuid in differing:
+            self.push(ctxt, uuid)
+        if differing:
+            LOG.info("The top had another idea of %d of %d instances", len(differing), len(digests))
+        return len(differing)
+
+    def _next_digests(self, ctxt) -> dict[str, str | None]:
+        self._recent, lately = _take(self._recent, lambda: self._changed_lately(ctxt))
+        self._all, others = _take(
+            self._all, lambda: utils.get_instances_to_sync(ctxt, deleted=False, uuids_only=True))
+        return {uuid: self._digest(ctxt, uuid) for uuid in dict.fromkeys([*lately, *others])}
+
+    def _digest(self, ctxt, uuid: str) -> str | None:
+        try:
+            instance = objects.Instance.get_by_uuid(ctxt, uuid)
+        except exception.InstanceNotFound:
+            return None
+        return None if instance.deleted else replica.digest(instance)
+
+    def _changed_lately(self, ctxt) -> Iterator[str]:
+        threshold_s = self._services.conf.cells.instance_updated_at_threshold
+        since = None
+        if threshold_s > 0:
+            since = self._services.clock.utcnow() - datetime.timedelta(seconds=threshold_s)
+        return utils.get_instances_to_sync(ctxt, updated_since=since, shuffle=True, uuids_only=True)
+
+
+def _take(uuids: Iterator[str], refill: Callable[[], Iterator[str]]) -> tuple[Iterator[str], list[str]]:
+    """Return a lane and its next uuids; a lane that is at its end begins again."""
+    taken = list(itertools.islice(uuids, _DIGESTS_A_RUN // 2))
+    if not taken:
+        uuids = refill()
+        taken = list(itertools.islice(uuids, _DIGESTS_A_RUN // 2))
+    return uuids, taken
+
+
+def mark_replicated(instance) -> None:
+    """Mark every field that the top takes over as changed."""
+    for name in replica.REPLICATED_FIELDS:
+        if name in instance:
+            setattr(instance, name, instance[name])
+    cache = instance.get("info_cache")
+    if cache is not None and "network_info" in cache:
+        cache.network_info = cache.network_info
+
+
+def bdm_values(bdm: Any) -> dict[str, Any]:
+    """Return a block device mapping as the flat dict that travels."""
+    values = dict(bdm.items())
+    values.pop("instance", None)
+    return values
+

@@ -1,0 +1,188 @@
+"""Sending upwards what the database layer has written down: in order, merged, until it is acknowledged."""
+
+import collections
+import json
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from oslo_log import log as logging
+
+from nova_lite import concurrency, context, exception
+from nova_lite.cells import messages, routing
+
+LOG = logging.getLogger(__name__)
+
+UPDATE = "instance_update_at_top"
+DESTROY = "instance_destroy_at_top"
+
+_GRACE_S = 3.0
+_MAX_PAUSE_S = 30.0
+_DROP_LIMIT = 10_000
+_WITH_REVISION = frozenset((UPDATE, DESTROY, "instance_fault_create_at_top", "bw_usage_update_at_top"))
+
+
+@dataclass
+class Entry:
+    """One message to the top, and the rows it is made of."""
+
+    instance_uuid: str
+    method: str
+    kwargs: dict[str, Any]
+    row_ids: list[int] = field(default_factory=list)
+
+    @property
+    def id(self) -> int:
+        return self.row_ids[-1]
+
+
+def merged(rows: list[dict[str, Any]]) -> list[Entry]:
+    """Return the rows as entries, in order: successive updates of one instance become one, with the latest values.
+
+    An entry that was merged stands where its last row stood, so nothing overtakes what came before it.
+    """
+    entries: list[Entry] = []
+    open_updates: dict[str, Entry] = {}
+    for row in rows:
+        entry = _entry(row)
+        earlier = open_updates.pop(row["instance_uuid"], None) if entry.method in (UPDATE, DESTROY) else None
+        if entry.method == UPDATE:
+            if earlier is not None:
+                entries.remove(earlier)
+                entry = _merge(earlier, entry)
+            open_updates[row["instance_uuid"]] = entry
+        entries.append(entry)
+    return entries
+
+
+def _entry(row: dict[str, Any]) -> Entry:
+    kwargs = json.loads(row["payload"])
+    if row["revision"] is not None and row["method"] in _WITH_REVISION:
+        kwargs = {**kwargs, "revision": row["revision"]}
+    return Entry(row["instance_uuid"], row["method"], kwargs, [row["id"]])
+
+
+def _merge(earlier: Entry, later: Entry) -> Entry:
+    before, after = earlier.kwargs["instance"], later.kwargs["instance"]
+    instance = {**after, "nova_object.data": {**before["nova_object.data"], **after["nova_object.data"]}}
+    changes = set(before.get("nova_object.changes", ())) | set(after.get("nova_object.changes", ()))
+    instance["nova_object.changes"] = sorted(changes)
+    return Entry(later.instance_uuid, later.method, {**later.kwargs, "instance": instance},
+                 earlier.row_ids + later.row_ids)
+
+
+class Outbox:
+    """Drains the table `outbox` of this cell. One thread; woken by a kick, else looking now and then."""
+
+    def __init__(self, runner):
+        self._runner = runner
+        self._services = runner.services
+        self._conf = runner.services.conf
+        self._clock = runner.clock
+        self._draining = threading.Lock()
+        self._wake = threading.Event()
+        self._stopped = False
+        self._task = None
+        self._born_s = self._clock.monotonic()
+        self.counts: collections.Counter[str] = collections.Counter()
+
+    def start(self) -> None:
+        self._task = concurrency.spawn(self._run)
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._wake.set()
+        if self._task is not None:
+            self._task.wait(5)
+
+    def kick(self) -> None:
+        """There is something to send."""
+        self._wake.set()
+
+    def enqueue(self, ctxt, instance_uuid: str, method: str, kwargs: dict[str, Any],
+                revision: int | None = None) -> None:
+        """Write one more update down, to be sent after all that are there; `kwargs` in wire form."""
+        if self._runner.state_manager.get_parent_cells():
+            self._services.db.outbox_add(ctxt, instance_uuid, _kind(method), method, json.dumps(kwargs), revision)
+            self.kick()
+
+    def drop(self, ctxt, instance_uuids: list[str]) -> None:
+        """Forget what is still to be sent of instances that another cell is going to build."""
+        wanted = set(instance_uuids)
+        rows = self._services.db.outbox_pending(ctxt, limit=_DROP_LIMIT)
+        self._services.db.outbox_delete(ctxt, [row["id"] for row in rows if row["instance_uuid"] in wanted])
+
+    def drain(self) -> bool:
+        """Send what there is; False when something is left that could not be sent now."""
+        with self._draining:
+            ctxt = context.get_admin_context().bind(self._services)
+            while True:
+                rows = self._services.db.outbox_pending(ctxt, limit=self._conf.cells.outbox_batch_size)
+                parents = self._runner.state_manager.get_parent_cells()
+                if not rows or not parents:
+                    return True
+                if any(self._is_unknown(parent) for parent in parents):
+                    return False
+                entries = merged(rows)
+                sent = min(self._send(ctxt, parent, entries) for parent in parents)
+                self._services.db.outbox_delete(ctxt, [row_id for entry in entries[:sent] for row_id in entry.row_ids])
+                self.counts["sent"] += sent
+                if sent < len(entries):
+                    return False
+
+    def _is_unknown(self, parent) -> bool:
+        """Whether it is too early to say that a parent is no nova_lite cell: it may be about to greet."""
+        if parent.is_ours:
+            return self._runner.path_to_top(parent) is None and self._is_young()
+        return not parent.heard and self._is_young()
+
+    def _is_young(self) -> bool:
+        return self._clock.monotonic() - self._born_s < _GRACE_S
+
+    def _send(self, ctxt, parent, entries: list[Entry]) -> int:
+        """Send entries by way of a parent; return how many are done with."""
+        path = self._runner.path_to_top(parent)
+        try:
+            if path is None:
+                return self._send_one_by_one(ctxt, parent, entries)
+            return self._send_batch(ctxt, path, entries)
+        except Exception as error:  # edge: whatever it was, the rows stay and are sent again
+            self.counts["failed"] += 1
+            LOG.warning("%d upward updates wait, cell %s cannot be told: %s", len(entries), parent.name, error)
+            return 0
+
+    def _send_batch(self, ctxt, path: str, entries: list[Entry]) -> int:
+        batch = [{"id": entry.id, "method": entry.method, "kwargs": entry.kwargs} for entry in entries]
+        response = self._runner.send_targeted(ctxt, "outbox_batch", {"entries": batch}, routing.UP, path,
+                                              need_response=True)
+        done_id = response.value_or_raise()
+        return next((index + 1 for index, entry in enumerate(entries) if entry.id == done_id), 0)
+
+    def _send_one_by_one(self, ctxt, parent, entries: list[Entry]) -> int:
+        for index, entry in enumerate(entries):
+            message = messages.BroadcastMessage(self._runner, ctxt, entry.method, entry.kwargs, routing.UP)
+            try:
+                parent.send_message(message)
+            except exception.NovaException as error:
+                LOG.warning("%d upward updates wait, cell %s cannot be told: %s", len(entries) - index, parent.name,
+                            error)
+                return index
+        return len(entries)
+
+    def _run(self) -> None:
+        pause_s = poll_s = self._conf.cells.outbox_poll_interval
+        while not self._stopped:
+            self._clock.wait(self._wake, pause_s)
+            self._wake.clear()
+            if self._stopped:
+                return
+            try:
+                done = self.drain()
+            except Exception:  # thread top
+                LOG.exception("The outbox could not be read")
+                done = False
+            pause_s = poll_s if done or self._is_young() else min(_MAX_PAUSE_S, pause_s * 2)
+
+
+def _kind(method: str) -> str:
+    return method.removesuffix("_at_top")

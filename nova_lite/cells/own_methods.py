@@ -1,0 +1,67 @@
+"""Methods of `nova-cells` that the reference does not have: namespace nova_lite, version 1.0, topic cells."""
+
+from typing import Any
+
+NAMESPACE = "nova_lite"
+VERSION = "1.0"
+
+
+class OwnCellsMethods:
+    """Server side, beside CellsManager."""
+
+    namespace = NAMESPACE
+    version = VERSION
+    remote_methods = frozenset(("outbox_ready", "build_failed", "ping", "tree_info", "cell_state"))
+
+    def __init__(self, msg_runner):
+        self._runner = msg_runner
+
+    def outbox_ready(self, ctxt) -> None:
+        """Rows wait in the outbox."""
+        self._runner.outbox.kick()
+
+    def build_failed(self, ctxt, instance_uuids: list[str], reason: str) -> None:
+        """No host of this cell can build these instances."""
+        self._runner.scheduler.local_build_failed(ctxt, instance_uuids, reason)
+
+    def ping(self, ctxt, cell_name: str) -> dict[str, Any]:
+        """Send a message to a cell (full path) and back.
+
+        Returns {'cell', 'host', 'time'} of that cell and 'round_trip_s'. Raises CellRoutingInconsistency, CellTimeout,
+        CellsOperationUnsupported where a neighbour on the way is no nova_lite.
+        """
+        started_s = self._runner.clock.monotonic()
+        answer = self._runner.ping(ctxt, cell_name).value_or_raise()
+        return {**answer, "round_trip_s": self._runner.clock.monotonic() - started_s}
+
+    def tree_info(self, ctxt) -> list[dict[str, Any]]:
+        """Return what every cell below, and this one, tells of itself; {'cell', 'error'} for those that failed."""
+        return [{"cell": response.cell_name, "error": str(response.error).split("\n")[0]} if response.failure
+                else response.value for response in self._runner.tree_info(ctxt)]
+
+    def cell_state(self, ctxt) -> dict[str, Any]:
+        """Return what this cell alone tells of itself."""
+        return self._runner.info(self._runner.our_name)
+
+
+class OwnCellsClient:
+    """Client side: the own methods of this cell's `nova-cells`."""
+
+    def __init__(self, services):
+        conf = services.conf
+        self._client = services.rpc.client(conf.cells.topic, version=VERSION, namespace=NAMESPACE)
+
+    def outbox_ready(self, ctxt) -> None:
+        self._client.cast(ctxt, "outbox_ready")
+
+    def build_failed(self, ctxt, instance_uuids: list[str], reason: str) -> None:
+        self._client.cast(ctxt, "build_failed", instance_uuids=list(instance_uuids), reason=reason)
+
+    def ping(self, ctxt, cell_name: str) -> dict[str, Any]:
+        return self._client.call(ctxt, "ping", cell_name=cell_name)
+
+    def tree_info(self, ctxt) -> list[dict[str, Any]]:
+        return self._client.call(ctxt, "tree_info")
+
+    def cell_state(self, ctxt) -> dict[str, Any]:
+        return self._client.call(ctxt, "cell_state")

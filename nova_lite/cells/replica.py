@@ -1,0 +1,239 @@
+"""The top's copies of instances that live in other cells: which updates are applied, and what of them.
+
+The cell that has an instance is the authority for its states and sizes; the top for names, owners, keys and
+metadata. An update names the revision its cell gave it: only newer ones are applied, field by field, and only
+from the cell that owns the row. Updates without a revision, from the reference, follow its rules: a table of
+states that may follow each other.
+"""
+
+import collections
+import hashlib
+import json
+import threading
+from typing import Any
+
+from oslo_log import log as logging
+
+from nova_lite import exception, objects
+from nova_lite.objects import base, task_states, vm_states
+
+LOG = logging.getLogger(__name__)
+
+# What the owning cell decides; all else stays as it is at the top.
+REPLICATED_FIELDS = frozenset((
+    "vm_state", "task_state", "power_state", "host", "node", "launched_on", "memory_mb", "vcpus", "root_gb",
+    "ephemeral_gb", "flavor", "old_flavor", "new_flavor", "progress", "image_ref", "kernel_id", "ramdisk_id",
+    "os_type", "architecture", "vm_mode", "root_device_name", "default_ephemeral_device", "default_swap_device",
+    "config_drive", "hostname", "availability_zone", "access_ip_v4", "access_ip_v6", "auto_disk_config",
+    "launched_at", "terminated_at", "ephemeral_key_uuid", "system_metadata", "info_cache", "pci_requests",
+    "numa_topology", "vcpu_model", "migration_context"))
+# What a row of the top is never created with: values of the other cell's database.
+_LOCAL_FIELDS = frozenset((
+    "id", "name", "cell_name", "instance_type_id", "scheduled_at", "cleaned", "deleted", "deleted_at", "created_at",
+    "updated_at", "fault", "ec2_ids", "services", "tags", "keypairs", "device_metadata", "trusted_certs",
+    "pci_devices", "security_groups"))
+_NEEDED_TO_CREATE = ("user_id", "project_id")
+
+_STATES_BEFORE = {
+    task_states.REBUILD_BLOCK_DEVICE_MAPPING: (task_states.REBUILDING,),
+    task_states.REBUILD_SPAWNING: (task_states.REBUILD_BLOCK_DEVICE_MAPPING, task_states.REBUILDING),
+    task_states.RESIZE_MIGRATING: (task_states.RESIZE_PREP,),
+    task_states.RESIZE_MIGRATED: (task_states.RESIZE_MIGRATING, task_states.RESIZE_PREP),
+    task_states.RESIZE_FINISH: (task_states.RESIZE_MIGRATED, task_states.RESIZE_MIGRATING, task_states.RESIZE_PREP),
+}
+_MAX_REMEMBERED = 10_000
+
+
+class FieldRevisions:
+    """Per instance, the revision each field was last applied with; bounded, in memory."""
+
+    def __init__(self, limit: int = _MAX_REMEMBERED):
+        self._limit = limit
+        self._by_uuid: collections.OrderedDict[str, dict[str, int]] = collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    def newer(self, uuid: str, fields: set[str], revision: int) -> set[str] | None:
+        """Return which of the fields were last applied from an older revision; None if that is not known."""
+        with self._lock:
+            known = self._by_uuid.get(uuid)
+            return None if known is None else {name for name in fields if known.get(name, -1) < revision}
+
+    def note(self, uuid: str, fields: set[str], revision: int) -> None:
+        with self._lock:
+            known = self._by_uuid.setdefault(uuid, {})
+            known.update({name: max(revision, known.get(name, -1)) for name in fields})
+            self._by_uuid.move_to_end(uuid)
+            if len(self._by_uuid) > self._limit:
+                self._by_uuid.popitem(last=False)
+
+    def forget(self, uuid: str) -> None:
+        with self._lock:
+            self._by_uuid.pop(uuid, None)
+
+
+class Replica:
+    """Applies what other cells tell of their instances to this, the top cell's, database."""
+
+    def __init__(self, services, counts: collections.Counter, ask_for_snapshot):
+        self._db = services.db
+        self._counts = counts
+        self._ask_for_snapshot = ask_for_snapshot
+        self._revisions = FieldRevisions()
+
+    def update(self, ctxt, instance, owner: str, revision: int | None, is_snapshot: bool) -> None:
+        """Apply an instance's changed fields, told by the cell `owner` (full name).
+
+        Raises a database's errors only: what cannot be applied is logged, and asked for again.
+        """
+        seen_all = ctxt.elevated(read_deleted="yes")
+        with self._db.writer(seen_all):
+            try:
+                row = self._db.instance_get_by_uuid(seen_all, instance.uuid)
+            except exception.InstanceNotFound:
+                self._create(seen_all, instance, owner, revision)
+                return
+            if row["deleted"]:
+                LOG.debug("Instance %s is deleted here, what cell %s tells of it is ignored", instance.uuid, owner)
+                return
+            if not self._may_tell(row, owner):
+                return
+            fields = self._fields_to_apply(row, instance, owner, revision, is_snapshot)
+            if fields is not None:
+                self._apply(seen_all, row, instance, fields, owner, revision)
+
+    def destroy(self, ctxt, instance, owner: str) -> None:
+        """Delete the top's row of an instance that its cell deleted, or never had."""
+        seen = ctxt.elevated()
+        try:
+            row = self._db.instance_get_by_uuid(seen, instance.uuid)
+            if not self._may_tell(row, owner):
+                return
+            self._db.instance_destroy(seen, instance.uuid, replicate=False)
+        except exception.InstanceNotFound:
+            LOG.debug("Instance %s is gone here already", instance.uuid)
+        self._revisions.forget(instance.uuid)
+
+    def create_fault(self, ctxt, values: dict[str, Any]) -> None:
+        """Insert a fault unless it is here already: what is sent again must not show twice."""
+        values = {key: value for key, value in values.items() if key not in ("id", "deleted", "deleted_at",
+                                                                            "updated_at")}
+        uuid = values["instance_uuid"]
+        known = self._db.instance_fault_get_by_instance_uuids(ctxt.elevated(), [uuid]).get(uuid, [])
+        if any(_same_fault(fault, values) for fault in known):
+            return
+        self._db.instance_fault_create(ctxt, _with_times(values), replicate=False)
+
+    def release(self, ctxt, uuids: list[str], ancestor: str) -> None:
+        """Forget which cell instances are in: one below `ancestor` failed to build them, another will try."""
+        for uuid in uuids:
+            try:
+                row = self._db.instance_get_by_uuid(ctxt.elevated(), uuid)
+            except exception.InstanceNotFound:
+                continue
+            owner = row["cell_name"] or ""
+            if owner == ancestor or owner.startswith(ancestor + "!"):
+                self._db.instance_update(ctxt, uuid, {"cell_name": None, "replicated_revision": None},
+                                         replicate=False)
+                self._revisions.forget(uuid)
+
+    def _may_tell(self, row: dict[str, Any], owner: str) -> bool:
+        if not row["cell_name"] or row["cell_name"] == owner:
+            return True
+        self._counts["foreign_update"] += 1
+        LOG.warning("Cell %s tells of instance %s, which belongs to cell %s: ignored", owner, row["uuid"],
+                    row["cell_name"])
+        return False
+
+    def _fields_to_apply(self, row, instance, owner: str, revision, is_snapshot) -> set[str] | None:
+        fields = set(instance.obj_what_changed()) & REPLICATED_FIELDS
+        known = row.get("replicated_revision") if row["cell_name"] else None
+        if revision is None or known is None or revision > known or (is_snapshot and revision == known):
+            return fields
+        newer = self._revisions.newer(row["uuid"], fields, revision)
+        if newer:
+            return newer
+        if newer is None and revision < known:
+            LOG.info("Instance %s: revision %s came after %s, asking cell %s for all of it", row["uuid"], revision,
+                     known, owner)
+            self._ask_for_snapshot(owner, row["uuid"])
+        return None
+
+    def _apply(self, ctxt, row, instance, fields: set[str], owner: str, revision: int | None) -> None:
+        instance.obj_reset_changes(set(instance.obj_what_changed()) - fields)
+        expected = {} if revision is not None else _expected_states(instance)
+        instance.cell_name = owner
+        try:
+            instance.save(replicate=False, **expected)
+        except (exception.UnexpectedTaskStateError, exception.UnexpectedVMStateError) as error:
+            self._counts["out_of_order"] += 1
+            LOG.info("Update of instance %s from cell %s is out of order: %s", instance.uuid, owner, error)
+            return
+        except exception.NotFound as error:
+            LOG.debug("Part of an update of instance %s has nowhere to go: %s", instance.uuid, error)
+        if revision is not None:
+            latest = max(revision, row.get("replicated_revision") or 0) if row["cell_name"] else revision
+            self._db.instance_update(ctxt, instance.uuid, {"replicated_revision": latest}, replicate=False)
+            self._revisions.note(instance.uuid, fields, revision)
+
+    def _create(self, ctxt, instance, owner: str, revision: int | None) -> None:
+        missing = [name for name in _NEEDED_TO_CREATE if name not in instance or not instance[name]]
+        if missing:
+            LOG.warning("Cell %s tells of instance %s, unknown here, without its %s: asking for all of it", owner,
+                        instance.uuid, " and ".join(missing))
+            self._ask_for_snapshot(owner, instance.uuid)
+            return
+        if self._db.tombstone_get(ctxt, instance.uuid) is not None:
+            LOG.info("Instance %s was deleted here, it is not created again", instance.uuid)
+            return
+        copy = objects.Instance(ctxt)
+        for name in copy.fields:
+            if name not in _LOCAL_FIELDS and instance.obj_attr_is_set(name):
+                setattr(copy, name, instance[name])
+        copy.cell_name = owner
+        copy.create()
+        if revision is not None:
+            self._db.instance_update(ctxt, copy.uuid, {"replicated_revision": revision}, replicate=False)
+        LOG.info("Instance %s of cell %s was unknown here and has been created", copy.uuid, owner)
+
+
+def digest(instance) -> str:
+    """Return a short text that differs when two cells' ideas of an instance differ."""
+    values = {name: _plain(instance[name]) for name in sorted(REPLICATED_FIELDS - {"migration_context"})
+              if name in instance.fields and instance.obj_attr_is_set(name)}
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    wire = base.to_wire(value)
+    if isinstance(wire, dict) and "nova_object.data" in wire:
+        return {key: item for key, item in wire["nova_object.data"].items()
+                if key not in ("id", "created_at", "updated_at", "deleted_at", "deleted")}
+    return wire
+
+
+def _expected_states(instance) -> dict[str, Any]:
+    expected: dict[str, Any] = {}
+    if instance.obj_attr_is_set("vm_state") and instance.vm_state == vm_states.BUILDING:
+        expected["expected_vm_state"] = [vm_states.BUILDING, None]
+    if instance.obj_attr_is_set("task_state") and instance.task_state in _STATES_BEFORE:
+        expected["expected_task_state"] = [instance.task_state, *_STATES_BEFORE[instance.task_state]]
+    return expected
+
+
+def _same_fault(fault: dict[str, Any], values: dict[str, Any]) -> bool:
+    return (fault["code"] == values.get("code") and fault["message"] == values.get("message")
+            and fault.get("details") == values.get("details")
+            and _second(fault.get("created_at")) == _second(values.get("created_at")))
+
+
+def _second(when: Any) -> str:
+    return str(when or "")[:19].replace("T", " ")
+
+
+def _with_times(values: dict[str, Any]) -> dict[str, Any]:
+    from oslo_utils import timeutils
+
+    created_at = values.get("created_at")
+    if isinstance(created_at, str):
+        values = {**values, "created_at": timeutils.normalize_time(timeutils.parse_isotime(created_at))}
+    return values

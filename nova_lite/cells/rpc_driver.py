@@ -1,0 +1,88 @@
+"""Carries messages to neighbours over RPC: a cell publishes on its neighbour's broker, consumes on its own."""
+
+import abc
+
+from nova_lite import rpc
+
+VERSION = "1.0"
+
+
+class BaseCellsDriver(abc.ABC):
+    """How messages leave a cell and enter it."""
+
+    @abc.abstractmethod
+    def start_servers(self, msg_runner) -> None:
+        """Begin to process messages from neighbours."""
+
+    @abc.abstractmethod
+    def stop_servers(self) -> None:
+        """Stop, when what is being processed is done."""
+
+    @abc.abstractmethod
+    def send_message_to_cell(self, cell_state, message, server: str | None = None) -> None:
+        """Send a message to a neighbour, to its one process `server` if given. Raises RpcUnavailable."""
+
+
+class CellsRPCDriver(BaseCellsDriver):
+    """One RPC server a message type, so that waiting requests never keep responses from being read."""
+
+    def __init__(self, services):
+        self._services = services
+        self._api = InterCellRPCAPI(services)
+        self._servers: list = []
+
+    def start_servers(self, msg_runner) -> None:
+        dispatcher = InterCellRPCDispatcher(msg_runner)
+        base = self._services.conf.cells.rpc_driver_queue_base
+        for message_type in sorted(msg_runner.get_message_types()):
+            server = self._services.rpc.server(f"{base}.{message_type}", [dispatcher],
+                                               server_name=self._services.host, bind=self._services)
+            server.start()
+            self._servers.append(server)
+
+    def stop_servers(self) -> None:
+        for server in self._servers:
+            server.stop()
+        for server in self._servers:
+            server.wait()
+        self._servers = []
+
+    def send_message_to_cell(self, cell_state, message, server: str | None = None) -> None:
+        self._api.send_message_to_cell(cell_state, message, server=server)
+
+
+class InterCellRPCAPI:
+    """Client side of the inter-cell API 1.0: `process_message` with a message's JSON text, always a cast."""
+
+    def __init__(self, services):
+        self._rpc = services.rpc
+        conf = services.conf
+        self._base = conf.cells.rpc_driver_queue_base
+        self._cap = conf.upgrade_levels.intercell
+        self._clients: dict[tuple[str, str], rpc.RpcClient] = {}
+
+    def send_message_to_cell(self, cell_state, message, server: str | None = None) -> None:
+        client = self._client(cell_state.db_info["transport_url"], message.message_type)
+        text = message.msg_runner.seal(cell_state, message.to_json(for_reference=not cell_state.is_ours))
+        client.cast(message.wire_ctxt, "process_message", server=server, fanout=bool(message.fanout), message=text)
+
+    def _client(self, transport_url: str, message_type: str) -> rpc.RpcClient:
+        key = (transport_url, message_type)
+        if key not in self._clients:
+            self._clients[key] = self._rpc.client(
+                f"{self._base}.{message_type}", version=VERSION, version_cap=self._cap, transport_url=transport_url)
+        return self._clients[key]
+
+
+class InterCellRPCDispatcher:
+    """Server side of the inter-cell API 1.0."""
+
+    version = VERSION
+    remote_methods = frozenset(("process_message",))
+
+    def __init__(self, msg_runner):
+        self._msg_runner = msg_runner
+
+    def process_message(self, _ctxt, message):
+        """Process a message's JSON text. The context is the one inside it, not the RPC's."""
+        self._msg_runner.receive(message)

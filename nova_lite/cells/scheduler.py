@@ -1,0 +1,302 @@
+"""Choosing the cell that builds new instances, hop by hop; trying the next one where a build fails."""
+
+import collections
+import threading
+from typing import Any
+
+from oslo_log import log as logging
+
+from nova_lite import exception, objects
+from nova_lite.cells import capacities, filters, plugins, routing, weights
+from nova_lite.objects import base, vm_states
+
+LOG = logging.getLogger(__name__)
+
+_MAX_REQUESTS = 1000
+_REQUEST_LIFE_S = 3600
+
+
+class _Request:
+    """A build that was sent on: what is needed to send it somewhere else."""
+
+    def __init__(self, message, build_inst_kwargs: dict[str, Any], cell_name: str, expires_s: float):
+        self.build_inst_kwargs = build_inst_kwargs
+        self.is_ours = message.source_is_us()
+        self.routing_path = message.routing_path
+        self.tried = {cell_name}
+        self.expires_s = expires_s
+
+
+class BuildRequests:
+    """The builds sent on from here, by instance uuid; bounded, and forgotten after an hour."""
+
+    def __init__(self, clock, limit: int = _MAX_REQUESTS):
+        self._clock = clock
+        self._limit = limit
+        self._by_uuid: collections.OrderedDict[str, _Request] = collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    def remember(self, message, kwargs: dict[str, Any], cell_name: str, tried: set[str]) -> None:
+        request = _Request(message, kwargs, cell_name, self._clock.time() + _REQUEST_LIFE_S)
+        request.tried |= tried
+        with self._lock:
+            for instance in kwargs["instances"]:
+                self._by_uuid[instance["uuid"]] = request
+            while len(self._by_uuid) > self._limit:
+                self._by_uuid.popitem(last=False)
+
+    def take(self, uuids: list[str]) -> _Request | None:
+        """Return the request all these instances belong to, once."""
+        with self._lock:
+            found = {id(request): request for request in (self._by_uuid.pop(uuid, None) for uuid in uuids)
+                     if request is not None}
+        if len(found) != 1:
+            return None
+        request = next(iter(found.values()))
+        return request if request.expires_s > self._clock.time() else None
+
+
+class CellsScheduler:
+    """Filters and weighs the cells next to this one."""
+
+    def __init__(self, msg_runner):
+        self.msg_runner = msg_runner
+        self.state_manager = msg_runner.state_manager
+        self.services = msg_runner.services
+        conf = self.services.conf
+        self._conf = conf
+        self._clock = self.services.clock
+        self._filters = [cls(self.services) for cls in plugins.load_classes(
+            conf.cells.scheduler_filter_classes, filters.BaseCellFilter)]
+        self._weighers = [cls(conf) for cls in plugins.load_classes(
+            conf.cells.scheduler_weight_classes, weights.BaseCellWeigher)]
+        self.requests = BuildRequests(self._clock)
+
+    def build_instances(self, message, build_inst_kwargs: dict[str, Any]) -> None:
+        """Have a cell, this one or a child, build the instances; tell who asked when none can.
+
+        Tries again while no cell is available. A failure is never raised: it is told upwards.
+        """
+        self._build(message, build_inst_kwargs, frozenset())
+
+    def send_build(self, ctxt, target_cell, build_inst_kwargs: dict[str, Any]) -> None:
+        """Send a build to a path or a CellState. Raises when it cannot be sent."""
+        self.msg_runner.send_targeted(ctxt, "build_instances", {"build_inst_kwargs": build_inst_kwargs},
+                                      routing.DOWN, target_cell, strict=True)
+
+    def build_failed(self, message, instance_uuids: list[str], reason: str, cells_tried: list[str]) -> None:
+        """A cell that this one had sent a build to cannot do it: send it to the next one, or tell our parent."""
+        failed = message.came_from or self.msg_runner.our_name
+        ctxt = message.ctxt
+        request = self.requests.take(instance_uuids)
+        if request is None:
+            LOG.warning("Cell %s cannot build %d instances of a request that is not known here any more", failed,
+                        len(instance_uuids))
+            self._give_up(ctxt, instance_uuids, reason, cells_tried)
+            return
+        kwargs = dict(request.build_inst_kwargs)
+        kwargs["instances"] = [one for one in kwargs["instances"] if one["uuid"] in set(instance_uuids)]
+        LOG.info("Cell %s cannot build %d instances (%s), trying the next one", failed, len(instance_uuids), reason)
+        self.msg_runner.build_moved_on(ctxt, instance_uuids)
+        if self.state_manager.get_parent_cells() == []:
+            self.msg_runner.replica.release(ctxt, instance_uuids, self.msg_runner.our_name)
+        message.routing_path = request.routing_path
+        self._build(message, kwargs, frozenset(request.tried), reason=reason, cells_tried=cells_tried)
+
+    def lost(self, message, error: Exception) -> None:
+        """A build for a cell further on cannot be sent there."""
+        uuids = [instance["uuid"] for instance in message.method_kwargs["build_inst_kwargs"]["instances"]]
+        self._give_up(message.ctxt, uuids, str(error), [message.routing_path])
+
+    # -- one request
+
+    def _build(self, message, kwargs, tried: frozenset[str], reason: str = "", cells_tried=()) -> None:
+        ctxt = message.ctxt
+        uuids = [instance["uuid"] for instance in kwargs["instances"]]
+        attempts = 1 if tried else max(0, self._conf.cells.scheduler_retries) + 1
+        try:
+            for attempt in range(1, attempts + 1):
+                try:
+                    self._attempt(message, kwargs, tried)
+                    return
+                except exception.NoCellsAvailable:
+                    if attempt == attempts:
+                        raise
+                    LOG.info("No cell is available for instances %s, trying again", uuids)
+                    self._clock.sleep(max(1, self._conf.cells.scheduler_retry_delay))
+        except Exception as error:  # edge: told to whoever asked for the build
+            LOG.error("Cannot find a cell for instances %s: %s", uuids, error)
+            self._give_up(ctxt, uuids, reason or str(error), [*cells_tried, message.routing_path])
+
+    def _attempt(self, message, kwargs: dict[str, Any], tried: frozenset[str]) -> None:
+        request_spec = _request_spec(kwargs)
+        filter_properties = dict(kwargs.get("filter_properties") or {})
+        filter_properties.update(context=message.ctxt, scheduler=self, routing_path=message.routing_path,
+                                 host_sched_kwargs=kwargs, request_spec=request_spec)
+        cells = self._grab_target_cells(filter_properties, tried)
+        if cells is None:
+            return
+        self._build_in_first(message, cells, kwargs, request_spec, tried)
+
+    def _get_possible_cells(self, tried: frozenset[str] = frozenset()) -> list:
+        children = self.state_manager.get_child_cells()
+        ours = self.state_manager.get_my_state()
+        cells = [*children, ours] if not children or ours.capacities else children
+        return [cell for cell in cells if cell.takes_builds and cell.name not in tried]
+
+    def _grab_target_cells(self, filter_properties: dict[str, Any], tried: frozenset[str] = frozenset()):
+        cells = self._get_possible_cells(tried)
+        for one in self._filters:
+            if not cells:
+                break
+            cells = one.filter_all(cells, filter_properties)
+            if cells is None:
+                return None
+            cells = list(cells)
+        if not cells:
+            raise exception.NoCellsAvailable()
+        return [cell for _weight, cell in weights.weigh(cells, self._weighers, filter_properties)]
+
+    def _build_in_first(self, message, cells: list, kwargs, request_spec, tried: frozenset[str]) -> None:
+        for cell in cells:
+            try:
+                self.requests.remember(message, kwargs, cell.name, set(tried))
+                if cell.is_me:
+                    self._build_here(message.ctxt, kwargs)
+                else:
+                    self.send_build(message.ctxt, cell, kwargs)
+                    self._debit(cell, request_spec)
+                return
+            except Exception as error:  # edge: the next cell may do better
+                LOG.warning("Cannot have cell %s build: %s", cell.name, error)
+        raise exception.NoCellsAvailable()
+
+    def _debit(self, cell, request_spec: dict[str, Any]) -> None:
+        flavor = request_spec["instance_type"]
+        disk_mb = ((flavor.get("root_gb") or 0) + (flavor.get("ephemeral_gb") or 0)) * 1024
+        cell.capacities = capacities.debit(cell.capacities, flavor["memory_mb"], disk_mb,
+                                           request_spec["num_instances"])
+
+    # -- in the chosen cell
+
+    def _build_here(self, ctxt, kwargs: dict[str, Any]) -> None:
+        wanted = [one for one in kwargs["instances"]
+                  if self.services.db.tombstone_get(ctxt, one["uuid"]) is None]
+        if not wanted:
+            LOG.info("All instances of a build have been deleted meanwhile")
+            return
+        existing = self._existing(ctxt, wanted)
+        created: list = []
+        try:
+            rows = self._create_rows(ctxt, wanted, kwargs, created)
+            self.services.host_scheduler.build_instances(ctxt, **{**kwargs, "instances": rows})
+        except Exception:  # edge: another cell is about to build them, no trace may stay here
+            self._remove_rows(ctxt, [one.uuid for one in created if one.uuid not in existing])
+            raise
+
+    def _existing(self, ctxt, instances: list) -> set[str]:
+        found = set()
+        for instance in instances:
+            try:
+                self.services.db.instance_get_by_uuid(ctxt, instance["uuid"])
+                found.add(instance["uuid"])
+            except exception.InstanceNotFound:
+                continue
+        return found
+
+    def _create_rows(self, ctxt, instances: list, kwargs: dict[str, Any], created: list) -> list:
+        flavor = (kwargs.get("filter_properties") or {}).get("instance_type")
+        for index, template in enumerate(instances):
+            row = self.services.compute_api.create_db_entry_for_new_instance(
+                ctxt, flavor or template["flavor"], kwargs.get("image") or {}, template,
+                kwargs.get("security_groups"), kwargs.get("block_device_mapping"), len(instances), index)
+            created.append(row if row is not None else template)
+        return list(created)
+
+    def _remove_rows(self, ctxt, uuids: list[str]) -> None:
+        for uuid in uuids:
+            try:
+                self.services.db.instance_destroy(ctxt.elevated(), uuid, replicate=False)
+            except exception.InstanceNotFound:
+                continue
+
+    # -- failure
+
+    def local_build_failed(self, ctxt, instance_uuids: list[str], reason: str) -> None:
+        """No host of this cell can build the instances: hand them back to the parent, or to a child."""
+        never_ran = [uuid for uuid in instance_uuids if not self._ever_ran(ctxt, uuid)]
+        if len(never_ran) < len(instance_uuids):
+            self._set_error(ctxt, never_ran, reason)
+            return
+        message = _LocalFailure(self.msg_runner, ctxt)
+        if self._parent_of_our_kind() is None and not self.state_manager.get_child_cells():
+            self._set_error(ctxt, instance_uuids, reason)
+            return
+        if self.state_manager.get_parent_cells():
+            self.msg_runner.outbox.drop(ctxt, instance_uuids)
+            self._remove_rows(ctxt, instance_uuids)
+        self.build_failed(message, instance_uuids, reason, [])
+
+    def _ever_ran(self, ctxt, uuid: str) -> bool:
+        try:
+            row = self.services.db.instance_get_by_uuid(ctxt.elevated(), uuid)
+        except exception.InstanceNotFound:
+            return False
+        return row["vm_state"] == vm_states.ACTIVE or row["launched_at"] is not None
+
+    def _parent_of_our_kind(self):
+        parents = self.state_manager.get_parent_cells()
+        return parents[0] if len(parents) == 1 and parents[0].is_ours else None
+
+    def _give_up(self, ctxt, uuids: list[str], reason: str, cells_tried: list[str]) -> None:
+        parent = self._parent_of_our_kind()
+        if parent is None:
+            self._set_error(ctxt, uuids, reason)
+            return
+        try:
+            self.msg_runner.send_targeted(
+                ctxt, "build_failed", {"instance_uuids": uuids, "reason": reason, "cells_tried": list(cells_tried)},
+                routing.UP, parent, strict=True)
+        except exception.NovaException as error:
+            LOG.error("Cannot tell cell %s that instances %s were not built: %s", parent.name, uuids, error)
+            self._set_error(ctxt, uuids, reason)
+
+    def _set_error(self, ctxt, uuids: list[str], reason: str) -> None:
+        """Set instances to error, here and at the top, with a fault that says why."""
+        for uuid in uuids:
+            told = objects.Instance(ctxt, uuid=uuid, vm_state=vm_states.ERROR, task_state=None)
+            self.msg_runner.instance_update_at_top(ctxt, told)
+            try:
+                instance = objects.Instance.get_by_uuid(ctxt.elevated(), uuid)
+                instance.vm_state, instance.task_state = vm_states.ERROR, None
+                instance.save()
+                objects.InstanceFault(ctxt, instance_uuid=uuid, code=500, message="No cell can build this instance",
+                                      details=reason, host=self.services.host).create()
+            except exception.NotFound:
+                LOG.debug("Instance %s has no row here", uuid)
+
+
+class _LocalFailure:
+    """What `build_failed` needs of a message, for a failure that arose in this cell."""
+
+    came_from = None
+
+    def __init__(self, msg_runner, ctxt):
+        self.ctxt = ctxt
+        self.routing_path = msg_runner.our_name
+
+    def source_is_us(self) -> bool:
+        return True
+
+
+def _request_spec(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return what filters and weighers look at, all primitives."""
+    first = kwargs["instances"][0]
+    flavor = (kwargs.get("filter_properties") or {}).get("instance_type") or first["flavor"]
+    return {"image": kwargs.get("image") or {}, "instance_properties": _plain(first), "instance_type": _plain(flavor),
+            "num_instances": len(kwargs["instances"])}
+
+
+def _plain(thing: Any) -> dict[str, Any]:
+    wire = base.to_wire(thing)
+    return wire.get("nova_object.data", wire) if isinstance(wire, dict) else dict(thing)

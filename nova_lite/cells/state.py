@@ -1,0 +1,378 @@
+"""What a cell knows of itself and its neighbours: names, brokers, capabilities, capacities."""
+
+import copy
+import datetime
+import json
+import os
+import re
+import threading
+from typing import Any
+
+from oslo_config import cfg
+from oslo_db import exception as db_exc
+from oslo_log import log as logging
+
+from nova_lite import context, exception, servicegroup
+from nova_lite.cells import capacities, routing, utils
+
+LOG = logging.getLogger(__name__)
+
+_NEVER = datetime.datetime.min.replace(tzinfo=datetime.UTC)
+_FIRST_LOAD_RETRY_S = 30
+_FIRST_LOAD_ATTEMPTS = 121
+_PASSWORD = re.compile(r"(?<=:)[^:@/,]*(?=@)")
+_FIRST_HOST = re.compile(r"^[^:]+://(?:(?P<user>[^:@/,]*)(?::[^@/,]*)?@)?(?P<host>\[[^\]]*\]|[^:/,?]*)(?::(?P<port>\d+))?")
+_MASK = "***"
+_PLAIN_FIELDS = ("is_parent", "transport_url", "weight_offset", "weight_scale", "api_url", "enabled", "draining")
+
+
+def mask_password(transport_url: str) -> str:
+    """Return the URL with each password replaced by '***'."""
+    return _PASSWORD.sub(_MASK, transport_url)
+
+
+class CellState:
+    """This cell, or one of its neighbours.
+
+    `peer_version` is the highest msg_version the neighbour has sent; None means the reference, or not heard of
+    yet (`heard` tells them apart). `full_name` is its path from the top, once it has told us.
+    """
+
+    def __init__(self, cell_name, is_me=False, *, services=None, driver=None):
+        self.name = cell_name
+        self.is_me = is_me
+        self.last_seen = _NEVER
+        self.capabilities: dict[str, set[str]] = {}
+        self.capacities: dict[str, Any] = {}
+        self.db_info: dict[str, Any] = {}
+        self.driver = driver
+        self.peer_version: int | None = None
+        self.heard = False
+        self.full_name: str | None = None
+        self._clock = services.clock if services else None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the neighbour runs nova_lite."""
+        return self.peer_version is not None
+
+    @property
+    def shared_key(self) -> str | None:
+        return self.db_info.get("shared_key")
+
+    @property
+    def is_enabled(self) -> bool:
+        return self.db_info.get("enabled", True) is not False
+
+    @property
+    def takes_builds(self) -> bool:
+        return self.is_enabled and not self.db_info.get("draining")
+
+    def update_db_info(self, cell_db_info):
+        """Take over the row of the table `cells`."""
+        self.db_info = {key: value for key, value in cell_db_info.items() if key != "name"}
+
+    def update_capabilities(self, cell_metadata):
+        self.last_seen = self._clock.utcnow()
+        self.capabilities = cell_metadata
+
+    def update_capacities(self, capacities):
+        self.last_seen = self._clock.utcnow()
+        self.capacities = capacities
+
+    def is_mute(self, interval_s: float) -> bool:
+        """Whether the cell has told nothing of itself for longer than `interval_s`."""
+        return (self._clock.utcnow() - self.last_seen).total_seconds() > interval_s
+
+    def get_cell_info(self) -> dict[str, Any]:
+        """Return what may be shown to administrators; never the password of a broker."""
+        shown = {"name": self.name, "capabilities": {key: sorted(v) for key, v in self.capabilities.items()}}
+        if not self.db_info:
+            return shown
+        for key in ("is_parent", "weight_scale", "weight_offset"):
+            shown[key] = self.db_info.get(key)
+        found = _FIRST_HOST.match(self.db_info.get("transport_url") or "")
+        parts = found.groupdict() if found else {}
+        shown["username"] = parts.get("user")
+        shown["rpc_host"] = parts.get("host")
+        shown["rpc_port"] = int(parts["port"]) if parts.get("port") else None
+        return shown
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the cell as plain values, the broker's password masked."""
+        plain = {"name": self.name, "capabilities": {key: sorted(v) for key, v in self.capabilities.items()}}
+        plain.update((key, self.db_info[key]) for key in _PLAIN_FIELDS if key in self.db_info)
+        if plain.get("transport_url"):
+            plain["transport_url"] = mask_password(plain["transport_url"])
+        return plain
+
+    def send_message(self, message, server: str | None = None):
+        """Send a message to this neighbour, to the one process `server` of it if given."""
+        self.driver.send_message_to_cell(self, message, server=server)
+
+    def __repr__(self):
+        return f"<Cell {self.name}{' (this one)' if self.is_me else ''}>"
+
+
+class CellStateManager:
+    """The cell and its neighbours, kept up to date. Constructing it yields the variant the configuration asks for."""
+
+    def __new__(cls, cell_state_cls=None, *, services=None):
+        if cls is CellStateManager:
+            cls = CellStateManagerFile if services.conf.cells.cells_config else CellStateManagerDB
+        return super().__new__(cls)
+
+    def __init__(self, cell_state_cls=None, *, services=None):
+        self.services = services
+        self.our_name = services.conf.cells.name
+        self.parents: dict[str, CellState] = {}
+        self.children: dict[str, CellState] = {}
+        self._conf = services.conf
+        self._clock = services.clock
+        self._state_cls = cell_state_cls or CellState
+        self._servicegroup = servicegroup.API(services)
+        self._lock = threading.RLock()
+        self._last_check_s: float | None = None
+        self._driver_cls = utils.load_class(self._conf.cells.driver)
+        self.my_cell_state = self._new_state(self.our_name, is_me=True)
+        self._first_load()
+        self.my_cell_state.update_capabilities(self._configured_capabilities())
+
+    # -- reading
+
+    def get_my_state(self) -> CellState:
+        self._sync()
+        return self.my_cell_state
+
+    def get_child_cells(self) -> list[CellState]:
+        self._sync()
+        return [cell for cell in list(self.children.values()) if cell.is_enabled]
+
+    def get_parent_cells(self) -> list[CellState]:
+        self._sync()
+        return [cell for cell in list(self.parents.values()) if cell.is_enabled]
+
+    def get_child_cell(self, cell_name) -> CellState | None:
+        self._sync()
+        cell = self.children.get(cell_name)
+        return cell if cell and cell.is_enabled else None
+
+    def get_parent_cell(self, cell_name) -> CellState | None:
+        self._sync()
+        cell = self.parents.get(cell_name)
+        return cell if cell and cell.is_enabled else None
+
+    def get_neighbours(self) -> list[CellState]:
+        """Return all neighbours as last read, children first; cheap."""
+        return [*list(self.children.values()), *list(self.parents.values())]
+
+    def get_cell_info_for_neighbors(self) -> list[dict[str, Any]]:
+        self._sync()
+        return [cell.get_cell_info() for cell in self.get_neighbours()]
+
+    def get_our_capabilities(self, include_children=True) -> dict[str, set[str]]:
+        """Return {name: values}, those of children that are not mute included."""
+        self._sync()
+        ours = copy.deepcopy(self.my_cell_state.capabilities)
+        for child in self._speaking_children() if include_children else ():
+            for name, values in child.capabilities.items():
+                ours.setdefault(name, set()).update(values)
+        return ours
+
+    def get_our_capacities(self, include_children=True) -> dict[str, Any]:
+        """Return what this cell can hold, with children that are not mute and take builds."""
+        self._sync()
+        ours = copy.deepcopy(self.my_cell_state.capacities)
+        for child in self._speaking_children() if include_children else ():
+            if child.takes_builds:
+                capacities.merge(ours, child.capacities)
+        return ours
+
+    def get_capacities(self, cell_name=None) -> dict[str, Any]:
+        """Return the capacities of this cell with its children, or of one child. Raises CellNotFound."""
+        if not cell_name or cell_name == self.our_name:
+            return self.get_our_capacities()
+        self._sync()
+        if cell_name not in self.children:
+            raise exception.CellNotFound(cell_name=cell_name)
+        return self.children[cell_name].capacities
+
+    def cell_get(self, ctxt, cell_name) -> CellState:
+        """Return a neighbour's state. Raises CellNotFound."""
+        self._sync()
+        cell = self.parents.get(cell_name) or self.children.get(cell_name)
+        if cell is None:
+            raise exception.CellNotFound(cell_name=cell_name)
+        return cell
+
+    # -- writing
+
+    def update_cell_capabilities(self, cell_name, capabilities):
+        self._sync()
+        cell = self._known(cell_name, "capabilities")
+        if cell is not None:
+            cell.update_capabilities({name: set(values) for name, values in capabilities.items()})
+
+    def update_cell_capacities(self, cell_name, capacities):
+        self._sync()
+        cell = self._known(cell_name, "capacities")
+        if cell is not None:
+            cell.update_capacities(capacities)
+
+    def heard_from(self, cell_name: str, direction: str, peer_version: int | None) -> None:
+        """Note which kind of cell the neighbour is that a message came from."""
+        cell = (self.parents if direction == routing.DOWN else self.children).get(cell_name)
+        if cell is not None:
+            cell.peer_version = peer_version
+            cell.heard = True
+
+    def cell_create(self, ctxt, values):
+        raise exception.CellsUpdateUnsupported()
+
+    def cell_update(self, ctxt, cell_name, values):
+        raise exception.CellsUpdateUnsupported()
+
+    def cell_delete(self, ctxt, cell_name):
+        raise exception.CellsUpdateUnsupported()
+
+    # -- keeping up to date
+
+    def _sync(self, force: bool = False) -> None:
+        if not force and not self._is_due():
+            return
+        with self._lock:
+            if not force and not self._is_due():
+                return
+            self._last_check_s = self._clock.monotonic()
+            try:
+                self._load()
+            except db_exc.DBError as error:
+                if force:
+                    raise
+                LOG.error("Cannot read neighbours and capacities, keeping what is known: %s", type(error).__name__)
+
+    def _is_due(self) -> bool:
+        interval_s = self._conf.cells.db_check_interval
+        return self._last_check_s is None or self._clock.monotonic() - self._last_check_s >= interval_s
+
+    def _load(self) -> None:
+        raise NotImplementedError
+
+    def _first_load(self) -> None:
+        for attempt in range(1, _FIRST_LOAD_ATTEMPTS + 1):
+            try:
+                self._sync(force=True)
+                return
+            except db_exc.DBError as error:
+                if attempt == _FIRST_LOAD_ATTEMPTS:
+                    raise
+                LOG.error("Cannot read the cells of the database (%s), trying again in %d s", type(error).__name__,
+                          _FIRST_LOAD_RETRY_S)
+                self._clock.sleep(_FIRST_LOAD_RETRY_S)
+
+    def _refresh_neighbours(self, rows: list[dict[str, Any]]) -> None:
+        """Take over rows {name, is_parent, …}: known neighbours keep their state, others come and go."""
+        wanted = {row["name"]: row for row in rows}
+        for known, is_parent in ((self.parents, True), (self.children, False)):
+            ours = {name: row for name, row in wanted.items() if bool(row["is_parent"]) is is_parent}
+            for name in [name for name in known if name not in ours]:
+                del known[name]
+            for name, row in ours.items():
+                if name not in known:
+                    known[name] = self._new_state(name)
+                known[name].update_db_info(row)
+
+    def _new_state(self, name: str, is_me: bool = False) -> CellState:
+        return self._state_cls(name, is_me=is_me, services=self.services, driver=self._driver_cls(self.services))
+
+    def _recount_capacities(self) -> None:
+        db, ctxt = self.services.db, self._admin_context()
+        up = {service["host"] for service in db.service_get_all(ctxt)
+              if service["binary"] == "nova-compute" and not service["disabled"]
+              and self._servicegroup.service_is_up(service)}
+        nodes = [node for node in db.compute_node_get_all(ctxt) if node["host"] in up]
+        self.my_cell_state.update_capacities(
+            capacities.capacities(nodes, db.flavor_get_all(ctxt), self._conf.cells.reserve_percent))
+
+    def _admin_context(self):
+        return context.get_admin_context().bind(self.services)
+
+    def _configured_capabilities(self) -> dict[str, set[str]]:
+        pairs = (item.partition("=") for item in self._conf.cells.capabilities)
+        return {name.strip(): set(values.split(";")) for name, _mark, values in pairs}
+
+    def _speaking_children(self) -> list[CellState]:
+        interval_s = self._conf.cells.mute_child_interval
+        return [cell for cell in list(self.children.values()) if cell.is_enabled and not cell.is_mute(interval_s)]
+
+    def _known(self, cell_name: str, what: str) -> CellState | None:
+        cell = self.children.get(cell_name) or self.parents.get(cell_name)
+        if cell is None:
+            LOG.error("Cell %s, which is no neighbour, told its %s: ignored", cell_name, what)
+        return cell
+
+
+class CellStateManagerDB(CellStateManager):
+    """Neighbours are rows of the table `cells`."""
+
+    def _load(self) -> None:
+        self._refresh_neighbours(self.services.db.cell_get_all(self._admin_context()))
+        self._recount_capacities()
+
+    def cell_create(self, ctxt, values):
+        """Insert a neighbour; returns the row. Raises CellExists, Invalid."""
+        routing.validate_name(values.get("name"))
+        row = self.services.db.cell_create(ctxt, values)
+        self._sync(force=True)
+        return _without_password(row)
+
+    def cell_update(self, ctxt, cell_name, values):
+        """Change a neighbour; returns the row. A masked password means the one that is stored. Raises CellNotFound."""
+        values = dict(values)
+        if values.get("name"):
+            routing.validate_name(values["name"])
+        if _MASK in (values.get("transport_url") or ""):
+            stored = self.services.db.cell_get(ctxt, cell_name)["transport_url"]
+            values["transport_url"] = _with_stored_password(values["transport_url"], stored)
+        row = self.services.db.cell_update(ctxt, cell_name, values)
+        self._sync(force=True)
+        return _without_password(row)
+
+    def cell_delete(self, ctxt, cell_name):
+        """Delete a neighbour; returns the number of rows deleted."""
+        count = self.services.db.cell_delete(ctxt, cell_name)
+        self._sync(force=True)
+        return count
+
+
+class CellStateManagerFile(CellStateManager):
+    """Neighbours are entries of a JSON file: {short name: columns}. They cannot be changed from here."""
+
+    def __init__(self, cell_state_cls=None, *, services=None):
+        wanted = services.conf.cells.cells_config
+        self._path = services.conf.find_file(wanted)
+        if not self._path or not os.path.exists(self._path):
+            raise cfg.ConfigFilesNotFoundError([wanted])
+        self._mtime_s = 0.0
+        super().__init__(cell_state_cls, services=services)
+
+    def _load(self) -> None:
+        mtime_s = os.path.getmtime(self._path)
+        if mtime_s > self._mtime_s:
+            with open(self._path, encoding="utf-8") as stream:
+                entries = json.load(stream)
+            self._mtime_s = mtime_s
+            self._refresh_neighbours([{**entry, "name": name} for name, entry in entries.items()])
+        self._recount_capacities()
+
+
+def _without_password(row: dict[str, Any]) -> dict[str, Any]:
+    shown = {key: value for key, value in dict(row).items() if key != "shared_key"}
+    if shown.get("transport_url"):
+        shown["transport_url"] = mask_password(shown["transport_url"])
+    return shown
+
+
+def _with_stored_password(url: str, stored_url: str) -> str:
+    passwords = iter(_PASSWORD.findall(stored_url))
+    return _PASSWORD.sub(lambda found: next(passwords, "") if found.group() == _MASK else found.group(), url)

@@ -1,0 +1,76 @@
+"""What this process waits for: answers to requests that went to other cells."""
+
+import threading
+from collections.abc import Iterable
+
+from nova_lite import exception
+
+_MAX_WAITS = 10_000
+
+
+class Wait:
+    """One request's outstanding answers: a list of response texts from each neighbour asked."""
+
+    def __init__(self, neighbours: Iterable[str], clock):
+        self.missing = set(neighbours)
+        self.responses: list[str] = []
+        self._clock = clock
+        self._changed = threading.Condition()
+
+    def put(self, neighbour: str | None, responses: list[str]) -> None:
+        """Take a neighbour's answer; a second one from the same neighbour is not counted."""
+        with self._changed:
+            if neighbour is None and self.missing:
+                neighbour = next(iter(self.missing))
+            if neighbour not in self.missing:
+                return
+            self.missing.discard(neighbour)
+            self.responses.extend(responses)
+            self._changed.notify_all()
+
+    def until(self, deadline_s: float) -> list[str]:
+        """Return what has arrived when all have answered or the deadline (epoch seconds) has passed."""
+        with self._changed:
+            while self.missing:
+                left_s = deadline_s - self._clock.time()
+                if left_s <= 0:
+                    break
+                self._clock.wait(self._changed, left_s)
+            return list(self.responses)
+
+
+class Waits:
+    """The waits of one process, by request uuid. Bounded: past the limit a call fails at once."""
+
+    def __init__(self, clock, limit: int = _MAX_WAITS):
+        self._clock = clock
+        self._limit = limit
+        self._by_uuid: dict[str, Wait] = {}
+        self._lock = threading.Lock()
+
+    def open(self, uuid: str, neighbours: Iterable[str]) -> Wait:
+        with self._lock:
+            if len(self._by_uuid) >= self._limit:
+                raise exception.CellTimeout(
+                    message=f"This cell waits for {self._limit} answers already; not asking for more")
+            wait = self._by_uuid[uuid] = Wait(neighbours, self._clock)
+            return wait
+
+    def put(self, uuid: str, neighbour: str | None, responses: list[str]) -> bool:
+        """Hand in an answer; False when nobody here waits for it (late, or another process asked)."""
+        with self._lock:
+            wait = self._by_uuid.get(uuid)
+        if wait is None:
+            return False
+        wait.put(neighbour, responses)
+        return True
+
+    def close(self, uuid: str) -> None:
+        with self._lock:
+            self._by_uuid.pop(uuid, None)
+
+    def __contains__(self, uuid: str) -> bool:
+        return uuid in self._by_uuid
+
+    def __len__(self) -> int:
+        return len(self._by_uuid)

@@ -1,0 +1,128 @@
+"""What other cells tell the top: cells on the way relay these messages, only a cell without parents acts."""
+
+import functools
+from collections.abc import Callable
+
+from oslo_log import log as logging
+from oslo_utils import timeutils
+
+from nova_lite import exception, objects
+from nova_lite.cells import routing
+from nova_lite.cells.operations import Route, operation
+
+LOG = logging.getLogger(__name__)
+
+_OWN_BDM_KEYS = ("uuid", "revision")
+
+
+def at_top(work: Callable) -> Callable:
+    """Do the work only in a cell without parents; elsewhere the answer is None."""
+    @functools.wraps(work)
+    def only_at_top(cell, message, *args, **kwargs):
+        return work(cell, message, *args, **kwargs) if cell.is_top else None
+    return only_at_top
+
+
+def _owner(message) -> str:
+    """Return the full name of the cell the message started from: told by its route, never by its content."""
+    return routing.reverse_path(message.routing_path)
+
+
+@operation(Route.TOP)
+@at_top
+def instance_update_at_top(cell, message, instance, *, revision=None, snapshot=False):
+    """Bring the top's row of an instance up to date; create it if it is missing."""
+    cell.runner.replica.update(message.ctxt, instance, _owner(message), revision, snapshot)
+
+
+@operation(Route.TOP)
+@at_top
+def instance_destroy_at_top(cell, message, instance, *, revision=None):
+    """Delete the top's row of an instance."""
+    cell.runner.replica.destroy(message.ctxt, instance, _owner(message))
+
+
+@operation(Route.TOP)
+@at_top
+def instance_fault_create_at_top(cell, message, instance_fault, *, revision=None):
+    """Record an instance's fault at the top, too."""
+    cell.runner.replica.create_fault(message.ctxt, dict(instance_fault.items()))
+
+
+@operation(Route.TOP, client=(
+    "(ctxt, uuid, mac, start_period, bw_in, bw_out, last_ctr_in, last_ctr_out, last_refreshed=None)"))
+@at_top
+def bw_usage_update_at_top(cell, message, bw_update_info, *, revision=None):
+    """Record what an instance's interface transferred in a period."""
+    usage = dict(bw_update_info)
+    for key in ("start_period", "last_refreshed"):
+        if isinstance(usage.get(key), str):
+            usage[key] = timeutils.normalize_time(timeutils.parse_isotime(usage[key]))
+    cell.db.bw_usage_update(message.ctxt, **usage)
+
+
+def _bdm_for_reference(kwargs: dict) -> dict:
+    plain = {key: value for key, value in kwargs["bdm"].items() if key not in _OWN_BDM_KEYS}
+    return {**kwargs, "bdm": plain}
+
+
+@operation(Route.TOP, for_reference=_bdm_for_reference)
+@at_top
+def bdm_update_or_create_at_top(cell, message, bdm, create=None):
+    """Write a block device mapping of an instance at the top: `create` True inserts, False updates, None either."""
+    values = {key: value for key, value in dict(bdm.items()).items() if key not in ("id", "revision", "instance")}
+    ctxt = message.ctxt
+    known = _known_bdm(cell, ctxt, values)
+    if known is not None and (create is not True or values.get("uuid") == known.get("uuid") is not None):
+        cell.db.block_device_mapping_update(ctxt, known["id"], values, replicate=False)
+    elif create is None or create:
+        cell.db.block_device_mapping_create(ctxt, values, replicate=False)
+    else:
+        LOG.warning("No block device of instance %s matches the one to be updated", values.get("instance_uuid"))
+
+
+def _known_bdm(cell, ctxt, values: dict) -> dict | None:
+    """Return the row an update means: by uuid, else by device name, else by volume."""
+    rows = cell.db.block_device_mapping_get_all_by_instance(ctxt, values["instance_uuid"])
+    for key in ("uuid", "device_name", "volume_id"):
+        wanted = values.get(key)
+        found = [row for row in rows if wanted and row.get(key) == wanted]
+        if found:
+            return found[0]
+    return None
+
+
+@operation(Route.TOP)
+@at_top
+def bdm_destroy_at_top(cell, message, instance_uuid, device_name=None, volume_id=None):
+    """Delete a block device mapping at the top, found by device name, else by volume."""
+    if device_name:
+        cell.db.block_device_mapping_destroy_by_instance_and_device(message.ctxt, instance_uuid, device_name,
+                                                                    replicate=False)
+    elif volume_id:
+        cell.db.block_device_mapping_destroy_by_instance_and_volume(message.ctxt, instance_uuid, volume_id,
+                                                                    replicate=False)
+
+
+@operation(Route.TOP, since="1.6")
+@at_top
+def consoleauth_delete_tokens(cell, message, instance_uuid):
+    """Make the console tokens of an instance invalid."""
+    cell.services.console_tokens.delete_tokens_for_instance(message.ctxt, instance_uuid)
+
+
+@operation(Route.TOP, replies=True)
+@at_top
+def get_keypair_at_top(cell, message, user_id, name):
+    """Return a user's key pair, None where there is none."""
+    try:
+        return objects.KeyPair.get_by_name(message.ctxt, user_id, name)
+    except exception.KeypairNotFound:
+        return None
+
+
+@operation(Route.TOP, own=True)
+@at_top
+def build_moved_on(cell, message, instance_uuids):
+    """A cell below failed to build instances, another one is about to try."""
+    cell.runner.replica.release(message.ctxt, instance_uuids, _owner(message))

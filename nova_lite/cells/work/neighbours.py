@@ -1,0 +1,69 @@
+"""Between neighbours: what a cell can do, how much it can hold, where it is in the tree, who waits for answers."""
+
+from typing import Any
+
+from nova_lite.cells import routing
+from nova_lite.cells.operations import Route, operation
+
+
+@operation(Route.NEIGHBOUR)
+def build_instances(cell, message, build_inst_kwargs):
+    """Choose a cell, this one or a child, for new instances, and have them built there."""
+    cell.runner.scheduler.build_instances(message, build_inst_kwargs)
+
+
+@operation(Route.NEIGHBOUR)
+def update_capabilities(cell, message, cell_name, capabilities):
+    """A child tells what it offers; our own parents hear of it at once."""
+    cell.state.update_cell_capabilities(cell_name, capabilities)
+    cell.runner.greet(message.ctxt, message.came_from)
+    cell.runner.tell_parents_our_capabilities(message.ctxt)
+
+
+@operation(Route.NEIGHBOUR)
+def update_capacities(cell, message, cell_name, capacities):
+    """A child tells how much it can hold; our own parents hear of it at once."""
+    cell.state.update_cell_capacities(cell_name, capacities)
+    cell.runner.tell_parents_our_capacities(message.ctxt)
+
+
+@operation(Route.NEIGHBOUR)
+def announce_capabilities(cell, message):
+    """A parent wants to know what this cell offers."""
+    cell.runner.tell_parents_our_capabilities(message.ctxt)
+
+
+@operation(Route.NEIGHBOUR)
+def announce_capacities(cell, message):
+    """A parent wants to know how much this cell can hold."""
+    cell.runner.tell_parents_our_capacities(message.ctxt)
+
+
+@operation(Route.NEIGHBOUR, own=True)
+def greet(cell, message, full_name):
+    """A parent of our kind tells its full name, so that this cell knows its own and the way to the top."""
+    cell.runner.greeted(message.ctxt, message.came_from, full_name)
+
+
+@operation(Route.NEIGHBOUR, own=True)
+def build_failed(cell, message, instance_uuids, reason, cells_tried):
+    """A child could not build instances that this cell had sent it: try the next cell, or give up."""
+    cell.runner.scheduler.build_failed(message, instance_uuids, reason, cells_tried)
+
+
+@operation(Route.NAMED_CELL, own=True, replies=True)
+def ping(cell, message) -> dict[str, Any]:
+    """Return {'cell': full name, 'host': process, 'time': epoch seconds there}."""
+    return {"cell": message.routing_path, "host": cell.services.host, "time": cell.services.clock.time()}
+
+
+@operation(Route.EVERY_CELL, own=True, replies=True, runs_locally=True)
+def tree_info(cell, message) -> dict[str, Any]:
+    """Return what each cell of the tree is and how its neighbours do, for operators."""
+    return cell.runner.info(message.routing_path)
+
+
+@operation(Route.ORIGIN)
+def parse_responses(cell, message, orig_message, responses):
+    """Hand answers to the request that waits for them. `orig_message` is not read."""
+    cell.runner._put_response(message.response_uuid, responses, routing.hop_before(message.routing_path))

@@ -1,0 +1,66 @@
+"""Upward updates in batches with acknowledgement, and the comparison that finds what was lost."""
+
+from oslo_log import log as logging
+from oslo_utils import timeutils
+
+from nova_lite import exception, objects
+from nova_lite.cells import replica, routing, utils
+from nova_lite.cells.operations import BROADCAST, Route, operation, registry
+from nova_lite.objects import base
+
+LOG = logging.getLogger(__name__)
+
+
+@operation(Route.NEIGHBOUR, replies=True, own=True)
+def outbox_batch(cell, message, entries):
+    """Apply upward updates in their order; return the id of the last one that is done with.
+
+    entries: [{'id', 'method', 'kwargs'}]. One that can never be applied is logged and passed over; a database that
+    does not answer ends the batch, and the rest is sent again.
+    """
+    done = None
+    for entry in entries:
+        op = registry.find(BROADCAST, entry["method"])
+        if op is None or op.route is not Route.TOP:
+            LOG.warning("Refused: upward update by method %r", entry["method"])
+        else:
+            try:
+                kwargs = {name: base.from_wire(message.ctxt, value) for name, value in entry["kwargs"].items()}
+                op.work(cell, message, **op.accepted(kwargs))
+            except (exception.NovaException, KeyError, TypeError, ValueError) as error:
+                LOG.warning("Upward update %s of cell %s cannot be applied: %s", entry["method"],
+                            routing.reverse_path(message.routing_path), error)
+        done = entry["id"]
+    return done
+
+
+@operation(Route.EVERY_CELL, since="1.1", client="(ctxt, project_id=None, updated_since=None, deleted=False)")
+def sync_instances(cell, message, project_id, updated_since, deleted):
+    """Tell the top again of all instances changed since a time (ISO text), deleted ones too if `deleted`."""
+    since = timeutils.parse_isotime(updated_since) if isinstance(updated_since, str) else updated_since
+    uuids = utils.get_instances_to_sync(message.ctxt, updated_since=since, project_id=project_id, deleted=deleted,
+                                        uuids_only=True)
+    for uuid in uuids:
+        cell.runner.healer.push(message.ctxt, uuid)
+
+
+@operation(Route.NAMED_CELL, own=True)
+def send_snapshots(cell, message, instance_uuids):
+    """Tell the top all about these instances."""
+    for uuid in instance_uuids:
+        cell.runner.healer.push(message.ctxt, uuid)
+
+
+@operation(Route.NEIGHBOUR, replies=True, own=True)
+def compare_digests(cell, message, digests):
+    """Return those uuids of {uuid: digest or None (deleted)} of which the top has another idea."""
+    ctxt = message.ctxt.elevated(read_deleted="yes")
+    return [uuid for uuid, theirs in digests.items() if _digest_here(ctxt, uuid) != theirs]
+
+
+def _digest_here(ctxt, uuid: str) -> str | None:
+    try:
+        instance = objects.Instance.get_by_uuid(ctxt, uuid, expected_attrs=["system_metadata", "info_cache", "flavor"])
+    except exception.InstanceNotFound:
+        return ""
+    return None if instance.deleted else replica.digest(instance)

@@ -28,7 +28,7 @@ TABLE = {
     "virt": GROUND,
     "virt.xenapi": {"objects", "conf", "exception", "concurrency"} | DRIVER,
     "xensim": set(),
-    "manager": STORE | {"notifications"},
+    "manager": STORE | {"scheduler.rpcapi"},
     "db": GROUND,
     "rpc": GROUND,
     "notifications": GROUND,

@@ -18,6 +18,7 @@ MUTATORS = {
 ALLOWED = {
     ("cells.operations", "registry"): "operations, declared at import",
     ("exception", "_registry"): "exception classes, by their definition",
+    ("rpc.memory", "_brokers"): "brokers in use: transports of one URL meet there",
 }
 
 

@@ -1,0 +1,41 @@
+import pytest
+
+from nova_lite import conf as configuration
+from nova_lite import context, exception, policy
+
+OWNER = context.RequestContext("u", "p")
+STRANGER = context.RequestContext("v", "q")
+ADMIN = context.RequestContext(is_admin=True)
+TARGET = {"project_id": "p", "user_id": "u"}
+
+
+def rules():
+    return policy.Policy.of(configuration.load(prog="test", config_files=[], config_dirs=[]))
+
+
+def test_an_administrators_rule_holds_for_administrators_alone():
+    checked = rules()
+
+    assert checked.authorize(ADMIN, "os_compute_api:os-cells:create")
+    assert not checked.authorize(OWNER, "os_compute_api:os-cells:create", do_raise=False)
+
+
+def test_an_action_without_a_rule_is_the_owners():
+    checked = rules()
+
+    assert checked.authorize(OWNER, "compute:pause", TARGET)
+    assert checked.authorize(ADMIN, "compute:pause", TARGET)
+    with pytest.raises(exception.PolicyNotAuthorized):
+        checked.authorize(STRANGER, "compute:pause", TARGET)
+
+
+def test_an_operators_file_wins(tmp_path):
+    path = tmp_path / "policy.yaml"
+    path.write_text('"cells_scheduler_filter:TargetCellFilter": "role:router"\n"compute:pause": "!"\n')
+    checked = policy.Policy(configuration.load(
+        prog="test", config_files=[], config_dirs=[], overrides={("oslo_policy", "policy_file"): str(path)}))
+
+    router = context.RequestContext("u", "p", roles=["router"])
+    assert checked.authorize(router, "cells_scheduler_filter:TargetCellFilter", do_raise=False)
+    assert not checked.authorize(ADMIN, "cells_scheduler_filter:TargetCellFilter", do_raise=False)
+    assert not checked.authorize(ADMIN, "compute:pause", TARGET, do_raise=False)

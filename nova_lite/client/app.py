@@ -93,6 +93,8 @@ class Program(App):
         try:
             status = super().run(argv)
             return 0 if self._interacted else int(status or 0)
+        except SystemExit as stop:  # the program's own help was shown, or its options were wrong
+            return int(stop.code or 0)
         finally:
             self.close()
 

@@ -11,7 +11,7 @@ from cliff.app import App
 from nova_lite import conf as configuration
 from nova_lite import exception
 from nova_lite.client.commands import CLIENT, DEMO, MANAGE, CommandTable
-from nova_lite.client.connection import Connection
+from nova_lite.client.connection import Connection, OnCell
 from nova_lite.client.errors import CommandError, one_line
 
 
@@ -25,10 +25,10 @@ class Program(App):
     TABLE: Mapping[str, str]  # command -> place, see client.commands
     DEFAULT_VERBOSE_LEVEL = 0
 
-    def __init__(self, connection: Connection | None = None, **streams: Any):
+    def __init__(self, connection: OnCell | None = None, **streams: Any):
         self.LOG = logging.getLogger(f"nova_lite.client.{self.NAME}")
         self._given_connection = connection
-        self._connection: Connection | None = connection
+        self._connection: OnCell | None = connection
         self._interacted = False
         super().__init__(
             description=self.DESCRIPTION,
@@ -79,7 +79,7 @@ class Program(App):
         root.setLevel({0: logging.WARNING, 1: logging.INFO}.get(self.options.verbose_level, logging.DEBUG))
 
     @property
-    def connection(self) -> Connection:
+    def connection(self) -> OnCell:
         """The cell that the options name; read when the first command asks for it."""
         if self._connection is None:
             conf = configuration.load(

@@ -78,7 +78,7 @@ def record(columns: Sequence[tuple[str, str]], thing: Any) -> tuple[tuple[str, .
 
 def field(thing: Any, name: str) -> Any:
     """Return an attribute or a key of a row; times as text in UTC."""
-    value = thing.get(name) if isinstance(thing, dict) else getattr(thing, name, None)
+    value: Any = thing.get(name) if isinstance(thing, dict) else getattr(thing, name, None)
     return value.strftime("%Y-%m-%dT%H:%M:%SZ") if hasattr(value, "strftime") else value
 
 

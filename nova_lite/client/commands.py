@@ -1,6 +1,7 @@
 """Which command is found where: words on the command line -> class, imported when it is asked for."""
 
 import importlib.metadata
+from collections.abc import Mapping
 
 from cliff.commandmanager import CommandManager
 
@@ -54,7 +55,7 @@ MANAGE = {
 class CommandTable(CommandManager):
     """cliff's command manager over a table instead of entry points of installed distributions."""
 
-    def __init__(self, table: dict[str, str]):
+    def __init__(self, table: Mapping[str, str]):
         super().__init__()
         for name, place in table.items():
             self.commands[name] = importlib.metadata.EntryPoint(name, f"nova_lite.client.{place}", "nova_lite.client")

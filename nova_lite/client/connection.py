@@ -1,9 +1,25 @@
 """A cell that commands work on."""
 
 import functools
-from typing import Any
+from typing import Any, Protocol
 
 from oslo_config import cfg
+
+
+class OnCell(Protocol):
+    """What a command needs of its cell: the configuration, the API library and contexts bound to it."""
+
+    conf: cfg.ConfigOpts
+
+    @property
+    def api(self) -> Any: ...
+
+    @property
+    def services(self) -> Any: ...
+
+    def context(self) -> Any: ...
+
+    def close(self) -> None: ...
 
 
 class Connection:

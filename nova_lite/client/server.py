@@ -24,7 +24,8 @@ def addresses(instance: Any) -> str:
 
 
 def power_name(instance: Any) -> str:
-    return power_state.STATE_MAP.get(instance.power_state, "unknown")
+    known = instance.power_state in power_state.valid_states()
+    return power_state.name(instance.power_state) if known else "unknown"
 
 
 def described(instance: Any) -> dict[str, Any]:

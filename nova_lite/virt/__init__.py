@@ -1,0 +1,1 @@
+"""Hypervisor drivers: the interface they implement and the ones this project brings."""

@@ -1,0 +1,239 @@
+"""XenAPIDriver: the compute driver interface on top of VMOps."""
+
+import socket
+
+from oslo_log import log as logging
+
+from nova_lite import exception
+from nova_lite.objects import power_state
+from nova_lite.virt import driver, event
+from nova_lite.virt.xenapi.session import XenAPISession
+from nova_lite.virt.xenapi.transport import TlsPolicy
+from nova_lite.virt.xenapi.vmops import VMOps
+
+LOG = logging.getLogger(__name__)
+
+LIFECYCLE = {
+    power_state.RUNNING: event.EVENT_LIFECYCLE_STARTED,
+    power_state.SHUTDOWN: event.EVENT_LIFECYCLE_STOPPED,
+    power_state.CRASHED: event.EVENT_LIFECYCLE_STOPPED,
+    power_state.PAUSED: event.EVENT_LIFECYCLE_PAUSED,
+    power_state.SUSPENDED: event.EVENT_LIFECYCLE_STOPPED,
+}
+FIRST_PICTURE_S = 30
+
+
+class XenAPIDriver(driver.ComputeDriver):
+    """A XenServer or XCP-ng host.
+
+    Connects when init_host runs, or with the first call that needs the host; an unreachable host raises
+    HypervisorUnavailable, a wrong password HypervisorLoginRefused, both with the URL and without the password.
+    """
+
+    capabilities = {"has_imagecache": True, "supports_recreate": True}
+
+    def __init__(self, virtapi, read_only=False, *, conf, image_api, clock=None):
+        super().__init__(virtapi)
+        if not conf.xenserver.connection_url or conf.xenserver.connection_password is None:
+            raise exception.ConfigurationError(
+                reason="[xenserver] connection_url and connection_password must be set to use "
+                       "compute_driver = xenapi.XenAPIDriver")
+        self._conf = conf
+        self._image_api = image_api
+        self._clock = clock
+        self._vmops: VMOps | None = None
+
+    def connect(self) -> VMOps:
+        """Return the VMs of the host, connecting to it when that was not done yet."""
+        if self._vmops is None:
+            options = self._conf.xenserver
+            session = XenAPISession(
+                options.connection_url, options.connection_username, options.connection_password,
+                timeout=options.login_timeout, concurrent=options.connection_concurrent,
+                tls=TlsPolicy(options.connection_verify, options.connection_ca_file),
+                call_timeout=options.call_timeout, task_timeout=options.task_timeout, clock=self._clock)
+            vmops = VMOps(session, session.product_version, self.virtapi, self._conf, self._image_api)
+            vmops.cache.on_change = self._vm_changed
+            vmops.cache.start()
+            self._session, self._vmops = session, vmops
+        return self._vmops
+
+    @property
+    def vmops(self) -> VMOps:
+        return self.connect()
+
+    def init_host(self, host):
+        """Connect to the host and get the first picture of its VMs."""
+        vmops = self.connect()
+        vmops.cache.wait_synced(FIRST_PICTURE_S)
+        vmops.host.stats()
+
+    def cleanup_host(self, host):
+        """Log out of the host."""
+        if self._vmops is not None:
+            vmops, self._vmops = self._vmops, None
+            vmops.cache.stop()
+            self._session.close()
+
+    def _vm_changed(self, before, after) -> None:
+        """A VM changed in the host's eyes; tell the compute service when its state did."""
+        if before is None or after is None or before.state == after.state or not after.instance_uuid:
+            return
+        if self._event_callback is None or not after.is_guest or after.name_label.endswith(("-rescue", "-orig")):
+            return
+        transition = LIFECYCLE.get(after.state)
+        if before.state == power_state.PAUSED and after.state == power_state.RUNNING:
+            transition = event.EVENT_LIFECYCLE_RESUMED
+        if transition is not None:
+            self.emit_event(event.LifecycleEvent(after.instance_uuid, transition))
+
+    # Guests ---------------------------------------------------------------------------------------------------
+
+    def list_instances(self):
+        return self.vmops.list_instances()
+
+    def list_instance_uuids(self):
+        return [vm.instance_uuid for vm in self.vmops.cache.here() if vm.instance_uuid]
+
+    def get_info(self, instance):
+        return self.vmops.get_info(instance)
+
+    def get_per_instance_usage(self):
+        usage = {}
+        for vm in self.vmops.cache.here():
+            if vm.instance_uuid and vm.state in (power_state.RUNNING, power_state.PAUSED):
+                entry = usage.setdefault(vm.instance_uuid, {"uuid": vm.instance_uuid, "memory_mb": 0})
+                entry["memory_mb"] += vm.memory_static_max_b >> 20
+        return usage
+
+    def spawn(self, context, instance, image_meta, injected_files, admin_password, network_info=None,
+              block_device_info=None):
+        self.vmops.spawn(context, instance, image_meta, network_info, injected_files, admin_password,
+                         block_device_info)
+
+    def destroy(self, instance, network_info, block_device_info=None, destroy_disks=True):
+        self.vmops.destroy(instance, network_info, block_device_info, destroy_disks)
+
+    def reboot(self, context, instance, network_info, reboot_type, block_device_info=None,
+               bad_volumes_callback=None):
+        self.vmops.reboot(instance, reboot_type, bad_volumes_callback=bad_volumes_callback)
+
+    def pause(self, instance):
+        self.vmops.pause(instance)
+
+    def unpause(self, instance):
+        self.vmops.unpause(instance)
+
+    def suspend(self, instance):
+        self.vmops.suspend(instance)
+
+    def resume(self, instance, network_info, block_device_info=None):
+        self.vmops.resume(instance)
+
+    def power_off(self, instance, timeout=0, retry_interval=0):
+        self.vmops.power_off(instance, timeout, retry_interval)
+
+    def power_on(self, context, instance, network_info, block_device_info=None):
+        self.vmops.power_on(instance)
+
+    def resume_state_on_host_boot(self, context, instance, network_info, block_device_info=None):
+        self.vmops.power_on(instance)
+
+    def soft_delete(self, instance):
+        self.vmops.soft_delete(instance)
+
+    def restore(self, instance):
+        self.vmops.restore(instance)
+
+    def set_admin_password(self, instance, new_pass):
+        self.vmops.set_admin_password(instance, new_pass)
+
+    def inject_file(self, instance, path, contents):
+        self.vmops.inject_file(instance, path, contents)
+
+    def change_instance_metadata(self, context, instance, diff):
+        self.vmops.change_instance_metadata(instance, diff)
+
+    # Volumes and networks -------------------------------------------------------------------------------------
+
+    def attach_volume(self, connection_info, instance, mountpoint):
+        vmops = self.vmops
+        vmops.volumes.attach_volume(connection_info, vmops.finder.name(instance), mountpoint)
+
+    def detach_volume(self, connection_info, instance, mountpoint):
+        vmops = self.vmops
+        vmops.volumes.detach_volume(connection_info, vmops.finder.name(instance), mountpoint)
+
+    def get_volume_connector(self, instance):
+        stats = self.get_host_stats()
+        other_config = stats["host_other_config"]
+        return {"ip": self.get_host_ip_addr(), "initiator": other_config.get("iscsi_iqn"),
+                "host": stats["host_hostname"]}
+
+    def attach_interface(self, instance, image_meta, network_info):
+        self.vmops.attach_interface(instance, network_info)
+
+    def detach_interface(self, instance, network_info):
+        self.vmops.detach_interface(instance, network_info)
+
+    def plug_vifs(self, instance, network_info):
+        self.vmops.plug_vifs(instance, network_info)
+
+    def unplug_vifs(self, instance, network_info):
+        self.vmops.unplug_vifs(instance, network_info)
+
+    def inject_network_info(self, instance, nw_info):
+        self.vmops.inject_network_info(instance, nw_info)
+
+    def reset_network(self, instance):
+        self.vmops.reset_network(instance)
+
+    def legacy_nwinfo(self):
+        return False
+
+    def refresh_security_group_rules(self, security_group_id):
+        self.vmops.refresh_security_group_rules(security_group_id)
+
+    def refresh_security_group_members(self, security_group_id):
+        self.vmops.refresh_security_group_members(security_group_id)
+
+    def refresh_instance_security_rules(self, instance):
+        self.vmops.refresh_instance_security_rules(instance)
+
+    def refresh_provider_fw_rules(self):
+        self.vmops.refresh_provider_fw_rules()
+
+    def ensure_filtering_rules_for_instance(self, instance, network_info):
+        """Nothing to do: filters arrive with the VM's record."""
+
+    def unfilter_instance(self, instance, network_info):
+        self.vmops.unfilter_instance(instance, network_info)
+
+    # The host -------------------------------------------------------------------------------------------------
+
+    def get_available_resource(self, nodename):
+        resources = self.vmops.host.available_resource()
+        if nodename and nodename != resources["hypervisor_hostname"]:
+            return {}
+        return resources
+
+    def get_host_stats(self, refresh=False):
+        return self.vmops.host.stats(refresh)
+
+    def get_host_ip_addr(self):
+        self.connect()
+        return self._session.host_endpoint.host or self._conf.my_ip
+
+    def get_host_uptime(self, host):
+        return self.vmops.host.uptime()
+
+    def host_power_action(self, host, action):
+        return self.vmops.host.power_action(action)
+
+    def set_host_enabled(self, host, enabled):
+        return self.vmops.host.set_enabled(enabled)
+
+    def get_console_pool_info(self, console_type):
+        options = self._conf.xenserver
+        return {"address": self.get_host_ip_addr() or socket.gethostname(),
+                "username": options.connection_username, "password": options.connection_password}

@@ -1,0 +1,457 @@
+"""The connection to xapi: a bounded pool of sessions, each used by one caller at a time."""
+
+import random
+import re
+import threading
+import uuid as uuidlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import XenAPI
+from oslo_log import log as logging
+
+from nova_lite import concurrency, exception
+from nova_lite.virt.driver import HypervisorLoginRefused, HypervisorUnavailable
+from nova_lite.virt.xenapi import errors, plugins
+from nova_lite.virt.xenapi.transport import Endpoint, TlsPolicy, XapiTransport
+
+LOG = logging.getLogger(__name__)
+
+# Calls that may be repeated when the connection broke and nobody knows whether the first one ran.
+REPEATABLE = re.compile(r"\.(get_\w+|set_\w+|remove_from_\w+|scan|destroy|plug|unplug|assert_\w+|compute_\w+)$")
+# A repeat that finds the work done.
+DONE_ALREADY = {
+    "destroy": errors.HANDLE_INVALID,
+    "plug": "DEVICE_ALREADY_ATTACHED",
+    "unplug": "DEVICE_ALREADY_DETACHED",
+}
+LOGIN_REFUSED = ("SESSION_AUTHENTICATION_FAILED", "SESSION_AUTHORIZATION_FAILED")
+LONGEST_BACK_OFF_S = 30
+REPEAT_FOR_S = 60
+
+
+class _Member:
+    """One logged-in session with its transport; never used by two callers at once."""
+
+    def __init__(self, client: XenAPI.Session, transport: XapiTransport, endpoint: Endpoint):
+        self.client = client
+        self.transport = transport
+        self.endpoint = endpoint
+
+    @property
+    def handle(self) -> str:
+        return self.client.handle
+
+    def call(self, method: str, args: tuple, timeout_s: float) -> Any:
+        self.transport.read_timeout_s = timeout_s
+        return self.client.xenapi_request(method, args)
+
+    def close(self) -> None:
+        self.transport.close()
+
+    def log_out(self) -> None:
+        self.transport.read_timeout_s = 5
+        with suppress(XenAPI.Failure, *errors.CONNECTION_ERRORS):
+            self.client.xenapi.session.logout()
+        self.close()
+
+
+class SessionPool:
+    """At most `size` sessions, made when first needed; a caller that finds none free waits `wait_s` at most."""
+
+    def __init__(self, log_in: Callable[[], _Member], size: int, wait_s: float, clock):
+        self._log_in = log_in
+        self._size = size
+        self._wait_s = wait_s
+        self._clock = clock
+        self._free: list[_Member] = []
+        self._taken = 0
+        self._changed = threading.Condition()
+        self._closed = False
+
+    @contextmanager
+    def take(self) -> Iterator[_Member]:
+        """Lend one session. One that broke (`connection error` inside) is dropped instead of returned."""
+        member = self._acquire()
+        try:
+            yield member
+        except errors.CONNECTION_ERRORS:
+            self._release(member, broken=True)
+            raise
+        except BaseException:
+            self._release(member)
+            raise
+        else:
+            self._release(member)
+
+    def _acquire(self) -> _Member:
+        deadline = self._clock.monotonic() + self._wait_s
+        with self._changed:
+            while not self._free and self._taken >= self._size:
+                left_s = deadline - self._clock.monotonic()
+                if left_s <= 0 or not self._changed.wait(left_s):
+                    raise TimeoutError(f"all {self._size} sessions were in use for {self._wait_s:.0f} s")
+            self._taken += 1
+            if self._free:
+                return self._free.pop()
+        try:
+            return self._log_in()
+        except BaseException:
+            self._forget_one()
+            raise
+
+    def _release(self, member: _Member, broken: bool = False) -> None:
+        if broken or self._closed:
+            self._forget_one()
+            member.close() if broken else member.log_out()
+            return
+        with self._changed:
+            self._taken -= 1
+            self._free.append(member)
+            self._changed.notify()
+
+    def _forget_one(self) -> None:
+        with self._changed:
+            self._taken -= 1
+            self._changed.notify()
+
+    def drop_free(self) -> None:
+        """Forget the sessions nobody uses now, without a word to the server (it moved)."""
+        with self._changed:
+            free, self._free = self._free, []
+        for member in free:
+            member.close()
+
+    def close(self) -> None:
+        """Log out every session; those in use follow when they come back."""
+        self._closed = True
+        with self._changed:
+            free, self._free = self._free, []
+        for member in free:
+            member.log_out()
+
+
+class XenAPISession:
+    """A logged-in connection to the xapi at `url` (`http(s)://HOST`, `unix://local` or `unix:///PATH`).
+
+    Connecting happens here: raises HypervisorUnavailable (no answer), HypervisorLoginRefused (wrong user or
+    password), both one line with the URL. `concurrent` sessions at most serve short calls, as many again the long
+    ones; `timeout` seconds bound connecting and each login, `call_timeout` a reply, `task_timeout` a task.
+    A pool member sends us to its master; host_ref and host_uuid stay those of the member.
+    """
+
+    def __init__(self, url: str, user: str, pw: str, originator: str = "nova_lite", timeout: float = 10,
+                 concurrent: int = 5, *, tls: TlsPolicy | None = None, call_timeout: float = 900,
+                 task_timeout: float = 3600, clock=None):
+        self.url = url
+        self.is_slave = False
+        self.clock = clock or concurrency.Clock()
+        self.locks = concurrency.KeyedLocks()
+        self._user = user
+        self._password = pw
+        self._originator = originator
+        self._login_timeout_s = timeout
+        self.call_timeout_s = call_timeout
+        self.task_timeout_s = task_timeout
+        self.host_endpoint = Endpoint(url, tls or TlsPolicy())
+        self._endpoint = self.host_endpoint
+        self._short = SessionPool(self.log_in, concurrent, call_timeout, self.clock)
+        self._long = SessionPool(self.log_in, concurrent, task_timeout, self.clock)
+        self._console: _Member | None = None
+        self._console_lock = threading.Lock()
+        self.host_ref, self.host_uuid = self._find_host()
+        self._software = self.call_xenapi("host.get_software_version", self.host_ref)
+        self.product_version = version_tuple(self._software)
+        self.product_brand = self._software.get("product_brand")
+        self._plugins: bool | None = None
+        LOG.info("Connected to %s %s at %s", self.product_brand, ".".join(map(str, self.product_version)),
+                 self.host_endpoint.without_credentials)
+
+    def __repr__(self):
+        return f"<XenAPISession {self.host_endpoint.without_credentials}>"
+
+    def close(self) -> None:
+        """Log out every session."""
+        self._short.close()
+        self._long.close()
+        if self._console is not None:
+            self._console.log_out()
+
+    # Logging in -----------------------------------------------------------------------------------------------
+
+    def log_in(self) -> _Member:
+        """Return a session of its own, outside the pools; the caller logs it out. Follows one redirect."""
+        try:
+            return self._log_in_at(self._endpoint)
+        except XenAPI.Failure as failure:
+            if not errors.is_code(failure, "HOST_IS_SLAVE"):
+                raise
+            self._move_to_master(failure)
+        return self._log_in_at(self._endpoint)
+
+    def _log_in_at(self, endpoint: Endpoint) -> _Member:
+        transport = XapiTransport(endpoint, self._login_timeout_s, self._login_timeout_s)
+        client = XenAPI.Session(endpoint.rpc_uri, transport=transport)
+        try:
+            client.login_with_password(self._user, self._password, "1.0", self._originator)
+        except XenAPI.Failure as failure:
+            transport.close()
+            if errors.is_code(failure, *LOGIN_REFUSED):
+                raise HypervisorLoginRefused(url=endpoint.without_credentials, user=self._user,
+                                             reason=errors.code_of(failure)) from None
+            raise
+        except TimeoutError:
+            transport.close()
+            raise XenAPI.Failure(["Unable to log in to XenAPI (is the Dom0 disk full?)"]) from None
+        except errors.CONNECTION_ERRORS:
+            transport.close()
+            raise
+        return _Member(client, transport, endpoint)
+
+    def _move_to_master(self, failure: XenAPI.Failure) -> None:
+        self.is_slave = True
+        self._endpoint = self._endpoint.on_host(failure.details[1])
+        LOG.info("%s is a pool member, using its master %s", self.host_endpoint.without_credentials,
+                 self._endpoint.without_credentials)
+        self._short.drop_free()
+        self._long.drop_free()
+
+    def _find_host(self) -> tuple[str, str]:
+        try:
+            with self._short.take() as member:
+                handle = member.handle
+            if not self.is_slave:
+                host_ref = self.call_xenapi("session.get_this_host", handle)
+                return host_ref, self.call_xenapi("host.get_uuid", host_ref)
+            return self._find_member_host()
+        except XenAPI.Failure as failure:
+            raise self._unavailable(errors.describe(failure)) from None
+        except errors.CONNECTION_ERRORS as error:
+            raise self._unavailable(error) from None
+
+    def _find_member_host(self) -> tuple[str, str]:
+        address = self.host_endpoint.host
+        pifs = self.call_xenapi("PIF.get_all_records_where", f'field "IP"="{address}"')
+        hosts = {pif["host"] for pif in pifs.values()}
+        if len(hosts) != 1:
+            raise self._unavailable(f"{len(hosts)} hosts of its pool have the address {address}, expected one")
+        host_ref = hosts.pop()
+        return host_ref, self.call_xenapi("host.get_uuid", host_ref)
+
+    def _unavailable(self, reason) -> HypervisorUnavailable:
+        return HypervisorUnavailable(url=self.host_endpoint.without_credentials, reason=str(reason) or repr(reason))
+
+    # Calls ----------------------------------------------------------------------------------------------------
+
+    def get_imported_xenapi(self):
+        """Return the XenAPI client module."""
+        return XenAPI
+
+    def get_session_id(self) -> str:
+        """Return the handle of a session that serves consoles and HTTP paths only; it is a credential."""
+        with self._console_lock:
+            if self._console is None:
+                self._console = self.log_in()
+            else:
+                # The handle may have been collected after a day without use.
+                self._console.call("session.get_uuid", (self._console.handle,), self._login_timeout_s)
+            return self._console.handle
+
+    def get_xenapi_host(self) -> str:
+        """Return the reference of our host."""
+        return self.host_ref
+
+    def get_product_version(self) -> tuple[int, ...]:
+        return self.product_version
+
+    def call_xenapi(self, method: str, *args) -> Any:
+        """Call `Class.method` and return its value.
+
+        API errors raise XenAPI.Failure; a connection that fails raises HypervisorUnavailable, after the calls that
+        may be repeated were repeated for a minute.
+        """
+        return self._call(self._short, method, args, self.call_timeout_s)
+
+    def call_long(self, method: str, *args, timeout_s: float | None = None) -> Any:
+        """Like call_xenapi, for a call that may take minutes: does not occupy the sessions of the short ones."""
+        return self._call(self._long, method, args, timeout_s or self.task_timeout_s)
+
+    def call_xenapi_request(self, method: str, *args) -> Any:
+        """Like call_xenapi, with the parameters as a tuple in args[0]."""
+        return self.call_xenapi(method, *args[0])
+
+    def _call(self, pool: SessionPool, method: str, args: tuple, timeout_s: float) -> Any:
+        repeat_until = self.clock.monotonic() + REPEAT_FOR_S
+        delay_s = 1.0
+        repeated = redirected = False
+        while True:
+            try:
+                with pool.take() as member:
+                    return member.call(method, args, timeout_s)
+            except XenAPI.Failure as failure:
+                if repeated and errors.is_code(failure, DONE_ALREADY.get(method.rpartition(".")[2], "")):
+                    return ""
+                if not errors.is_code(failure, "HOST_IS_SLAVE") or redirected:
+                    raise
+                # Refused before it ran, so any call may be repeated at the new master.
+                redirected = True
+                self._move_to_master(failure)
+            except errors.CONNECTION_ERRORS as error:
+                if not REPEATABLE.search(method) or self.clock.monotonic() + delay_s > repeat_until:
+                    raise self._unavailable(f"{method}: {error or type(error).__name__}") from None
+                LOG.warning("%s at %s failed (%s), trying again", method, self.host_endpoint.without_credentials, error)
+                self.clock.sleep(delay_s * random.uniform(0.5, 1))
+                delay_s = min(2 * delay_s, LONGEST_BACK_OFF_S)
+                repeated = True
+
+    # Records --------------------------------------------------------------------------------------------------
+
+    def get_rec(self, record_type: str, ref: str) -> dict | None:
+        """Return the record, or None when the object is gone."""
+        try:
+            return self.call_xenapi(f"{record_type}.get_record", ref)
+        except XenAPI.Failure as failure:
+            if errors.is_code(failure, errors.HANDLE_INVALID):
+                return None
+            raise
+
+    def get_all_refs_and_recs(self, record_type: str) -> list[tuple[str, dict]]:
+        """Return all objects of the class as (ref, record)."""
+        return list(self.call_xenapi(f"{record_type}.get_all_records").items())
+
+    def records_where(self, record_type: str, **fields: str) -> dict[str, dict]:
+        """Return {ref: record} of the objects whose columns all have these values (text as in the database)."""
+        for value in fields.values():
+            if '"' in value:
+                raise exception.InvalidInput(reason=f"a quote in {value!r}")
+        condition = " and ".join(f'field "{name}"="{value}"' for name, value in fields.items())
+        return self.call_xenapi(f"{record_type}.get_all_records_where", condition)
+
+    # Tasks ----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def custom_task(self, label: str, desc: str = "") -> Iterator[str]:
+        """Lend a task of our own, for HTTP transfers; destroyed at the end."""
+        task_ref = self.call_xenapi("task.create", f"{self._originator}-{label}", desc)
+        try:
+            yield task_ref
+        finally:
+            self._destroy_task(task_ref)
+
+    def call_task(self, method: str, *args, timeout_s: float | None = None) -> str:
+        """Run `Class.method` as a task, wait for its end and return its result text ('' for none).
+
+        Raises what the operation failed with, or TaskTimeout after the deadline (the task is then cancelled).
+        """
+        task_ref = self.call_xenapi(f"Async.{method}", *args)
+        try:
+            return self.wait_for_task(task_ref, timeout_s, label=method)
+        finally:
+            self._destroy_task(task_ref)
+
+    def wait_for_task(self, task_ref: str, timeout_s: float | None = None, label: str = "task") -> str:
+        """Wait for a task and return its result text; errors as in call_task."""
+        deadline = self.clock.monotonic() + (timeout_s or self.task_timeout_s)
+        token = ""
+        while True:
+            left_s = deadline - self.clock.monotonic()
+            if left_s <= 0:
+                self._cancel_task(task_ref)
+                raise TaskTimeout(task=label, timeout_s=timeout_s or self.task_timeout_s)
+            # Short slices, so that more waiting callers than sessions take turns.
+            slice_s = max(0.1, min(left_s, 10.0))
+            batch = self.call_long("event.from", [f"task/{task_ref}"], token, float(slice_s), timeout_s=slice_s + 30)
+            token = batch["token"]
+            for event in batch["events"]:
+                if event["operation"] == "del":
+                    raise XenAPI.Failure([errors.HANDLE_INVALID, "task", task_ref])
+                if event.get("snapshot", {}).get("status", "pending") not in ("pending", "cancelling"):
+                    return _task_result(event["snapshot"])
+
+    def _cancel_task(self, task_ref: str) -> None:
+        with suppress(XenAPI.Failure, HypervisorUnavailable):
+            self.call_xenapi("task.cancel", task_ref)
+
+    def _destroy_task(self, task_ref: str) -> None:
+        with suppress(XenAPI.Failure, HypervisorUnavailable):
+            self.call_xenapi("task.destroy", task_ref)
+
+    # HTTP -----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def http_connection(self, timeout_s: float | None = None):
+        """Lend an HTTP(S) connection to our host, for xapi's file handlers."""
+        connection = self.host_endpoint.connection(timeout_s or self.call_timeout_s)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    @contextmanager
+    def http_session(self) -> Iterator[str]:
+        """Lend the handle of a session that lives as long as one transfer."""
+        member = self.log_in()
+        try:
+            yield member.handle
+        finally:
+            member.log_out()
+
+    # Plugins --------------------------------------------------------------------------------------------------
+
+    def call_plugin(self, plugin: str, fn: str, args: dict[str, str]) -> str:
+        """Run `fn` of a dom0 plugin on our host and return its text."""
+        name = plugin if plugin.endswith(".py") else f"{plugin}.py"
+        arguments = {**args, "host_uuid": self.host_uuid}
+        with plugins.unwrapped_failures():
+            return self.call_long("host.call_plugin", self.host_ref, name, fn, arguments,
+                                  timeout_s=self.call_timeout_s)
+
+    def call_plugin_serialized(self, plugin: str, fn: str, *args, **kwargs) -> Any:
+        """Like call_plugin, with any JSON-serialisable arguments and result."""
+        return plugins.loads(self.call_plugin(plugin, fn, {"params": plugins.dumps(args, kwargs)}))
+
+    def call_plugin_serialized_with_retry(self, plugin, fn, num_retries, callback, retry_cb=None, *args, **kwargs):
+        """Like call_plugin_serialized, up to num_retries + 1 times while the failure is a passing one.
+
+        callback(kwargs) runs before every attempt and may change kwargs; retry_cb(exc=...) after a passing failure.
+        Raises plugins.PluginRetriesExceeded.
+        """
+        delay_s = 0.5
+        for attempt in range(num_retries + 1):
+            if attempt:
+                self.clock.sleep(delay_s)
+                delay_s = min(2 * delay_s, 15)
+            callback(kwargs)
+            try:
+                return self.call_plugin_serialized(plugin, fn, *args, **kwargs)
+            except (XenAPI.Failure, ConnectionResetError) as error:
+                if not plugins.is_passing(error):
+                    raise
+                LOG.warning("%s.%s failed, attempt %d of %d: %s", plugin, fn, attempt + 1, num_retries + 1, error)
+                if retry_cb is not None:
+                    retry_cb(exc=error)
+        raise plugins.PluginRetriesExceeded(num_retries=num_retries)
+
+    def new_request_id(self) -> str:
+        return str(uuidlib.uuid4())
+
+
+class TaskTimeout(exception.NovaException):
+    """A XenAPI task did not end in time and was cancelled."""
+
+    msg_fmt = "%(task)s did not end within %(timeout_s)s seconds and was cancelled."
+
+
+def version_tuple(software: dict[str, str]) -> tuple[int, ...]:
+    """Return the product's version as ints; a suffix such as `8.3.0-beta` ends its number."""
+    text = software.get("product_version") or software.get("platform_version") or "0.0.0"
+    return tuple(int(re.match(r"\d*", part).group() or 0) for part in text.split("."))
+
+
+def _task_result(task: dict) -> str:
+    status = task["status"].lower()
+    if status == "success":
+        match = re.fullmatch(r"<value>(.*)</value>", task["result"], re.DOTALL)
+        return match.group(1) if match else task["result"]
+    raise XenAPI.Failure(list(task["error_info"]) or ["TASK_CANCELLED", task.get("uuid", "")])

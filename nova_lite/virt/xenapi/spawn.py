@@ -1,0 +1,313 @@
+"""Building an instance: a plan of steps, each taken back when a later one fails."""
+
+import json
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from oslo_log import log as logging
+
+from nova_lite import exception
+from nova_lite.objects import vm_mode
+from nova_lite.virt.xenapi import instances, records, vif
+from nova_lite.virt.xenapi.disks import CONFIG_DRIVE, EPHEMERAL, ROOT, SWAP, Disk, Disks
+from nova_lite.virt.xenapi.images import ImageType
+from nova_lite.virt.xenapi.plan import Undo, make_step_decorator
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass
+class Build:
+    """Everything known about a VM while it is built."""
+
+    context: Any
+    instance: Any
+    image_meta: dict
+    network_info: list
+    name_label: str
+    hostname: str | None
+    flavor: Any
+    undo: Undo
+    injected_files: Any = None
+    admin_password: str | None = None
+    block_device_info: dict | None = None
+    power_on: bool = True
+    # Disks of the instance that a rescue VM sees beside its own.
+    borrowed: list[Disk] = field(default_factory=list)
+    is_rescue: bool = False
+    first_boot: bool = True
+    disks: list[Disk] = field(default_factory=list)
+    kernel: str = ""
+    ramdisk: str = ""
+    mode: str = ""
+    vm_ref: str | None = None
+
+    @property
+    def os_type(self) -> str | None:
+        return instances.read(self.instance, "os_type")
+
+
+class MemoryReservations:
+    """Memory promised to builds whose VM does not run yet, so that parallel builds do not count it twice."""
+
+    def __init__(self, free_memory_b):
+        self._free_memory_b = free_memory_b
+        self._promised: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def take(self, uuid: str, memory_mb: int) -> None:
+        """Promise memory to a build. Raises InsufficientFreeMemory."""
+        wanted_b = memory_mb * records.MIB
+        free_b = self._free_memory_b()
+        with self._lock:
+            if wanted_b > free_b - sum(self._promised.values()):
+                raise exception.InsufficientFreeMemory(uuid=uuid)
+            self._promised[uuid] = wanted_b
+
+    def release(self, uuid: str) -> None:
+        """End a promise: the VM runs, or the build failed."""
+        with self._lock:
+            self._promised.pop(uuid, None)
+
+
+class Spawner:
+    """Builds VMs for instances."""
+
+    def __init__(self, *, session, finder, cache, host, disks: Disks, local_disks, kernels, volumes, vifs, firewall,
+                 power, destroyer, agents, virtapi, conf):
+        self._session = session
+        self._finder = finder
+        self._cache = cache
+        self._host = host
+        self._disks = disks
+        self._local_disks = local_disks
+        self._kernels = kernels
+        self._volumes = volumes
+        self._vifs = vifs
+        self._firewall = firewall
+        self._power = power
+        self._destroyer = destroyer
+        self._agents = agents
+        self._virtapi = virtapi
+        self._conf = conf
+        self._memory = MemoryReservations(host.free_memory_b)
+
+    def spawn(self, context: Any, instance: Any, image_meta: dict, network_info: Any, injected_files: Any = None,
+              admin_password: str | None = None, block_device_info: dict | None = None, power_on: bool = True,
+              *, rescue: bool = False, borrowed: list[Disk] | None = None) -> str:
+        """Build the instance (or its rescue VM) and boot it; returns the VM.
+
+        On any error everything is taken back and that error is raised.
+        """
+        suffix = instances.RESCUE if rescue else ""
+        name_label = self._finder.name(instance)
+        if not name_label.endswith(suffix):
+            name_label += suffix
+        hostname = instances.read(instance, "hostname")
+        with Undo(f"spawn {name_label}") as undo:
+            build = Build(
+                context=context, instance=instance,
+                image_meta=_with_id(image_meta, instance), network_info=vif.records(network_info),
+                name_label=name_label, hostname=f"RESCUE-{hostname}" if rescue and hostname else hostname,
+                flavor=instances.flavor_of(context, instance, self._virtapi), undo=undo,
+                injected_files=_given(injected_files, instance, "injected_files"),
+                admin_password=_given(admin_password, instance, "admin_pass"),
+                block_device_info=block_device_info, power_on=power_on, borrowed=borrowed or [], is_rescue=rescue)
+            self._run(build)
+        return build.vm_ref
+
+    def _run(self, build: Build) -> None:
+        step = make_step_decorator(build.context, build.instance, self._progress)
+        plan = [step(function) for function in (
+            self.vanity_step, self.create_disks_step, self.create_kernel_ramdisk_step, self.create_vm_record_step,
+            self.prepare_security_group_filters_step, self.boot_instance_step, self.apply_security_group_filters_step)]
+        try:
+            for run_step in plan:
+                run_step(build)
+        finally:
+            self._memory.release(build.instance["uuid"])
+
+    def _progress(self, context: Any, uuid: str, updates: dict) -> None:
+        try:
+            self._virtapi.instance_update(context, uuid, updates)
+        except NotImplementedError:
+            LOG.debug("progress of %s: %s", uuid, updates)
+
+    # Steps ----------------------------------------------------------------------------------------------------
+
+    def vanity_step(self, build: Build) -> None:
+        """Move progress off 0, since making disks may take long, and refuse what cannot work."""
+        if self._finder.lookup_fresh(build.name_label) is not None:
+            raise exception.InstanceExists(name=build.name_label)
+        self._memory.take(build.instance["uuid"], build.flavor["memory_mb"])
+        build.mode = self._mode(build)
+
+    def create_disks_step(self, build: Build) -> None:
+        """Make the root disk, and swap, ephemeral disks and config drive as asked."""
+        if build.image_meta.get("id"):
+            self._add_image_disks(build)
+        if build.is_rescue:
+            return
+        self._add_local_disks(build)
+
+    def create_kernel_ramdisk_step(self, build: Build) -> None:
+        """Bring kernel and ramdisk into dom0 where the instance has them."""
+        build.kernel, build.ramdisk = self._kernels.fetch(build.context, build.instance, build.undo)
+
+    def create_vm_record_step(self, build: Build) -> None:
+        """Create the VM with its disks and interfaces."""
+        self.create_vm(build)
+        for disk in build.disks + build.borrowed:
+            self._disks.attach(build.vm_ref, disk)
+        self._volumes.attach_mapped(build.vm_ref, build.block_device_info, build.undo)
+        self._vifs.create(build.vm_ref, build.instance, build.network_info)
+
+    def prepare_security_group_filters_step(self, build: Build) -> None:
+        """Have the packet filters ready before the guest can send anything."""
+        build.undo.add(self._firewall.unfilter_instance, build.instance, network_info=build.network_info)
+        try:
+            self._firewall.setup_basic_filtering(build.instance, build.network_info)
+        except NotImplementedError:
+            LOG.debug("the firewall driver has no basic filtering")
+        self._firewall.prepare_instance_filter(build.instance, build.network_info)
+
+    def boot_instance_step(self, build: Build) -> None:
+        """Start the VM frozen, wait for its interfaces, let it run and configure it."""
+        if not build.power_on:
+            return
+        self._power.start(build.vm_ref, paused=True)
+        if build.first_boot and not build.is_rescue:
+            self._wait_for_vifs(build)
+        self._session.call_xenapi("VM.unpause", build.vm_ref)
+        self._cache.note_state(build.vm_ref, "Running")
+        if build.first_boot:
+            self._agents.configure_new(build)
+
+    def apply_security_group_filters_step(self, build: Build) -> None:
+        """Put the packet filters in force."""
+        self._firewall.apply_instance_filter(build.instance, build.network_info)
+
+    # Parts of steps -------------------------------------------------------------------------------------------
+
+    def _mode(self, build: Build) -> str:
+        asked = vm_mode.canonical(instances.read(build.instance, "vm_mode"))
+        if asked != vm_mode.XEN:
+            mode = vm_mode.HVM
+        elif self._host.supports_paravirtual():
+            mode = vm_mode.XEN
+        else:
+            raise exception.InstanceUnacceptable(instance_id=build.instance["uuid"],
+                                                 reason="this host does not boot paravirtual guests")
+        if mode != instances.read(build.instance, "vm_mode"):
+            self._progress(build.context, build.instance["uuid"], {"vm_mode": mode})
+        return mode
+
+    def _add_image_disks(self, build: Build) -> None:
+        if ImageType.of(build.image_meta) is ImageType.ISO:
+            self._add_cd(build)
+            return
+        # A rescue disk is as large as its image.
+        root_gb = 0 if build.is_rescue else build.flavor["root_gb"]
+        build.disks.append(self._disks.root_from_image(build.context, build.instance, build.image_meta,
+                                                       build.name_label, root_gb, build.undo))
+
+    def _add_cd(self, build: Build) -> None:
+        cd = self._disks.iso_from_image(build.context, build.instance, build.image_meta, build.undo)
+        cd.other_config = {"nova_disk_type": "iso"}
+        if build.flavor["root_gb"]:
+            root = self._disks.blank("blank HD", build.flavor["root_gb"] * records.GIB, self._owner(build, "root"),
+                                     build.undo)
+            build.disks.append(Disk(root, ROOT, "root"))
+        build.disks.append(cd)
+
+    def _add_local_disks(self, build: Build) -> None:
+        for device, kind, make in self._local_disks.plan(build, SWAP, CONFIG_DRIVE, EPHEMERAL):
+            vdi_ref = make(self._owner(build, kind), build.undo)
+            build.disks.append(Disk(vdi_ref, device, kind, read_only=kind == "configdrive"))
+
+    @staticmethod
+    def _owner(build: Build, kind: str) -> dict[str, str]:
+        return {"nova_instance_uuid": build.instance["uuid"], "nova_disk_type": kind}
+
+    def create_vm(self, build: Build) -> None:
+        """Create the VM record, with all the guest is to find in its xenstore, and register its removal."""
+        record = records.vm(
+            name_label=build.name_label, flavor=build.flavor, mode=build.mode, host_ref=self._session.host_ref,
+            other_config={"nova_uuid": build.instance["uuid"], "nova_host": self._session.host_uuid,
+                          **self._role_marks(build)},
+            xenstore_data=self.guest_data(build), windows=build.os_type == "windows",
+            firmware=_firmware(build.image_meta), device_id=_device_id(build.image_meta), kernel=build.kernel,
+            ramdisk=build.ramdisk, vcpu_params=_vcpu_params(build.flavor))
+        build.vm_ref = self._session.call_xenapi("VM.create", record)
+        build.undo.add(self._destroyer.remove_record, build.vm_ref)
+        self._cache.note_created(build.vm_ref, record)
+
+    def _role_marks(self, build: Build) -> dict[str, str]:
+        return {"nova_rescued_at": str(int(self._session.clock.time()))} if build.is_rescue else {}
+
+    def guest_data(self, build: Build) -> dict[str, str]:
+        """Return what the guest finds under vm-data: host name (plain), network and metadata (JSON)."""
+        data = {"vm-data/allowvssprovider": "false"}
+        if build.hostname:
+            data["vm-data/hostname"] = hostname_for(build.hostname, build.os_type)
+        for _, mapping in build.network_info:
+            data[vif.xenstore_location(mapping)] = json.dumps(vif.guest_configuration(mapping))
+        for key, value in instances.metadata_of(build.instance, "metadata").items():
+            data[f"vm-data/user-metadata/{sanitized(key)}"] = json.dumps(value)
+        auto_disk_config = instances.read(build.instance, "auto_disk_config")
+        if auto_disk_config is not None:
+            data["vm-data/auto-disk-config"] = str(bool(auto_disk_config))
+        return data
+
+    def _wait_for_vifs(self, build: Build) -> None:
+        timeout_s = self._conf.vif_plugging_timeout
+        vif_ids = [mapping["vif_uuid"] for _, mapping in build.network_info if mapping.get("vif_uuid")]
+        if not timeout_s or not vif_ids:
+            return
+        try:
+            self._virtapi.wait_vifs_active(build.context, build.instance, vif_ids, timeout_s)
+        except NotImplementedError:
+            LOG.debug("no compute service above to wait for interfaces")
+        except (exception.NovaException, TimeoutError) as error:
+            if self._conf.vif_plugging_is_fatal:
+                raise
+            LOG.warning("interfaces of %s are not active, booting all the same: %s", build.name_label, error)
+
+
+def hostname_for(hostname: str, os_type: str | None) -> str:
+    """Return the host name as the guest takes it; Windows takes 15 characters."""
+    return hostname[:15] if os_type == "windows" else hostname
+
+
+def sanitized(key: str) -> str:
+    """Return the key with every character xenstore does not allow replaced."""
+    return "".join(character if character.isascii() and (character.isalnum() or character in "-_@") else "_"
+                   for character in key)
+
+
+def _with_id(image_meta: dict | None, instance: Any) -> dict:
+    """The image's id comes with its description, else from the instance; none means boot from volume."""
+    image_meta = dict(image_meta or {})
+    if image_meta and not image_meta.get("id"):
+        image_meta["id"] = instances.read(instance, "image_ref")
+    return image_meta
+
+
+def _given(value: Any, instance: Any, name: str) -> Any:
+    return value if value is not None else instances.read(instance, name)
+
+
+def _vcpu_params(flavor: Any) -> dict[str, str]:
+    weight = instances.read(flavor, "vcpu_weight")
+    # XenServer 6.1 ignored a weight without a cap.
+    return {"weight": str(weight), "cap": "0"} if weight is not None else {}
+
+
+def _firmware(image_meta: dict) -> str | None:
+    return (image_meta.get("properties") or {}).get("hw_firmware_type")
+
+
+def _device_id(image_meta: dict) -> str | None:
+    device_id = (image_meta.get("properties") or {}).get("hw_device_id")
+    return None if device_id is None else str(device_id)

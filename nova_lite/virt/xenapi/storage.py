@@ -1,0 +1,114 @@
+"""Storage repositories: choosing the one for guests, scanning, how full it is."""
+
+import threading
+from dataclasses import dataclass
+
+import XenAPI
+from oslo_log import log as logging
+
+from nova_lite import exception
+from nova_lite.virt.xenapi import errors
+
+LOG = logging.getLogger(__name__)
+
+SCAN_ATTEMPTS = 4
+
+
+@dataclass(frozen=True)
+class StorageRepository:
+    """A storage repository with a plugged PBD on our host. Sizes in bytes."""
+
+    ref: str
+    uuid: str
+    type: str
+    content_type: str
+    shared: bool
+    physical_size_b: int
+    physical_utilisation_b: int
+    virtual_allocation_b: int
+
+    @classmethod
+    def from_record(cls, ref: str, record: dict) -> "StorageRepository":
+        return cls(ref=ref, uuid=record["uuid"], type=record["type"], content_type=record["content_type"],
+                   shared=record["shared"], physical_size_b=int(record["physical_size"]),
+                   physical_utilisation_b=int(record["physical_utilisation"]),
+                   virtual_allocation_b=int(record["virtual_allocation"]))
+
+
+class Storage:
+    """The storage of our host, remembered for `keep_s` seconds."""
+
+    def __init__(self, session, matching_filter: str, keep_s: float):
+        self._session = session
+        self._filter = matching_filter
+        self._keep_s = keep_s
+        self._lock = threading.Lock()
+        self._guests: StorageRepository | None = None
+        self._read_at = 0.0
+
+    def for_guests(self, refresh: bool = False) -> StorageRepository:
+        """Return the repository of guests' disks. Raises StorageRepositoryNotFound."""
+        with self._lock:
+            age_s = self._session.clock.monotonic() - self._read_at
+            if refresh or self._guests is None or age_s > self._keep_s:
+                self._guests = self._choose()
+                self._read_at = self._session.clock.monotonic()
+            return self._guests
+
+    def _choose(self) -> StorageRepository:
+        criteria, _, pattern = self._filter.partition(":")
+        if criteria == "other-config" and "=" in pattern:
+            key, _, value = pattern.partition("=")
+            chosen = self._by_other_config(key, value)
+        elif self._filter == "default-sr:true":
+            chosen = self._default()
+        else:
+            LOG.warning("[xenserver] sr_matching_filter = %s is neither default-sr:true nor other-config:KEY=VALUE",
+                        self._filter)
+            chosen = None
+        if chosen is None:
+            raise exception.StorageRepositoryNotFound()
+        return chosen
+
+    def _default(self) -> StorageRepository | None:
+        pool = next(iter(self._session.call_xenapi("pool.get_all_records").values()))
+        if pool["default_SR"] == errors.NULL_REF:
+            return None
+        record = self._session.get_rec("SR", pool["default_SR"])
+        if record is None or not self._plugged_here(record):
+            return None
+        return StorageRepository.from_record(pool["default_SR"], record)
+
+    def _by_other_config(self, key: str, value: str) -> StorageRepository | None:
+        for ref, record in self._session.get_all_refs_and_recs("SR"):
+            if record["other_config"].get(key) == value and self._plugged_here(record):
+                return StorageRepository.from_record(ref, record)
+        return None
+
+    def _plugged_here(self, sr_record: dict) -> bool:
+        for pbd_ref in sr_record["PBDs"]:
+            pbd = self._session.get_rec("PBD", pbd_ref)
+            if pbd and pbd["host"] == self._session.host_ref and pbd["currently_attached"]:
+                return True
+        return False
+
+    def is_here(self, sr_ref: str) -> bool:
+        """Tell whether the repository is plugged on our host."""
+        record = self._session.get_rec("SR", sr_ref)
+        return record is not None and self._plugged_here(record)
+
+    def scan(self, sr_ref: str) -> None:
+        """Have the host look what is in the repository, one scan of it at a time.
+
+        A scan of the host's own that began before a file arrived may be joined with ours, hence the lock, and the
+        repetition for the passing error 40.
+        """
+        with self._session.locks.hold(f"sr-scan-{sr_ref}"):
+            for attempt in range(1, SCAN_ATTEMPTS + 1):
+                try:
+                    self._session.call_long("SR.scan", sr_ref)
+                    return
+                except XenAPI.Failure as failure:
+                    if not errors.is_code(failure, "SR_BACKEND_FAILURE_40") or attempt == SCAN_ATTEMPTS:
+                        raise
+                    self._session.clock.sleep(2 ** attempt)

@@ -1,0 +1,123 @@
+"""Moving disks through xapi's HTTP handlers."""
+
+import http.client
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+from urllib.parse import urlencode, urlsplit
+
+from oslo_log import log as logging
+
+from nova_lite import exception
+from nova_lite.virt.xenapi import errors
+from nova_lite.virt.xenapi.transport import Endpoint
+
+LOG = logging.getLogger(__name__)
+
+CHUNK_B = 1024 * 1024
+
+
+class TransferFailed(exception.NovaException):
+    """The host refused or broke off a transfer of a disk."""
+
+    msg_fmt = "%(verb)s %(path)s: %(reason)s"
+
+
+def chunks(stream: BinaryIO, size_b: int = CHUNK_B) -> Iterator[bytes]:
+    """Yield what is left in the stream."""
+    while chunk := stream.read(size_b):
+        yield chunk
+
+
+class Transfers:
+    """Imports into and exports from VDIs, straight to and from the host."""
+
+    def __init__(self, session):
+        self._session = session
+
+    def import_vdi(self, vdi_ref: str, blocks: Iterable[bytes], length_b: int, format: str = "raw") -> None:
+        """Fill the VDI with exactly `length_b` bytes of a `raw` or `vhd` image.
+
+        Raises TransferFailed when the host breaks it off, XenAPI.Failure when it could not use what it got.
+        """
+        with self._session.custom_task("import", "disk import") as task_ref, \
+                self._session.http_session() as handle:
+            query = {"session_id": handle, "task_id": task_ref, "vdi": vdi_ref, "format": format}
+            self._put("/import_raw_vdi", query, blocks, length_b)
+            # The host said 200 before it read the body: only the task tells how it ended.
+            self._session.wait_for_task(task_ref, label="import_raw_vdi")
+
+    def _put(self, path: str, query: dict[str, str], blocks: Iterable[bytes], length_b: int) -> None:
+        with self._session.http_connection() as connection:
+            connection.putrequest("PUT", f"{path}?{urlencode(query)}", skip_accept_encoding=True)
+            connection.putheader("Content-Length", str(length_b))
+            connection.endheaders()
+            broken = None
+            try:
+                sent_b = _send_all(connection, blocks)
+                if sent_b != length_b:
+                    raise TransferFailed(verb="PUT", path=path, reason=f"{sent_b} bytes instead of {length_b}")
+            except (ConnectionError, TimeoutError) as error:
+                broken = error  # the host may have said why before it closed
+            try:
+                response = connection.getresponse()
+                response.read()
+            except errors.CONNECTION_ERRORS as error:
+                raise TransferFailed(verb="PUT", path=path, reason=broken or error) from None
+            if broken or response.status != 200:
+                raise TransferFailed(verb="PUT", path=path, reason=broken or f"HTTP status {response.status}")
+
+    @contextmanager
+    def export_vdi(self, vdi_ref: str, format: str = "vhd") -> Iterator[http.client.HTTPResponse]:
+        """Lend a readable stream of the VDI as `raw` or `vhd`; it ends where the host closes it."""
+        with self._session.http_session() as handle:
+            query = {"session_id": handle, "vdi": vdi_ref, "format": format}
+            with open_export(self._session.host_endpoint, query, self._session.call_timeout_s) as response:
+                yield response
+
+    def get(self, path: str, query: dict[str, str]) -> bytes:
+        """Return a small document, such as metrics. Raises TransferFailed."""
+        with self._session.http_session() as handle, self._session.http_connection(60) as connection:
+            try:
+                connection.request("GET", f"{path}?{urlencode({**query, 'session_id': handle})}")
+                response = connection.getresponse()
+                body = response.read()
+            except errors.CONNECTION_ERRORS as error:
+                raise TransferFailed(verb="GET", path=path, reason=error) from None
+        if response.status != 200:
+            raise TransferFailed(verb="GET", path=path, reason=f"HTTP status {response.status}")
+        return body
+
+
+@contextmanager
+def open_export(endpoint: Endpoint, query: dict[str, str], timeout_s: float) -> Iterator[http.client.HTTPResponse]:
+    """Lend the stream of /export_raw_vdi at any host. Follows one redirect to the host that has the disk."""
+    path = "/export_raw_vdi"
+    connection = endpoint.connection(timeout_s)
+    try:
+        response = _request(connection, path, query)
+        if response.status == 302:
+            connection.close()
+            connection = endpoint.on_host(urlsplit(response.getheader("Location")).hostname).connection(timeout_s)
+            response = _request(connection, path, query)
+        if response.status != 200:
+            raise TransferFailed(verb="GET", path=path, reason=f"HTTP status {response.status}")
+        yield response
+    finally:
+        connection.close()
+
+
+def _request(connection, path: str, query: dict[str, str]) -> http.client.HTTPResponse:
+    try:
+        connection.request("GET", f"{path}?{urlencode(query)}")
+        return connection.getresponse()
+    except errors.CONNECTION_ERRORS as error:
+        raise TransferFailed(verb="GET", path=path, reason=error) from None
+
+
+def _send_all(connection, blocks: Iterable[bytes]) -> int:
+    sent_b = 0
+    for block in blocks:
+        connection.send(block)
+        sent_b += len(block)
+    return sent_b

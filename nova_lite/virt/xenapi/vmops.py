@@ -1,0 +1,309 @@
+"""VMOps: everything that is done to VMs, as an index of the parts that do it."""
+
+import json
+from collections import namedtuple
+
+from oslo_log import log as logging
+
+from nova_lite import conf as nova_conf
+from nova_lite import exception
+from nova_lite.virt import firewall
+from nova_lite.virt.virtapi import VirtAPI
+from nova_lite.virt.xenapi import instances, vif
+from nova_lite.virt.xenapi.agent import Agents, cmp_version
+from nova_lite.virt.xenapi.destroy import Destroyer
+from nova_lite.virt.xenapi.disks import Disks
+from nova_lite.virt.xenapi.host import Host
+from nova_lite.virt.xenapi.images import Images
+from nova_lite.virt.xenapi.kernels import Kernels
+from nova_lite.virt.xenapi.local_disks import LocalDisks
+from nova_lite.virt.xenapi.lookup import VmFinder
+from nova_lite.virt.xenapi.plan import make_step_decorator
+from nova_lite.virt.xenapi.power import Power
+from nova_lite.virt.xenapi.simple_dh import SimpleDH
+from nova_lite.virt.xenapi.spawn import Spawner, hostname_for, sanitized
+from nova_lite.virt.xenapi.storage import Storage
+from nova_lite.virt.xenapi.vm_cache import VmCache
+from nova_lite.virt.xenapi.volumeops import VolumeOps
+from nova_lite.virt.xenapi.xenstore import LiveXenstore, ParamXenstore
+
+__all__ = ["RESIZE_TOTAL_STEPS", "InstanceInfo", "SimpleDH", "VMOps", "cmp_version", "make_step_decorator"]
+
+LOG = logging.getLogger(__name__)
+
+RESIZE_TOTAL_STEPS = 5
+
+InstanceInfo = namedtuple("InstanceInfo", ["name", "state"])
+
+
+class VMOps:
+    """The VMs of the host `session` is connected to.
+
+    session and product_version suffice for all that needs neither the compute service above (virtapi) nor images
+    (image_api). `instance` is an object or mapping; network_info the model, its JSON text, or legacy pairs.
+    """
+
+    def __init__(self, session, product_version, virtapi=None, conf=None, image_api=None, cache=None):
+        self._session = session
+        self.product_version = product_version
+        self.XenAPI = session.get_imported_xenapi()
+        self._virtapi = virtapi or VirtAPI()
+        self._conf = conf or nova_conf.load(prog="nova_lite", config_files=[], config_dirs=[])
+        self.cache = cache or VmCache(session)
+        self.poll_rescue_last_ran = None
+        self._build_parts(image_api)
+
+    def _build_parts(self, image_api) -> None:
+        session, conf = self._session, self._conf
+        self.firewall_driver = firewall.load(conf.firewall_driver, virtapi=self._virtapi, xenapi_session=session)
+        self.vif_driver = vif.load_driver(conf.xenserver.vif_driver, session, conf)
+        self.vifs = vif.Interfaces(session, self.vif_driver, self.firewall_driver.locks_vifs)
+        self.finder = VmFinder(session, self.cache, conf.instance_name_template, self._virtapi)
+        self.storage = Storage(session, conf.xenserver.sr_matching_filter, conf.host_state_interval)
+        self.host = Host(session, self.storage, conf.host_state_interval)
+        images = Images(image_api)
+        self.disks = Disks(session, self.storage, images, conf)
+        self.volumes = VolumeOps(session, self.finder, self.disks, self.storage, conf)
+        self.kernels = Kernels(session, self.disks, images, image_api, conf)
+        self.agents = Agents(session, self.finder, self._virtapi, conf)
+        self.power = Power(session, self.finder, self.cache, conf)
+        self.param_xenstore = ParamXenstore(session, self.finder)
+        self.live_xenstore = LiveXenstore(session, self.finder)
+        self.destroyer = Destroyer(session, self.finder, self.cache, self.disks, self.vifs, self.firewall_driver,
+                                   self.volumes, self.kernels)
+        self.spawner = Spawner(
+            session=session, finder=self.finder, cache=self.cache, host=self.host, disks=self.disks,
+            local_disks=LocalDisks(self.disks, conf), kernels=self.kernels, volumes=self.volumes, vifs=self.vifs,
+            firewall=self.firewall_driver, power=self.power, destroyer=self.destroyer, agents=self.agents,
+            virtapi=self._virtapi, conf=conf)
+
+    # Listing and state ----------------------------------------------------------------------------------------
+
+    def list_instances(self):
+        """Return the names of the guests on this host, halted ones included."""
+        return [vm.name_label for vm in self.cache.here()]
+
+    def list_instances_detail(self):
+        """Return InstanceInfo(name, state) of the guests on this host."""
+        return [InstanceInfo(vm.name_label, vm.state) for vm in self.cache.here()]
+
+    def get_info(self, instance):
+        """Return {'state', 'max_mem' KiB, 'mem' KiB, 'num_cpu', 'cpu_time'}. Raises InstanceNotFound."""
+        vm = self.finder.vm(instance)
+        return {"state": vm.state, "max_mem": vm.memory_static_max_b >> 10, "mem": vm.memory_dynamic_max_b >> 10,
+                "num_cpu": vm.vcpus, "cpu_time": 0}
+
+    # Life -----------------------------------------------------------------------------------------------------
+
+    def spawn(self, context, instance, image_meta, network_info, injected_files=None, admin_password=None,
+              block_device_info=None, power_on=True):
+        """Build the instance and boot it. On any error nothing of it remains and that error is raised."""
+        self.spawner.spawn(context, instance, image_meta, network_info, injected_files, admin_password,
+                           block_device_info, power_on)
+
+    def spawn_rescue(self, context, instance, image_meta, network_info, injected_files=None, admin_password=None,
+                     block_device_info=None, power_on=True):
+        """Build the rescue VM of the instance, without a disk of the instance's own."""
+        self.spawner.spawn(context, instance, image_meta, network_info, injected_files, admin_password,
+                           block_device_info, power_on, rescue=True)
+
+    def destroy(self, instance, network_info, block_device_info=None, destroy_disks=True):
+        """Remove the instance's VM, its rescue VM and their disks; volumes stay. May be repeated."""
+        self.destroyer.destroy(instance, network_info, block_device_info, destroy_disks)
+
+    # Power ----------------------------------------------------------------------------------------------------
+
+    def pause(self, instance):
+        """Freeze the VM."""
+        self.power.pause(instance)
+
+    def unpause(self, instance):
+        """Let a frozen VM go on."""
+        self.power.unpause(instance)
+
+    def suspend(self, instance):
+        """Write the VM's memory to disk and stop it."""
+        self.power.suspend(instance)
+
+    def resume(self, instance):
+        """Continue a suspended VM."""
+        self.power.resume(instance)
+
+    def power_off(self, instance, timeout=0, retry_interval=0):
+        """Stop the VM: cleanly within `timeout` seconds, else, and with 0 at once, hard."""
+        self.power.power_off(instance, timeout)
+
+    def power_on(self, instance):
+        """Start the VM on this host."""
+        self.power.power_on(instance)
+
+    def reboot(self, instance, reboot_type, bad_volumes_callback=None):
+        """Reboot the VM, 'HARD' or cleanly; a halted one is started."""
+        self.power.reboot(instance, reboot_type)
+
+    def soft_delete(self, instance):
+        """Stop the VM and keep anybody from starting it."""
+        vm_ref = self.finder.require(instance)
+        self.power.stop(vm_ref)
+        self.power.block(vm_ref)
+
+    def restore(self, instance):
+        """Start a soft-deleted VM again."""
+        vm_ref = self.finder.require(instance)
+        self.power.release(vm_ref)
+        self.power.start(vm_ref)
+
+    # Network --------------------------------------------------------------------------------------------------
+
+    def create_vifs(self, vm_ref, instance, network_info):
+        """Create the VIFs of the VM. Raises XenAPI.Failure for a reference that is no VM."""
+        self._session.call_xenapi("VM.get_record", vm_ref)
+        self.vifs.create(vm_ref, instance, network_info)
+
+    def plug_vifs(self, instance, network_info):
+        """Have the VIF driver prepare the host."""
+        self.vifs.plug(instance, network_info)
+
+    def unplug_vifs(self, instance, network_info):
+        """Have the VIF driver take down what it made; None is no network."""
+        self.vifs.unplug(instance, network_info)
+
+    def attach_interface(self, instance, network_info):
+        """Add interfaces. Raises InterfaceAttachFailed."""
+        self.vifs.attach(instance, self.finder.require(instance), network_info)
+
+    def detach_interface(self, instance, network_info):
+        """Remove interfaces. Raises InterfaceDetachFailed."""
+        self.vifs.detach(instance, self.finder.require(instance), network_info)
+
+    def inject_network_info(self, instance, network_info, vm_ref=None):
+        """Write the network configuration into the VM's xenstore, of the running guest too if the host can."""
+        if vm_ref is None:
+            vm_ref = self.finder.require(instance)
+        record = self._session.call_xenapi("VM.get_record", vm_ref)
+        for _, mapping in vif.records(network_info):
+            location = vif.xenstore_location(mapping)
+            configuration = vif.guest_configuration(mapping)
+            self.param_xenstore.set_text(vm_ref, location, json.dumps(configuration))
+            if int(record["domid"]) >= 0:
+                self._change_live(location, self.live_xenstore.write, instance, location, configuration)
+
+    @staticmethod
+    def _change_live(location: str, change, *args) -> None:
+        try:
+            change(*args)
+        except (exception.PluginError, exception.InstanceNotFound) as error:
+            # Without the plugin the host itself copies the record's keys when the guest starts.
+            LOG.info("%s is not written to the running guest: %s", location, error)
+
+    def inject_hostname(self, instance, vm_ref, hostname):
+        """Write the host name into the VM's xenstore, as plain text."""
+        name = hostname_for(hostname, instances.read(instance, "os_type"))
+        self.param_xenstore.set_text(vm_ref, "vm-data/hostname", name)
+
+    def reset_network(self, instance, vm_ref=None):
+        """Have the guest's agent apply host name and network. Raises NotImplementedError without an agent."""
+        self.agents.reset_network(instance, vm_ref)
+
+    def refresh_security_group_rules(self, security_group_id):
+        """The rules of the group changed."""
+        self.firewall_driver.refresh_security_group_rules(security_group_id)
+
+    def refresh_security_group_members(self, security_group_id):
+        """The members of the group changed."""
+        self.firewall_driver.refresh_security_group_members(security_group_id)
+
+    def refresh_instance_security_rules(self, instance):
+        """The rules that apply to the instance changed."""
+        self.firewall_driver.refresh_instance_security_rules(instance)
+
+    def refresh_provider_fw_rules(self):
+        """The provider's rules changed."""
+        self.firewall_driver.refresh_provider_fw_rules()
+
+    def unfilter_instance(self, instance_ref, network_info):
+        """Remove the filters of the instance."""
+        self.firewall_driver.unfilter_instance(instance_ref, network_info=network_info)
+
+    # Agent ----------------------------------------------------------------------------------------------------
+
+    def get_agent_version(self, instance):
+        """Return the guest agent's version, or None when it does not answer in time."""
+        return self.agents.get_agent_version(instance)
+
+    def agent_update(self, instance, url, md5sum):
+        """Have the guest agent replace itself."""
+        return self.agents.agent_update(instance, url, md5sum)
+
+    def set_admin_password(self, instance, new_pass):
+        """Set the administrator's password in the guest."""
+        return self.agents.set_admin_password(instance, new_pass)
+
+    def inject_file(self, instance, path, contents):
+        """Write a file in the guest."""
+        return self.agents.inject_file(instance, path, contents)
+
+    # Xenstore -------------------------------------------------------------------------------------------------
+
+    def read_from_param_xenstore(self, instance_or_vm, keys=None):
+        """Return {key: value} of the VM's record; all keys, one (text) or several (list)."""
+        return self.param_xenstore.read(instance_or_vm, keys)
+
+    def read_partial_from_param_xenstore(self, instance_or_vm, key_prefix):
+        """Return {key: value} of the keys with this prefix."""
+        return self.param_xenstore.read_partial(instance_or_vm, key_prefix)
+
+    def add_to_param_xenstore(self, instance_or_vm, key, val):
+        """Set one key of the VM's record."""
+        self.param_xenstore.add(instance_or_vm, key, val)
+
+    def write_to_param_xenstore(self, instance_or_vm, mapping):
+        """Set several keys of the VM's record."""
+        self.param_xenstore.write(instance_or_vm, mapping)
+
+    def remove_from_param_xenstore(self, instance_or_vm, key_or_keys):
+        """Remove keys of the VM's record."""
+        self.param_xenstore.remove(instance_or_vm, key_or_keys)
+
+    def clear_param_xenstore(self, instance_or_vm):
+        """Remove all keys of the VM's record."""
+        self.param_xenstore.clear(instance_or_vm)
+
+    def list_from_xenstore(self, vm, path):
+        """Return {sub-path: value} of the running guest's xenstore, or None."""
+        return self.live_xenstore.list(vm, path)
+
+    def read_from_xenstore(self, vm, path):
+        """Return one value of the running guest's xenstore, or None."""
+        return self.live_xenstore.read(vm, path)
+
+    def write_to_xenstore(self, vm, path, value):
+        """Set one value of the running guest's xenstore."""
+        return self.live_xenstore.write(vm, path, value)
+
+    def add_to_xenstore(self, vm, path, key, value):
+        """Set one key of a dict in the running guest's xenstore."""
+        self.live_xenstore.add(vm, path, key, value)
+
+    def remove_from_xenstore(self, vm, path, key_or_keys):
+        """Remove keys from the running guest's xenstore."""
+        self.live_xenstore.remove(vm, path, key_or_keys)
+
+    def clear_xenstore(self, vm, path):
+        """Remove a path from the running guest's xenstore."""
+        self.live_xenstore.clear(vm, path)
+
+    def change_instance_metadata(self, instance, diff):
+        """Write changed metadata ({key: ['+', value] | ['-']}) where the guest finds it."""
+        vm_ref = self.finder.require(instance)
+        running = self.finder.vm(instance).domid >= 0
+        for key, change in diff.items():
+            location = f"vm-data/user-metadata/{sanitized(key)}"
+            if change[0] == "-":
+                self.param_xenstore.remove(vm_ref, location)
+                act = self.live_xenstore.clear, instance, location
+            else:
+                self.param_xenstore.set_text(vm_ref, location, json.dumps(change[1]))
+                act = self.live_xenstore.write, instance, location, change[1]
+            if running:
+                self._change_live(location, *act)

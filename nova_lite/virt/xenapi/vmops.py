@@ -7,9 +7,8 @@ from oslo_log import log as logging
 
 from nova_lite import conf as nova_conf
 from nova_lite import exception
-from nova_lite.virt import firewall
 from nova_lite.virt.virtapi import VirtAPI
-from nova_lite.virt.xenapi import instances, vif
+from nova_lite.virt.xenapi import firewall, instances, vif
 from nova_lite.virt.xenapi.agent import Agents, cmp_version
 from nova_lite.virt.xenapi.destroy import Destroyer
 from nova_lite.virt.xenapi.disks import Disks

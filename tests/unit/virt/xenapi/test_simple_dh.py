@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,10 +74,8 @@ def test_encrypting_before_the_exchange_is_a_runtime_error():
 
 def test_another_secret_never_yields_the_text():
     sealed = exchange_with(99, 125).encrypt("password\n")
-    try:
+    with contextlib.suppress(RuntimeError):
         assert exchange_with(98, 125).decrypt(sealed) != "password\n"
-    except RuntimeError:
-        pass
 
 
 def test_mod_exp_is_modular_power_and_one_for_exponent_zero():

@@ -80,7 +80,8 @@ def test_nothing_is_undone_when_nothing_fails():
     assert undone == []
 
 
-@pytest.mark.parametrize(("mountpoint", "number"), [("/dev/xvdc", 2), ("vda", 0), ("sdb", 1), ("/dev/hdp", 15), ("7", 7)])
+@pytest.mark.parametrize(("mountpoint", "number"), [
+    ("/dev/xvdc", 2), ("vda", 0), ("sdb", 1), ("/dev/hdp", 15), ("7", 7)])
 def test_device_names_become_numbers(mountpoint, number):
     assert volumeops.device_number(mountpoint) == number
 

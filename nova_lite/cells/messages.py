@@ -146,8 +146,18 @@ class Message:
             self.wire_ctxt, routing.opposite(self.direction),
             routing.response_path(self.routing_path, neighbour_only), self.uuid,
             {"orig_message": "", "responses": responses}, fanout=neighbour_only and self.reply_server is None,
-            reply_server=self.reply_server, deadline=self.deadline)
+            reply_server=self.reply_server)
         reply.process()
+
+    def _text(self, response: Response) -> str:
+        """Return a response as it travels; a value that cannot travel is a failure."""
+        try:
+            return response.to_json()
+        except Exception as error:  # edge: without an answer the requester would wait in vain
+            LOG.exception("The result of %s in %s cannot be sent", self.method_name, self.routing_path)
+            text = f"the result of {self.method_name} cannot be sent ({type(error).__name__})"
+            failure = (TypeError, TypeError(text), None)
+            return Response(self.ctxt, self.routing_path, failure, True).to_json()
 
 
 class TargetedMessage(Message):
@@ -235,7 +245,7 @@ class TargetedMessage(Message):
             return None
         if self.source_is_us():
             return response
-        self._answer([response.to_json()], neighbour_only=False)
+        self._answer([self._text(response)], neighbour_only=False)
         return None
 
 
@@ -266,7 +276,7 @@ class BroadcastMessage(Message):
         responses = self._collect()
         if self.source_is_us():
             return [Response.from_json(self.ctxt, text) if isinstance(text, str) else text for text in responses]
-        self._answer([text if isinstance(text, str) else text.to_json() for text in responses], neighbour_only=True)
+        self._answer([text if isinstance(text, str) else self._text(text) for text in responses], neighbour_only=True)
         return None
 
     def _tell(self) -> None:

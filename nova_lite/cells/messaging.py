@@ -142,13 +142,13 @@ class MessageRunner:
                 self.counts["unknown_method"] += 1
                 raise AttributeError(f"{message.message_type} messages have no method {message.method_name}")
             value = op.work(self.cell, message, **op.accepted(message.method_kwargs))
-        except exception.NovaException as error:
-            LOG.warning("%s failed in %s: %s", message.method_name, message.routing_path, error)
-        except Exception:  # edge: the failure is the answer
-            LOG.exception("%s failed in %s", message.method_name, message.routing_path)
-        else:
-            return Response(message.ctxt, message.routing_path, value, False)
-        return Response(message.ctxt, message.routing_path, sys.exc_info(), True)
+        except Exception as error:  # edge: the failure is the answer
+            if isinstance(error, exception.NovaException):
+                LOG.warning("%s failed in %s: %s", message.method_name, message.routing_path, error)
+            else:
+                LOG.exception("%s failed in %s", message.method_name, message.routing_path)
+            return Response(message.ctxt, message.routing_path, sys.exc_info(), True)
+        return Response(message.ctxt, message.routing_path, value, False)
 
     # -- waiting
 

@@ -19,7 +19,7 @@ TOP = {"cmd", "client", "demo", "service"}
 # Importer -> what it may import besides itself. The longest matching name decides, for both columns.
 TABLE = {
     "cells": SERVICES,
-    "compute": SERVICES | PORTS | DRIVER,
+    "compute": SERVICES | PORTS | DRIVER | {"scheduler.rpcapi"},
     "scheduler": SERVICES | PORTS | DRIVER | {"compute.rpcapi", "compute.utils"},
     "image": STORE,
     "network": STORE,

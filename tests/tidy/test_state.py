@@ -17,6 +17,7 @@ MUTATORS = {
 # (module, name): what is filled at import only, or belongs to the process rather than to a cell.
 ALLOWED = {
     ("cells.operations", "registry"): "operations, declared at import",
+    ("db.engine", "_file_locks"): "one lock per SQLite file, whoever opens it",
     ("exception", "_registry"): "exception classes, by their definition",
     ("rpc.memory", "_brokers"): "brokers in use: transports of one URL meet there",
 }

@@ -13,6 +13,7 @@ import threading
 from typing import Any
 
 from oslo_log import log as logging
+from oslo_utils import timeutils
 
 from nova_lite import exception, objects
 from nova_lite.objects import base, task_states, vm_states
@@ -31,7 +32,7 @@ REPLICATED_FIELDS = frozenset((
 _LOCAL_FIELDS = frozenset((
     "id", "name", "cell_name", "instance_type_id", "scheduled_at", "cleaned", "deleted", "deleted_at", "created_at",
     "updated_at", "fault", "ec2_ids", "services", "tags", "keypairs", "device_metadata", "trusted_certs",
-    "pci_devices", "security_groups"))
+    "pci_devices", "security_groups", "revision", "replicated_revision"))
 _NEEDED_TO_CREATE = ("user_id", "project_id")
 
 _STATES_BEFORE = {
@@ -87,19 +88,29 @@ class Replica:
         """
         seen_all = ctxt.elevated(read_deleted="yes")
         with self._db.writer(seen_all):
-            try:
-                row = self._db.instance_get_by_uuid(seen_all, instance.uuid)
-            except exception.InstanceNotFound:
-                self._create(seen_all, instance, owner, revision)
-                return
-            if row["deleted"]:
-                LOG.debug("Instance %s is deleted here, what cell %s tells of it is ignored", instance.uuid, owner)
-                return
-            if not self._may_tell(row, owner):
-                return
-            fields = self._fields_to_apply(row, instance, owner, revision, is_snapshot)
-            if fields is not None:
-                self._apply(seen_all, row, instance, fields, owner, revision)
+            is_whole = self._update(seen_all, instance, owner, revision, is_snapshot)
+        if not is_whole:
+            self._ask_for_snapshot(owner, instance.uuid)
+
+    def _update(self, ctxt, instance, owner: str, revision: int | None, is_snapshot: bool) -> bool:
+        """Apply what can be; return False when something is missed that only a snapshot can bring."""
+        try:
+            row = self._db.instance_get_by_uuid(ctxt, instance.uuid)
+        except exception.InstanceNotFound:
+            return self._create(ctxt, instance, owner, revision)
+        if row["deleted"]:
+            LOG.debug("Instance %s is deleted here, what cell %s tells of it is ignored", instance.uuid, owner)
+            return True
+        if not self._may_tell(row, owner):
+            return True
+        changed = set(instance.obj_what_changed()) & REPLICATED_FIELDS
+        fields = self._newer_fields(row, changed, revision, is_snapshot)
+        if fields is None:
+            LOG.info("Instance %s: revision %s came after %s", instance.uuid, revision, row["replicated_revision"])
+            return False
+        if fields or not row["cell_name"]:
+            self._apply(ctxt, row, instance, fields, owner, revision)
+        return True
 
     def destroy(self, ctxt, instance, owner: str) -> None:
         """Delete the top's row of an instance that its cell deleted, or never had."""
@@ -144,21 +155,17 @@ class Replica:
                     row["cell_name"])
         return False
 
-    def _fields_to_apply(self, row, instance, owner: str, revision, is_snapshot) -> set[str] | None:
-        fields = set(instance.obj_what_changed()) & REPLICATED_FIELDS
+    def _newer_fields(self, row, changed: set[str], revision: int | None, is_snapshot: bool) -> set[str] | None:
+        """Return those fields of an update that are news; None when that cannot be told."""
         known = row.get("replicated_revision") if row["cell_name"] else None
         if revision is None or known is None or revision > known or (is_snapshot and revision == known):
-            return fields
-        newer = self._revisions.newer(row["uuid"], fields, revision)
-        if newer:
-            return newer
-        if newer is None and revision < known:
-            LOG.info("Instance %s: revision %s came after %s, asking cell %s for all of it", row["uuid"], revision,
-                     known, owner)
-            self._ask_for_snapshot(owner, row["uuid"])
-        return None
+            return changed
+        if revision == known:
+            return set()
+        return self._revisions.newer(row["uuid"], changed, revision)
 
     def _apply(self, ctxt, row, instance, fields: set[str], owner: str, revision: int | None) -> None:
+        instance._context = ctxt
         instance.obj_reset_changes(set(instance.obj_what_changed()) - fields)
         expected = {} if revision is not None else _expected_states(instance)
         instance.cell_name = owner
@@ -175,25 +182,25 @@ class Replica:
             self._db.instance_update(ctxt, instance.uuid, {"replicated_revision": latest}, replicate=False)
             self._revisions.note(instance.uuid, fields, revision)
 
-    def _create(self, ctxt, instance, owner: str, revision: int | None) -> None:
-        missing = [name for name in _NEEDED_TO_CREATE if name not in instance or not instance[name]]
-        if missing:
-            LOG.warning("Cell %s tells of instance %s, unknown here, without its %s: asking for all of it", owner,
-                        instance.uuid, " and ".join(missing))
-            self._ask_for_snapshot(owner, instance.uuid)
-            return
+    def _create(self, ctxt, instance, owner: str, revision: int | None) -> bool:
         if self._db.tombstone_get(ctxt, instance.uuid) is not None:
             LOG.info("Instance %s was deleted here, it is not created again", instance.uuid)
-            return
+            return True
+        missing = [name for name in _NEEDED_TO_CREATE if name not in instance or not instance[name]]
+        if missing:
+            LOG.info("Cell %s tells of instance %s, unknown here, without its %s", owner, instance.uuid,
+                     " and ".join(missing))
+            return False
         copy = objects.Instance(ctxt)
-        for name in copy.fields:
-            if name not in _LOCAL_FIELDS and instance.obj_attr_is_set(name):
-                setattr(copy, name, instance[name])
+        for name, value in instance.items():
+            if name not in _LOCAL_FIELDS:
+                setattr(copy, name, value)
         copy.cell_name = owner
-        copy.create()
+        copy.create(replicate=False)
         if revision is not None:
             self._db.instance_update(ctxt, copy.uuid, {"replicated_revision": revision}, replicate=False)
         LOG.info("Instance %s of cell %s was unknown here and has been created", copy.uuid, owner)
+        return True
 
 
 def digest(instance) -> str:
@@ -231,8 +238,6 @@ def _second(when: Any) -> str:
 
 
 def _with_times(values: dict[str, Any]) -> dict[str, Any]:
-    from oslo_utils import timeutils
-
     created_at = values.get("created_at")
     if isinstance(created_at, str):
         values = {**values, "created_at": timeutils.normalize_time(timeutils.parse_isotime(created_at))}

@@ -186,12 +186,10 @@ class CellsScheduler:
             LOG.info("All instances of a build have been deleted meanwhile")
             return
         existing = self._existing(ctxt, wanted)
-        created: list = []
         try:
-            rows = self._create_rows(ctxt, wanted, kwargs, created)
-            self.services.host_scheduler.build_instances(ctxt, **{**kwargs, "instances": rows})
+            self.services.host_scheduler.build_instances(ctxt, **{**kwargs, "instances": wanted})
         except Exception:  # edge: another cell is about to build them, no trace may stay here
-            self._remove_rows(ctxt, [one.uuid for one in created if one.uuid not in existing])
+            self._remove_rows(ctxt, [one["uuid"] for one in wanted if one["uuid"] not in existing])
             raise
 
     def _existing(self, ctxt, instances: list) -> set[str]:
@@ -204,21 +202,14 @@ class CellsScheduler:
                 continue
         return found
 
-    def _create_rows(self, ctxt, instances: list, kwargs: dict[str, Any], created: list) -> list:
-        flavor = (kwargs.get("filter_properties") or {}).get("instance_type")
-        for index, template in enumerate(instances):
-            row = self.services.compute_api.create_db_entry_for_new_instance(
-                ctxt, flavor or template["flavor"], kwargs.get("image") or {}, template,
-                kwargs.get("security_groups"), kwargs.get("block_device_mapping"), len(instances), index)
-            created.append(row if row is not None else template)
-        return list(created)
-
     def _remove_rows(self, ctxt, uuids: list[str]) -> None:
         for uuid in uuids:
             try:
                 self.services.db.instance_destroy(ctxt.elevated(), uuid, replicate=False)
             except exception.InstanceNotFound:
                 continue
+            # They were not deleted by anyone: this cell may be asked to build them again.
+            self.services.db.tombstone_delete(ctxt, uuid)
 
     # -- failure
 

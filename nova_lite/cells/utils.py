@@ -96,7 +96,15 @@ _PROXIES = {cls.__name__: cls for cls in (ComputeNodeProxy, ServiceProxy)}
 
 
 class ProxyObjectSerializer(base.NovaObjectSerializer):
-    """Serializes objects, and restores the proxies among them."""
+    """Serializes objects, and restores the proxies among them; serves oslo.messaging and nova_lite.rpc alike."""
+
+    def outgoing(self, context: Any, value: Any) -> Any:
+        """Return an argument or result as it travels."""
+        return self.serialize_entity(context, value)
+
+    def incoming(self, context: Any, value: Any) -> Any:
+        """Return an argument or result that has travelled."""
+        return self.deserialize_entity(context, value)
 
     def serialize_entity(self, ctxt, entity):
         if isinstance(entity, _CellProxy):

@@ -71,7 +71,8 @@ def test_the_cell_itself_answers_without_any_message(tree):
 
 
 @pytest.mark.parametrize("target", [
-    "api-cell!child-cell2!nobody", "api-cell!nobody", "elsewhere!child-cell2", "api-cell!child-cell2!grandchild-cell1!x"])
+    "api-cell!child-cell2!nobody", "api-cell!nobody", "elsewhere!child-cell2",
+    "api-cell!child-cell2!grandchild-cell1!x"])
 def test_a_target_that_does_not_exist_fails_with_a_routing_inconsistency(tree, target):
     response = ask(tree[API], target)
 

@@ -47,7 +47,7 @@ class Neighbours:
     def cell_get_all(self, ctxt):
         return [dict(row) for row in self.cells]
 
-    def service_get_all(self, ctxt, **kwargs):
+    def service_get_all(self, ctxt, *filters):
         return []
 
     compute_node_get_all = flavor_get_all = service_get_all

@@ -64,6 +64,9 @@ class FakeDriver(driver.ComputeDriver):
     def list_instance_uuids(self):
         return [guest.uuid for guest in self.instances.values()]
 
+    def get_power_states(self):
+        return {guest.uuid: guest.state for guest in self.instances.values()}
+
     def get_info(self, instance):
         return {"state": self._instance(instance).state, "max_mem": 0, "mem": 0, "num_cpu": 2, "cpu_time": 0}
 

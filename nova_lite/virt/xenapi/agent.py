@@ -15,6 +15,7 @@ from nova_lite.virt.xenapi.simple_dh import PRIME, SimpleDH
 
 LOG = logging.getLogger(__name__)
 
+ADMINISTRATOR_HOME = "/root"
 SUCCESS, KEY_ACCEPTED, OLD_RESET_DONE = "0", "D0", "500"
 
 
@@ -133,7 +134,7 @@ class Agents:
 
     def _inject_key(self, instance: Any, vm_ref: str) -> None:
         key = instances.read(instance, "key_data").strip()
-        self.inject_file(instance, "/root/.ssh/authorized_keys",
+        self.inject_file(instance, f"{ADMINISTRATOR_HOME}/.ssh/authorized_keys",
                          f"\n# The following ssh key was injected by Nova\n{key}\n", vm_ref)
 
     def _update_if_old(self, build: Any, version: str) -> None:

@@ -1,5 +1,6 @@
 """Removing VMs and their disks."""
 
+from collections.abc import Collection
 from typing import Any
 
 import XenAPI
@@ -39,11 +40,13 @@ class Destroyer:
             LOG.warning("VM %s does not exist, nothing to destroy", self._finder.name(instance))
             self._volumes.forget_mapped(block_device_info)
             return
-        self.destroy_vm(instance, vm_ref, network_info, destroy_disks=destroy_disks)
+        original_ref = self._finder.of(instance, instances.ORIGINAL)
+        kept = {vbd["VDI"] for vbd in self._disks.vbds_of(original_ref).values()} if original_ref else set()
+        self.destroy_vm(instance, vm_ref, network_info, destroy_disks=destroy_disks, keep=kept)
 
     def destroy_vm(self, instance: Any, vm_ref: str, network_info: Any = None, shutdown: bool = True,
-                   destroy_disks: bool = True, unfilter: bool = True) -> None:
-        """Destroy one VM: stop it, let its volumes go, destroy its own disks and the record."""
+                   destroy_disks: bool = True, unfilter: bool = True, keep: Collection[str] = ()) -> None:
+        """Destroy one VM: stop it, let its volumes go, destroy its own disks but those of `keep`, and the record."""
         self._kernels.check(instance)
         vbds = self._vbds(vm_ref)
         if vbds is None:
@@ -52,7 +55,7 @@ class Destroyer:
             self._stop(vm_ref, gently=any(vbd["other_config"].get("osvol") for vbd in vbds.values()))
         self._volumes.detach_all(vm_ref, vbds)
         if destroy_disks:
-            self._destroy_own_disks(vbds)
+            self._destroy_own_disks({ref: vbd for ref, vbd in vbds.items() if vbd["VDI"] not in keep})
             self._kernels.remove_for(instance, vm_ref)
         self._vifs.unplug(instance, network_info)
         self.remove_record(vm_ref)

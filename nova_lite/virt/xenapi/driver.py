@@ -73,6 +73,7 @@ class XenAPIDriver(driver.ComputeDriver):
         if self._vmops is not None:
             vmops, self._vmops = self._vmops, None
             vmops.cache.stop()
+            vmops.migrations.sessions.close_all()
             self._session.close()
 
     def _vm_changed(self, before, after) -> None:
@@ -153,6 +154,54 @@ class XenAPIDriver(driver.ComputeDriver):
 
     def change_instance_metadata(self, context, instance, diff):
         self.vmops.change_instance_metadata(instance, diff)
+
+    def rescue(self, context, instance, network_info, image_meta, rescue_password):
+        self.vmops.rescue(context, instance, network_info, image_meta, rescue_password)
+
+    def unrescue(self, instance, network_info):
+        self.vmops.unrescue(instance)
+
+    def snapshot(self, context, instance, image_id, update_task_state):
+        self.vmops.snapshot(context, instance, image_id, update_task_state)
+
+    def migrate_disk_and_power_off(self, context, instance, dest, instance_type, network_info,
+                                   block_device_info=None):
+        return self.vmops.migrate_disk_and_power_off(context, instance, dest, instance_type, block_device_info)
+
+    def finish_migration(self, context, migration, instance, disk_info, network_info, image_meta, resize_instance,
+                         block_device_info=None):
+        self.vmops.finish_migration(context, migration, instance, disk_info, network_info, image_meta,
+                                    resize_instance, block_device_info)
+
+    def confirm_migration(self, migration, instance, network_info):
+        self.vmops.confirm_migration(migration, instance, network_info)
+
+    def finish_revert_migration(self, instance, network_info, block_device_info=None):
+        self.vmops.finish_revert_migration(instance, block_device_info)
+
+    def get_console_output(self, instance):
+        return self.vmops.get_console_output(instance)
+
+    def get_vnc_console(self, instance):
+        return self.vmops.get_vnc_console(instance)
+
+    def get_spice_console(self, instance):
+        raise exception.ConsoleTypeInvalid(console_type="spice")
+
+    def get_diagnostics(self, instance):
+        return self.vmops.get_diagnostics(instance)
+
+    def get_all_bw_counters(self, instances):
+        return self.vmops.metrics.counters(instances)
+
+    def poll_rebooting_instances(self, timeout, instances):
+        self.vmops.poll_rebooting_instances(timeout, instances)
+
+    def manage_image_cache(self, context, all_instances):
+        self.vmops.image_cache.sweep()
+
+    def get_instance_disk_info(self, instance_name):
+        return None
 
     # Volumes and networks -------------------------------------------------------------------------------------
 

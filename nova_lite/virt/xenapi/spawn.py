@@ -117,6 +117,25 @@ class Spawner:
             self._run(build)
         return build.vm_ref
 
+    def build_from_disks(self, context: Any, instance: Any, image_meta: dict, network_info: Any, disks: list[Disk],
+                         block_device_info: dict | None, power_on: bool, undo: Undo) -> str:
+        """Build the VM of an instance whose disks are here already; returns the VM."""
+        build = Build(
+            context=context, instance=instance, image_meta=_with_id(image_meta, instance),
+            network_info=vif.records(network_info), name_label=self._finder.name(instance),
+            hostname=instances.read(instance, "hostname"),
+            flavor=instances.flavor_of(context, instance, self._virtapi), undo=undo,
+            block_device_info=block_device_info, power_on=power_on, disks=disks, first_boot=False)
+        try:
+            for part in (self.vanity_step, self.create_kernel_ramdisk_step, self.create_vm_record_step,
+                         self.prepare_security_group_filters_step, self.boot_instance_step,
+                         self.apply_security_group_filters_step):
+                part(build)
+        finally:
+            self._memory.release(instance["uuid"])
+        self._progress(context, instance["uuid"], {"progress": 100})
+        return build.vm_ref
+
     def _run(self, build: Build) -> None:
         step = make_step_decorator(build.context, build.instance, self._progress)
         plan = [step(function) for function in (

@@ -13,13 +13,18 @@ from nova_lite.virt.xenapi.agent import Agents, cmp_version
 from nova_lite.virt.xenapi.destroy import Destroyer
 from nova_lite.virt.xenapi.disks import Disks
 from nova_lite.virt.xenapi.host import Host
+from nova_lite.virt.xenapi.image_cache import ImageCache
 from nova_lite.virt.xenapi.images import Images
 from nova_lite.virt.xenapi.kernels import Kernels
 from nova_lite.virt.xenapi.local_disks import LocalDisks
 from nova_lite.virt.xenapi.lookup import VmFinder
+from nova_lite.virt.xenapi.metrics import Consoles, Metrics
+from nova_lite.virt.xenapi.migrate import Migrations, confirm_old_resizes
 from nova_lite.virt.xenapi.plan import make_step_decorator
 from nova_lite.virt.xenapi.power import Power
+from nova_lite.virt.xenapi.rescue import RebootPoller, Rescue
 from nova_lite.virt.xenapi.simple_dh import SimpleDH
+from nova_lite.virt.xenapi.snapshot import Snapshots
 from nova_lite.virt.xenapi.spawn import Spawner, hostname_for, sanitized
 from nova_lite.virt.xenapi.storage import Storage
 from nova_lite.virt.xenapi.vm_cache import VmCache
@@ -75,6 +80,16 @@ class VMOps:
             local_disks=LocalDisks(self.disks, conf), kernels=self.kernels, volumes=self.volumes, vifs=self.vifs,
             firewall=self.firewall_driver, power=self.power, destroyer=self.destroyer, agents=self.agents,
             virtapi=self._virtapi, conf=conf)
+        self.rescuer = Rescue(session, self.finder, self.cache, self.disks, self.power, self.spawner, self.destroyer)
+        self.reboots = RebootPoller(session, self.power, self._virtapi)
+        self.snapshots = Snapshots(session, self.finder, self.disks, self.storage, image_api, conf)
+        self.migrations = Migrations(
+            session=session, finder=self.finder, cache=self.cache, disks=self.disks, storage=self.storage,
+            power=self.power, destroyer=self.destroyer, spawner=self.spawner, volumes=self.volumes,
+            virtapi=self._virtapi, conf=conf)
+        self.metrics = Metrics(session, self.finder, self.cache)
+        self.consoles = Consoles(session, self.finder, self.cache, conf)
+        self.image_cache = ImageCache(session, self.storage, self.disks)
 
     # Listing and state ----------------------------------------------------------------------------------------
 
@@ -109,6 +124,36 @@ class VMOps:
     def destroy(self, instance, network_info, block_device_info=None, destroy_disks=True):
         """Remove the instance's VM, its rescue VM and their disks; volumes stay. May be repeated."""
         self.destroyer.destroy(instance, network_info, block_device_info, destroy_disks)
+
+    def rescue(self, context, instance, network_info, image_meta, rescue_password=None):
+        """Boot the rescue VM with the instance's disks beside its own. Raises RuntimeError when it is there already."""
+        self.rescuer.rescue(context, instance, network_info, image_meta, rescue_password)
+
+    def unrescue(self, instance):
+        """End rescue and start the instance. Raises InstanceNotInRescueMode."""
+        self.rescuer.unrescue(instance)
+
+    def snapshot(self, context, instance, image_id, update_task_state=None):
+        """Fill the image with the instance's root disk as it is now."""
+        self.snapshots.snapshot(context, instance, image_id, update_task_state)
+
+    def migrate_disk_and_power_off(self, context, instance, dest, instance_type, block_device_info=None, timeout=0):
+        """Stop the VM, let it step aside as `<name>-orig` and return disk_info (a secret) for the destination."""
+        return self.migrations.power_off_and_offer(context, instance, instance_type, RESIZE_TOTAL_STEPS, timeout)
+
+    def finish_migration(self, context, migration, instance, disk_info, network_info, image_meta, resize_instance,
+                         block_device_info=None, power_on=True):
+        """Build the instance here from the disks of its source."""
+        self.migrations.finish(context, instance, disk_info, network_info, image_meta, resize_instance,
+                               block_device_info, power_on)
+
+    def confirm_migration(self, migration, instance, network_info):
+        """Remove the VM a migration left behind."""
+        self.migrations.confirm(instance, network_info)
+
+    def finish_revert_migration(self, instance, block_device_info=None, power_on=True):
+        """Take the VM a migration left behind back into service."""
+        self.migrations.revert(instance, block_device_info, power_on)
 
     # Power ----------------------------------------------------------------------------------------------------
 
@@ -223,6 +268,39 @@ class VMOps:
     def unfilter_instance(self, instance_ref, network_info):
         """Remove the filters of the instance."""
         self.firewall_driver.unfilter_instance(instance_ref, network_info=network_info)
+
+    # Figures and consoles -------------------------------------------------------------------------------------
+
+    def get_diagnostics(self, instance):
+        """Return {data source: last value} of the guest."""
+        return self.metrics.diagnostics(instance)
+
+    def get_all_bw_usage(self, start_time, stop_time=None):
+        """Return {VM name: {MAC: {'bw_in', 'bw_out'}}} in bytes between two epoch times."""
+        return self.metrics.bandwidth(start_time, stop_time)
+
+    def get_console_output(self, instance):
+        """Return the end of the console's log as text."""
+        return self.consoles.output(instance)
+
+    def get_vnc_console(self, instance):
+        """Return {'host', 'port', 'internal_access_path'}; the path holds a credential."""
+        return self.consoles.vnc(instance)
+
+    # Pollers --------------------------------------------------------------------------------------------------
+
+    def poll_rebooting_instances(self, timeout, instances=None):
+        """Reboot hard what hangs in a reboot since `timeout` seconds; without a list the service above is asked."""
+        self.reboots.poll(timeout, instances)
+
+    def poll_rescued_instances(self, timeout):
+        """End the rescues on this host that began more than `timeout` seconds ago."""
+        self.poll_rescue_last_ran = self._session.clock.utcnow()
+        self.rescuer.end_older_than(timeout)
+
+    def poll_unconfirmed_resizes(self, resize_confirm_window):
+        """Confirm the resizes to this host that nobody confirmed within the window (seconds)."""
+        confirm_old_resizes(self._virtapi, None, resize_confirm_window)
 
     # Agent ----------------------------------------------------------------------------------------------------
 

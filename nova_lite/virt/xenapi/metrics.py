@@ -1,0 +1,199 @@
+"""Figures of guests from the host's round-robin databases."""
+
+import base64
+import math
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from xml.etree import ElementTree
+
+import XenAPI
+from oslo_log import log as logging
+
+from nova_lite import exception
+from nova_lite.virt.xenapi import errors, plugins
+from nova_lite.virt.xenapi.lookup import VmFinder
+from nova_lite.virt.xenapi.transfer import TransferFailed, Transfers
+from nova_lite.virt.xenapi.vm_cache import VmCache
+
+LOG = logging.getLogger(__name__)
+
+PLACES = 4
+
+
+@dataclass
+class Column:
+    """One data source over time, oldest value first; a value that is unknown is NaN."""
+
+    cf: str
+    kind: str
+    uuid: str
+    name: str
+    times: list[float] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+
+def parse_updates(document: bytes) -> list[Column]:
+    """Return the columns of an rrd_updates document. Raises CouldNotFetchMetrics for one that is none."""
+    try:
+        root = ElementTree.fromstring(document)
+        columns = [Column(*entry.text.split(":", 3)) for entry in root.iterfind("meta/legend/entry")]
+        for row in reversed(root.findall("data/row")):
+            time = float(row.findtext("t"))
+            for column, value in zip(columns, row.iterfind("v"), strict=True):
+                column.times.append(time)
+                column.values.append(float(value.text))
+    except (ElementTree.ParseError, ValueError, TypeError, AttributeError):
+        raise exception.CouldNotFetchMetrics() from None
+    return columns
+
+
+def average(column: Column, until: float | None = None) -> float:
+    """Return the mean of the known values up to `until` (epoch seconds); 0 when there is none."""
+    known = [value for time, value in zip(column.times, column.values, strict=True)
+             if math.isfinite(value) and (until is None or time <= until)]
+    return round(sum(known) / len(known), PLACES) if known else 0.0
+
+
+def integral(column: Column, start: float, until: float | None = None) -> float:
+    """Return the area below a rate from `start` on; unknown values count as 0."""
+    points = [(time, 0.0 if math.isnan(value) else value)
+              for time, value in zip(column.times, column.values, strict=True) if until is None or time <= until]
+    total, before = 0.0, (start, points[0][1]) if points else None
+    for point in points:
+        elapsed_s = point[0] - before[0]
+        total += min(before[1], point[1]) * elapsed_s + 0.5 * abs(before[1] - point[1]) * elapsed_s
+        before = point
+    return round(total, PLACES)
+
+
+class Metrics:
+    """Diagnostics and network usage of the guests on our host."""
+
+    def __init__(self, session, finder: VmFinder, cache: VmCache):
+        self._session = session
+        self._finder = finder
+        self._cache = cache
+        self._transfers = Transfers(session)
+        self._totals: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: {"bw_in": 0, "bw_out": 0})
+        self._read_until: float | None = None
+
+    def diagnostics(self, instance: Any) -> dict[str, str]:
+        """Return {data source: last value} and `last_update`; {} when the host does not serve them."""
+        vm = self._finder.vm(instance)
+        uuid = vm.uuid or self._session.call_xenapi("VM.get_uuid", vm.ref)
+        try:
+            document = self._transfers.get("/vm_rrd", {"uuid": uuid})
+        except TransferFailed as error:
+            LOG.warning("No diagnostics of %s: %s", vm.name_label, error)
+            return {}
+        try:
+            return _last_values(document)
+        except (ElementTree.ParseError, AttributeError, TypeError) as error:
+            return {"Unable to retrieve diagnostics": str(error)}
+
+    def bandwidth(self, start: float, stop: float | None = None) -> dict[str, dict[str, dict[str, int]]]:
+        """Return {VM name: {MAC: {'bw_in', 'bw_out'}}} in bytes since `start` (epoch seconds); {} without metrics."""
+        try:
+            return {vm.name_label: usage for vm, usage in self._bandwidth(start, stop)}
+        except exception.CouldNotFetchMetrics as error:
+            LOG.warning("%s", error)
+            return {}
+
+    def _bandwidth(self, start: float, stop: float | None) -> list[tuple[Any, dict]]:
+        try:
+            document = self._transfers.get("/rrd_updates", {"start": str(int(start)), "cf": "AVERAGE"})
+        except TransferFailed as error:
+            raise exception.CouldNotFetchMetrics() from error
+        by_vm: dict[str, list[Column]] = defaultdict(list)
+        for column in parse_updates(document):
+            if column.kind == "vm" and column.name.startswith("vif_"):
+                by_vm[column.uuid].append(column)
+        here = {vm.uuid: vm for vm in self._cache.here()}
+        return [(here[uuid], self._by_mac(here[uuid], columns, start, stop))
+                for uuid, columns in by_vm.items() if uuid in here]
+
+    def _by_mac(self, vm: Any, columns: Iterable[Column], start: float, stop: float | None) -> dict:
+        macs = {vif["device"]: vif["MAC"] for vif in self._session.records_where("VIF", VM=vm.ref).values()}
+        usage: dict[str, dict[str, int]] = {}
+        for column in columns:
+            _, device, direction = column.name.split("_", 2)
+            if device not in macs or direction not in ("rx", "tx"):
+                continue
+            counters = usage.setdefault(macs[device], {"bw_in": 0, "bw_out": 0})
+            counters["bw_out" if direction == "tx" else "bw_in"] = int(integral(column, start, stop))
+        return usage
+
+    def counters(self, instances: Any) -> list[dict[str, Any]]:
+        """Return [{'uuid', 'mac_address', 'bw_in', 'bw_out'}] that only grow while this process lives."""
+        now = self._session.clock.time()
+        start, self._read_until = self._read_until, now
+        if start is None:
+            start = now  # counting begins here
+        wanted = {instance["uuid"] for instance in instances}
+        try:
+            measured = self._bandwidth(start, None)
+        except exception.CouldNotFetchMetrics as error:
+            LOG.warning("%s", error)
+            self._read_until = start
+            measured = []
+        for vm, usage in measured:
+            for mac, counted in usage.items():
+                total = self._totals[(vm.instance_uuid, mac)]
+                total["bw_in"] += counted["bw_in"]
+                total["bw_out"] += counted["bw_out"]
+        return [{"uuid": uuid, "mac_address": mac, **total} for (uuid, mac), total in self._totals.items()
+                if uuid in wanted]
+
+
+def _last_values(document: bytes) -> dict[str, str]:
+    root = ElementTree.fromstring(document)
+    values = {"last_update": root.findtext("lastupdate").strip()}
+    rows = root.find("rra").findall("database/row")
+    last = [value.text.strip() for value in rows[-1].iterfind("v")] if rows else []
+    for source, value in zip(root.iterfind("ds"), last, strict=False):
+        values[source.findtext("name").strip()] = value
+    return values
+
+
+class Consoles:
+    """Text and graphical consoles of guests."""
+
+    def __init__(self, session, finder: VmFinder, cache: VmCache, conf):
+        self._session = session
+        self._finder = finder
+        self._cache = cache
+        self._conf = conf
+
+    def _vm(self, instance: Any):
+        rescue_ref = self._finder.of(instance, "-rescue")
+        return self._finder.vm(instance, "-rescue" if rescue_ref else "")
+
+    def output(self, instance: Any) -> str:
+        """Return the last 100 KiB of the console's log, of a guest that crashed too.
+
+        Raises InstanceNotFound without a domain, ConsoleNotAvailable when the host does not log consoles.
+        """
+        vm = self._vm(instance)
+        domid = vm.last_domid if vm.last_domid >= 0 else int(vm.other_config.get("last_dom_id", -1))
+        if domid < 0:
+            raise exception.InstanceNotFound(instance_id=instance["uuid"])
+        try:
+            packed = self._session.call_plugin("console", "get_console_log", {"dom_id": str(domid)})
+            text = zlib.decompress(base64.b64decode(packed))
+        except XenAPI.Failure as failure:
+            reason = "its host has no console plugin" if plugins.is_missing(failure) else errors.last_line(failure)
+            LOG.warning("No console log of %s: %s", vm.name_label, reason)
+            raise exception.ConsoleNotAvailable() from failure
+        except (ValueError, zlib.error) as error:
+            raise exception.ConsoleNotAvailable() from error
+        return text.decode("utf-8", "replace")
+
+    def vnc(self, instance: Any) -> dict[str, Any]:
+        """Return where the graphical console is. internal_access_path holds a session id: treat it as a password."""
+        vm = self._vm(instance)
+        location = f"/console?ref={vm.ref}&session_id={self._session.get_session_id()}"
+        port = 443 if self._session.host_endpoint.scheme == "https" else 80
+        return {"host": self._conf.vncserver_proxyclient_address, "port": port, "internal_access_path": location}

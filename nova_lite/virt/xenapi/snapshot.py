@@ -1,0 +1,156 @@
+"""Snapshots: a frozen copy of the root disk, streamed from the host into an image."""
+
+import gzip
+import io
+import tarfile
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from oslo_log import log as logging
+
+from nova_lite import concurrency, exception
+from nova_lite.objects import task_states
+from nova_lite.virt.xenapi import instances
+from nova_lite.virt.xenapi.disks import Disks
+from nova_lite.virt.xenapi.lookup import VmFinder
+from nova_lite.virt.xenapi.plan import Undo
+from nova_lite.virt.xenapi.storage import Storage
+from nova_lite.virt.xenapi.transfer import CHUNK_B, TransferFailed, Transfers, chunks
+
+LOG = logging.getLogger(__name__)
+
+DEFAULT_COMPRESSION = 6
+
+
+class CoalesceTimeout(exception.NovaException):
+    """The host did not merge the parents of a disk in time."""
+
+    msg_fmt = "VHD coalesce attempts exceeded (%(attempts)d), giving up... (parent %(parent)s, chain %(chain)s)"
+
+
+class Snapshots:
+    """Makes images of instances."""
+
+    def __init__(self, session, finder: VmFinder, disks: Disks, storage: Storage, image_api, conf):
+        self._session = session
+        self._finder = finder
+        self._disks = disks
+        self._storage = storage
+        self._image_api = image_api
+        self._transfers = Transfers(session)
+        self._conf = conf
+
+    def snapshot(self, context: Any, instance: Any, image_id: str,
+                 update_task_state: Callable[..., None] | None = None) -> None:
+        """Fill image `image_id` with the instance's root disk (VHD in a gzipped tar), as it is now.
+
+        Raises ImageNotFound when the image was deleted meanwhile, CouldNotUploadImage, CoalesceTimeout.
+        """
+        report = update_task_state or (lambda **states: None)
+        vm_ref = self._finder.require(instance)
+        vdi_ref = self._disks.root_vdi_of(vm_ref)
+        self._remove_leftovers(vdi_ref)
+        chain = self.chain(vdi_ref)
+        with Undo(f"snapshot {self._finder.name(instance)}") as undo:
+            snapshot_ref = self._session.call_long("VDI.snapshot", vdi_ref, {})
+            undo.add(self._disks.destroy_vdi, snapshot_ref)
+            self._session.call_xenapi("VDI.set_name_label", snapshot_ref, f"{self._finder.name(instance)}-snapshot")
+            self.wait_for_coalesce(vdi_ref, chain)
+            report(task_state=task_states.IMAGE_PENDING_UPLOAD)
+            report(task_state=task_states.IMAGE_UPLOADING, expected_state=task_states.IMAGE_PENDING_UPLOAD)
+            self._upload(context, instance, image_id, snapshot_ref)
+        self._disks.destroy_vdi(snapshot_ref)
+
+    def _remove_leftovers(self, vdi_ref: str) -> None:
+        """Remove snapshots of this disk that an earlier, interrupted upload left behind."""
+        for snapshot_ref in self._session.call_xenapi("VDI.get_snapshots", vdi_ref):
+            record = self._session.get_rec("VDI", snapshot_ref)
+            if record and record["name_label"].endswith("-snapshot") and not record["VBDs"] \
+                    and "image-id" not in record["other_config"]:
+                LOG.warning("Removing the leftover snapshot %s", record["uuid"])
+                with suppress(exception.StorageError):
+                    self._disks.destroy_vdi(snapshot_ref)
+
+    # Coalescing -----------------------------------------------------------------------------------------------
+
+    def chain(self, vdi_ref: str) -> list[str]:
+        """Return the uuids of a VHD and its parents, leaf first; only the leaf where the storage shows no parents."""
+        record = self._session.call_xenapi("VDI.get_record", vdi_ref)
+        uuids = [record["uuid"]]
+        parent = record["sm_config"].get("vhd-parent")
+        while parent and parent not in uuids:
+            uuids.append(parent)
+            parent_ref = self._session.call_xenapi("VDI.get_by_uuid", parent)
+            parent = self._session.call_xenapi("VDI.get_sm_config", parent_ref).get("vhd-parent")
+        return uuids
+
+    def wait_for_coalesce(self, vdi_ref: str, chain: list[str]) -> None:
+        """Wait until the parent a snapshot put below the live disk was merged into one of the former parents.
+
+        `chain` is the live disk's chain from before the snapshot. Several merges may run at once, so any ancestor
+        ends the wait. Where none will happen there is none. Raises CoalesceTimeout.
+        """
+        if len(chain) == 1 or self._has_siblings(vdi_ref, chain[1]):
+            return
+        sr_ref = self._session.call_xenapi("VDI.get_SR", vdi_ref)
+        parent = None
+        for attempt in range(self._conf.xenserver.vhd_coalesce_max_attempts):
+            if attempt:
+                self._session.clock.sleep(self._conf.xenserver.vhd_coalesce_poll_interval)
+            self._storage.scan(sr_ref)
+            parent = self._session.call_xenapi("VDI.get_sm_config", vdi_ref).get("vhd-parent")
+            if not parent or parent in chain[1:]:
+                return
+        raise CoalesceTimeout(attempts=self._conf.xenserver.vhd_coalesce_max_attempts, parent=parent,
+                              chain=" < ".join(chain))
+
+    def _has_siblings(self, vdi_ref: str, parent_uuid: str) -> bool:
+        """Others share the former parent (clones of a cached image): it will not be merged into."""
+        sr_ref = self._session.call_xenapi("VDI.get_SR", vdi_ref)
+        children = [vdi for vdi in self._session.records_where("VDI", SR=sr_ref).values()
+                    if vdi["sm_config"].get("vhd-parent") == parent_uuid]
+        return len(children) > 1
+
+    # Upload ---------------------------------------------------------------------------------------------------
+
+    def _upload(self, context: Any, instance: Any, image_id: str, snapshot_ref: str) -> None:
+        attempts = self._conf.glance_num_retries + 1
+        for attempt in range(1, attempts + 1):
+            try:
+                return self._upload_once(context, instance, image_id, snapshot_ref)
+            except (TransferFailed, OSError) as error:
+                LOG.warning("Uploading image %s failed, attempt %d of %d: %s", image_id, attempt, attempts, error)
+                if attempt == attempts:
+                    raise exception.CouldNotUploadImage(image=image_id) from error
+            self._session.clock.sleep(min(0.5 * 2 ** (attempt - 1), 15))
+        return None
+
+    def _upload_once(self, context: Any, instance: Any, image_id: str, snapshot_ref: str) -> None:
+        # A tar member's size stands before its content, and the host does not tell it: the disk is spooled.
+        with tempfile.TemporaryFile() as disk, tempfile.TemporaryFile() as archive:
+            with self._transfers.export_vdi(snapshot_ref, "vhd") as stream:
+                for block in chunks(stream):
+                    concurrency.run_blocking(disk.write, block)
+            size_b = disk.tell()
+            if not size_b:
+                raise TransferFailed(verb="GET", path="/export_raw_vdi", reason="the host sent nothing")
+            disk.seek(0)
+            concurrency.run_blocking(_pack, disk, size_b, archive,
+                                     self._conf.xenserver.image_compression_level or DEFAULT_COMPRESSION)
+            archive.seek(0)
+            self._image_api.update(context, image_id, self._image_meta(instance), archive)
+
+    def _image_meta(self, instance: Any) -> dict[str, Any]:
+        return {"disk_format": "vhd", "container_format": "ovf", "properties": {
+            "auto_disk_config": str(bool(instances.read(instance, "auto_disk_config"))),
+            "os_type": instances.read(instance, "os_type") or self._conf.xenserver.default_os_type}}
+
+
+def _pack(disk: io.BufferedIOBase, size_b: int, archive: io.BufferedIOBase, level: int) -> None:
+    with gzip.GzipFile(fileobj=archive, mode="wb", compresslevel=level) as packed, \
+            tarfile.open(fileobj=packed, mode="w|", bufsize=CHUNK_B) as tar:
+        member = tarfile.TarInfo("0.vhd")
+        member.size = size_b
+        tar.addfile(member, disk)

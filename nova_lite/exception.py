@@ -136,6 +136,12 @@ class ConfigurationError(NovaException):
     msg_fmt = "%(reason)s"
     own = True
 
+class DatabaseNotReady(NovaException):
+    """The database answers, and has to be set up or upgraded by the operator first."""
+
+    msg_fmt = "%(reason)s"
+    own = True
+
 class ContextNotBound(NovaException):
     msg_fmt = ("The request context does not belong to a cell here: bind(services) was not called on it "
                "(request %(request_id)s).")

@@ -79,7 +79,7 @@ class Manager:
         """What serves this manager's remote methods: look-up by name and version, then the call."""
         from nova_lite.rpc import serializer, server
 
-        return server.Dispatcher([self], self.services, serializer.ArgumentSerializer(),
+        return server.Dispatcher([self], self.services, serializer.argument_serializer(),
                                  remembered=self.services.conf.rpc_dedup_size)
 
     def init_host(self) -> None:

@@ -10,6 +10,7 @@ import oslo_messaging
 
 from nova_lite import concurrency, exception
 from nova_lite.rpc import errors, versions
+from nova_lite.rpc.serializer import incoming, outgoing
 
 # The library's own limit ends a wait cleanly in most cases; ours is behind it for those it does not bound.
 _GRACE_S = 0.3
@@ -67,7 +68,7 @@ class RpcClient:
         prepared = self._prepare(version, server, False, timeout=left_s)
         send = functools.partial(prepared.call, self._context(ctxt, deadline), method,
                                  **self._arguments(ctxt, arguments, args))
-        return self._serializer.incoming(ctxt, self._run(send, method, left_s))
+        return incoming(self._serializer, ctxt, self._run(send, method, left_s))
 
     def cast(self, ctxt: Any, method: str, *, version: str | None = None, server: str | None = None,
              fanout: bool = False, arguments: Mapping[str, Any] | None = None, **args: Any) -> None:
@@ -104,7 +105,7 @@ class RpcClient:
 
     def _arguments(self, ctxt: Any, arguments: Mapping[str, Any] | None, args: dict[str, Any]) -> dict[str, Any]:
         named = {**arguments, **args} if arguments else args
-        return {name: self._serializer.outgoing(ctxt, value) for name, value in named.items()}
+        return {name: outgoing(self._serializer, ctxt, value) for name, value in named.items()}
 
     def _context(self, ctxt: Any, deadline: float | None) -> dict[str, Any]:
         if isinstance(ctxt, Mapping):

@@ -19,7 +19,7 @@ from oslo_serialization import jsonutils
 
 from nova_lite import concurrency, exception
 from nova_lite.context import RequestContext, Services
-from nova_lite.rpc import errors, versions
+from nova_lite.rpc import errors, serializer, versions
 
 LOG = logging.getLogger(__name__)
 _EXPOSED = "_remote_method"
@@ -105,10 +105,10 @@ class Dispatcher:
     ``counters`` tells how many messages were received, refused, expired, repeated and failed.
     """
 
-    def __init__(self, endpoints: Iterable[Any], services: Services, serializer: Any, remembered: int):
+    def __init__(self, endpoints: Iterable[Any], services: Services, object_serializer: Any, remembered: int):
         self._interfaces = [_Interface.of(endpoint) for endpoint in endpoints]
         self._services = services
-        self._serializer = serializer
+        self._serializer = object_serializer
         self._seen = _SeenOperations(remembered)
         self.counters: collections.Counter[str] = collections.Counter()
 
@@ -163,9 +163,9 @@ class Dispatcher:
             return None
         if handler.at_most_once and not answered and self._is_repeated(ctxt, message):
             return None
-        incoming_value = self._serializer.incoming
-        result = handler.function(ctxt, **{name: incoming_value(ctxt, value) for name, value in arguments.items()})
-        return self._serializer.outgoing(ctxt, result) if answered else None
+        given = {name: serializer.incoming(self._serializer, ctxt, value) for name, value in arguments.items()}
+        result = handler.function(ctxt, **given)
+        return serializer.outgoing(self._serializer, ctxt, result) if answered else None
 
     def _has_expired(self, ctxt: RequestContext, method: str, answered: bool) -> bool:
         """Whether nobody waits any more. A cast that begins in time may take as long as it takes."""

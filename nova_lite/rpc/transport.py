@@ -29,7 +29,7 @@ class Rpc:
         self._clock = clock or concurrency.Clock()
         self._lines: dict[str | None, Line] = {}
         self._lock = threading.Lock()
-        self._arguments: serializer.ArgumentSerializer | None = None
+        self._arguments: Any = None
 
     def client(self, topic: str, *, version: str = "1.0", version_cap: str | None = None,
                namespace: str | None = None, server: str | None = None, serializer: Any = None,
@@ -89,7 +89,7 @@ class Rpc:
             return Line(transport, None)
         return Line(transport, concurrency.Pool("rpc-caller", _CALLERS_PER_BROKER, queue_size=0))
 
-    def _argument_serializer(self) -> serializer.ArgumentSerializer:
+    def _argument_serializer(self) -> Any:
         if self._arguments is None:
-            self._arguments = serializer.ArgumentSerializer()
+            self._arguments = serializer.argument_serializer()
         return self._arguments

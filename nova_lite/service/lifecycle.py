@@ -1,0 +1,282 @@
+"""The life of a service: strict start, heartbeat, periodic tasks, graceful stop (compute specification §1.3)."""
+
+import dataclasses
+import importlib.metadata
+import random
+import tempfile
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from oslo_config import cfg
+from oslo_log import log as logging
+
+from nova_lite import concurrency, context, exception, servicegroup
+from nova_lite.context import RequestContext, Services
+
+LOG = logging.getLogger(__name__)
+
+_RETRY_FIRST_S = 0.5
+_RETRY_MOST_S = 5.0
+
+
+class Stopped(Exception):
+    """The service was told to stop while it was starting."""
+
+
+@dataclasses.dataclass
+class Part:
+    """A manager and the topic it is served on.
+
+    A manager's ``additional_endpoints`` are served beside it, with its ``serializer`` if it has one. ``post_start``
+    stands in for its post_start_hook.
+    """
+
+    manager: Any
+    topic: str
+    services: Services
+    post_start: Callable[[], None] | None = None
+    server: Any = None
+
+    def hook(self, name: str, **arguments: Any) -> None:
+        """Call a hook of the manager if it has it."""
+        function = getattr(self.manager, name, None)
+        if function is not None:
+            function(**arguments)
+
+    def serve(self, host: str) -> None:
+        """Begin to take messages."""
+        endpoints = [self.manager, *getattr(self.manager, "additional_endpoints", ()), BaseEndpoint(self.topic)]
+        self.server = self.services.rpc.server(self.topic, endpoints, server_name=host, bind=self.services,
+                                               serializer=getattr(self.manager, "serializer", None))
+        self.server.start()
+
+
+class BaseEndpoint:
+    """What every server answers: namespace baseapi 1.1."""
+
+    namespace = "baseapi"
+    version = "1.1"
+    remote_methods = frozenset(("ping", "get_backdoor_port"))
+
+    def __init__(self, service: str):
+        self._service = service
+
+    def ping(self, ctxt: RequestContext, arg: Any) -> dict[str, Any]:
+        """Say that the service is there."""
+        return {"service": self._service, "arg": arg}
+
+    def get_backdoor_port(self, ctxt: RequestContext) -> None:
+        """There is no debugging console."""
+
+
+class Service:
+    """One daemon's work in this process; its constructor does nothing, so that it can be built anywhere.
+
+    ``assemble(conf)`` gives the collaborators; ``compose(services)`` the parts, the first of which the service record
+    and the hooks are about.
+    """
+
+    def __init__(self, conf: cfg.ConfigOpts, *, binary: str, topic: str, assemble: Callable[[cfg.ConfigOpts], Services],
+                 compose: Callable[[Services], list[Part]]):
+        self.conf = conf
+        self.binary = binary
+        self.topic = topic
+        self.host = conf.host
+        self.services: Services | None = None
+        self.parts: list[Part] = []
+        self._assemble = assemble
+        self._compose = compose
+        self._life = threading.Lock()
+        self._stopping = threading.Event()
+        self._stopped = threading.Event()
+        self._tasks: list[concurrency.Task] = []
+
+    @property
+    def manager(self) -> Any:
+        """The manager the service is about; None before it started."""
+        return self.parts[0].manager if self.parts else None
+
+    # --- Start ---
+
+    def start(self) -> None:
+        """Come up; returns when messages are served.
+
+        Waits, with one line in the log, while database, broker or hypervisor are not there. Raises
+        ConfigurationError for what waiting will not change, and Stopped when stop() was called meanwhile.
+        """
+        with self._life:
+            self._check_not_stopping()
+            LOG.info("%s %s starts on host %s", self.binary, importlib.metadata.version("nova-lite"), self.host)
+            _check_temporary_directory()
+            self.services = self._assemble(self.conf)
+            self._wait_for("the database", self._use_database)
+            self._wait_for("the message broker", self.services.rpc.check)
+            self.parts = self._wait_for("the hypervisor", lambda: self._compose(self.services))
+            for part in self.parts:
+                self._wait_for("the hypervisor", lambda part=part: part.hook("init_host"))
+            self._register()
+            for part in self.parts:
+                part.hook("pre_start_hook")
+            self._check_not_stopping()
+            for part in self.parts:
+                part.serve(self.host)
+            for part in self.parts:
+                part.post_start() if part.post_start else part.hook("post_start_hook")
+            self._tasks = [concurrency.spawn(self._beat)]
+            if self.conf.periodic_enable:
+                self._tasks += [concurrency.spawn(self._run_periodic_tasks, part) for part in self.parts
+                                if hasattr(part.manager, "periodic_tasks")]
+            LOG.info("%s on host %s is up", self.binary, self.host)
+
+    def _wait_for(self, what: str, attempt: Callable[[], Any]) -> Any:
+        """The attempt's result, once what it needs is there. Told once, and again when the reason changes."""
+        delay_s, told = _RETRY_FIRST_S, None
+        while True:
+            self._check_not_stopping()
+            try:
+                result = attempt()
+            except Exception as error:
+                if not _may_come_back(error):
+                    raise
+                reason = _first_line(error)
+                if reason != told:
+                    LOG.warning("waiting for %s: %s", what, reason)
+                    told = reason
+            else:
+                if told:
+                    LOG.warning("%s is there", what)
+                return result
+            self._stopping.wait(delay_s)
+            delay_s = min(delay_s * 2, _RETRY_MOST_S)
+
+    def _use_database(self) -> None:
+        self.services.db.ping()
+        self.services.db.check_version()
+
+    def _check_not_stopping(self) -> None:
+        if self._stopping.is_set():
+            raise Stopped(f"{self.binary} on host {self.host} was told to stop")
+
+    def _register(self) -> None:
+        """Have a record in the table of services."""
+        ctxt = context.get_admin_context().bind(self.services)
+        try:
+            self.services.db.service_get_by_args(ctxt, self.host, self.binary)
+        except exception.HostBinaryNotFound:
+            self.services.db.service_create(ctxt, {
+                "host": self.host, "binary": self.binary, "topic": self.topic, "report_count": 0,
+                "disabled": not self.conf.enable_new_services})
+
+    # --- What goes on while it is up ---
+
+    def _beat(self) -> None:
+        heartbeat = servicegroup.API(self.services).join(self.host, self.binary)
+        while True:
+            heartbeat.beat()
+            if self._stopping.wait(self.conf.report_interval):
+                return
+
+    def _run_periodic_tasks(self, part: Part) -> None:
+        fuzz_s = self.conf.periodic_fuzzy_delay
+        idle_s = random.uniform(0, fuzz_s) if fuzz_s else 0
+        while not self._stopping.wait(idle_s):
+            ctxt = context.get_admin_context().bind(part.services)
+            idle_s = part.manager.periodic_tasks(ctxt)
+
+    def reset(self) -> None:
+        """Read the configuration files again; options that can change while running do."""
+        LOG.info("%s on host %s reads its configuration again", self.binary, self.host)
+        try:
+            self.conf.mutate_config_files()
+        except (cfg.Error, ValueError, OSError) as error:
+            LOG.error("the configuration was not changed: %s", _first_line(error))
+            return
+        for part in self.parts:
+            part.hook("reset")
+
+    # --- Stop ---
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Take no more work, let what is being done end within ``timeout`` seconds (graceful_shutdown_timeout).
+
+        Returns whether all of it ended. May be called while start() waits, and again.
+        """
+        self._stopping.set()
+        limit_s = self.conf.graceful_shutdown_timeout if timeout is None else timeout
+        with self._life:
+            if self._stopped.is_set():
+                return True
+            drained = self._stop_parts(limit_s)
+            if self.services is not None:
+                _try("close messaging", self.services.rpc.close)
+                _try("close the database", self.services.db.close)
+            self._stopped.set()
+        LOG.info("%s on host %s has stopped", self.binary, self.host)
+        return drained
+
+    def _stop_parts(self, limit_s: float) -> bool:
+        serving = [part.server for part in self.parts if part.server is not None]
+        _all_at_once("stop taking messages", [server.stop for server in serving])
+        drained = all(_all_at_once("wait for work in flight", [lambda s=s: s.wait(limit_s) for s in serving]))
+        _all_at_once("stop the manager", [lambda p=part: p.hook("stop") for part in self.parts])
+        for task in self._tasks:
+            _try("wait for periodic work", lambda task=task: task.wait(limit_s))
+        return drained
+
+    def kill(self) -> None:
+        """Stop at once, and take the record out of the table of services."""
+        services = self.services
+        self.stop(timeout=0)
+        if services is not None:
+            _try("delete the service record", lambda: self._unregister(services))
+
+    def _unregister(self, services: Services) -> None:
+        ctxt = context.get_admin_context().bind(services)
+        row = services.db.service_get_by_args(ctxt, self.host, self.binary)
+        services.db.service_destroy(ctxt, row["id"])
+        services.db.close()
+
+    def wait(self) -> None:
+        """Return when the service has stopped."""
+        self._stopped.wait()
+
+
+def _check_temporary_directory() -> None:
+    try:
+        with tempfile.TemporaryFile() as probe:
+            probe.write(b"x")
+    except OSError as error:
+        raise exception.ConfigurationError(
+            reason=f"no temporary file can be written in {tempfile.gettempdir()}: {error.strerror}") from None
+
+
+def _may_come_back(error: Exception) -> bool:
+    """Whether waiting can help: something outside does not answer, or is not set up yet."""
+    from oslo_db import exception as db_exception
+
+    if isinstance(error, exception.RpcTimeout | exception.RpcUnavailable | db_exception.DBConnectionError
+                  | exception.DatabaseNotReady):
+        return True
+    from nova_lite.virt import driver
+
+    return isinstance(error, driver.HypervisorUnavailable)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _all_at_once(what: str, functions: list[Callable]) -> list[Any]:
+    tasks = [concurrency.spawn(_try, what, function) for function in functions]
+    return [task.wait() for task in tasks]
+
+
+def _try(what: str, function: Callable) -> Any:
+    """Stopping goes on whatever one of its steps meets."""
+    try:
+        return function()
+    except Exception:
+        LOG.exception("could not %s", what)
+        return None

@@ -1,0 +1,123 @@
+"""Calls end at their deadline whatever state the broker is in, on greenthreads and on native threads."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.fixtures.ports import free_port
+from tests.fixtures.processes import REPOSITORY
+from tests.fixtures.rabbit import rabbit_node
+
+pytestmark = pytest.mark.rabbitmq
+# How much longer than its deadline a call may take: the deadline of the library, our own behind it, a busy machine.
+SLACK_S = 1.0
+
+
+class Caller:
+    """A process that calls; see rpc_caller."""
+
+    def __init__(self, mode, url):
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.functional.rpc_caller", mode, url], cwd=REPOSITORY, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        assert json.loads(self.process.stdout.readline())["outcome"] == "ready"
+
+    def ask(self, *words):
+        self.process.stdin.write(" ".join(map(str, words)) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+@pytest.fixture(params=["eventlet", "threading"])
+def caller(request):
+    made = []
+
+    def make(url):
+        made.append(Caller(request.param, url))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture(scope="module")
+def fragile_node():
+    """A node of this module's own, for tests that break it."""
+    with rabbit_node() as node:
+        yield node
+
+
+def assert_ends_in_time(answer, limit_s, *outcomes):
+    assert answer["outcome"] in outcomes, answer
+    assert answer["seconds"] <= limit_s + SLACK_S, answer
+    assert "\n" not in answer["text"]
+
+
+def test_calls_to_a_broker_that_never_was_end_at_their_deadline(caller):
+    nobody = caller(f"rabbit://u:secret@127.0.0.1:{free_port()}/v")
+
+    for _ in range(3):
+        answer = nobody.ask("call", 1)
+        assert_ends_in_time(answer, 1, "RpcTimeout", "RpcUnavailable")
+        assert "secret" not in answer["text"]
+    assert_ends_in_time(nobody.ask("cast"), 0.5, "RpcUnavailable")
+    assert_ends_in_time(nobody.ask("check", 1), 1, "RpcUnavailable")
+
+
+def test_calls_to_a_killed_broker_end_at_their_deadline_and_work_again_when_it_is_back(caller, fragile_node):
+    server = caller(fragile_node.vhost("killed"))
+    client = caller(fragile_node.vhost("killed"))
+    server.ask("serve")
+    assert client.ask("call", 5)["outcome"] == "ok"
+
+    fragile_node.kill()
+    assert_ends_in_time(client.ask("call", 1), 1, "RpcTimeout", "RpcUnavailable")
+    assert_ends_in_time(client.ask("cast"), 1, "RpcUnavailable")
+    fragile_node.restart()
+
+    for _ in range(10):
+        answer = client.ask("call", 3)
+        if answer["outcome"] == "ok":
+            break
+    assert answer["outcome"] == "ok"
+
+
+def test_calls_to_a_frozen_broker_end_at_their_deadline(caller, fragile_node):
+    server = caller(fragile_node.vhost("frozen"))
+    client = caller(fragile_node.vhost("frozen"))
+    server.ask("serve")
+    assert client.ask("call", 5)["outcome"] == "ok"
+
+    fragile_node.freeze()
+    try:
+        for _ in range(3):
+            assert_ends_in_time(client.ask("call", 1), 1, "RpcTimeout", "RpcUnavailable")
+    finally:
+        fragile_node.thaw()
+
+    assert client.ask("call", 5)["outcome"] == "ok"
+
+
+def test_a_wrong_password_is_told_in_one_line_that_does_not_show_it(caller, rabbit):
+    url = rabbit.vhost("refused").replace("rabbit-secret", "wrong-secret")
+
+    answer = caller(url).ask("check", 3)
+
+    assert answer["outcome"] in ("RpcUnavailable", "RpcTimeout")
+    assert "wrong-secret" not in answer["text"]
+
+
+def test_a_call_between_processes_is_answered(caller, rabbit):
+    url = rabbit.vhost("plain")
+    caller(url).ask("serve")
+
+    assert caller(url).ask("call", 5)["outcome"] == "ok"

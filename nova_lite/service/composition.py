@@ -113,7 +113,7 @@ class Api:
     def close(self) -> None:
         """Give up connections."""
         self.services.rpc.close()
-        self.services.db.close()
+        self.services.db.dispose()
 
 
 def build_api(conf: cfg.ConfigOpts) -> Api:

@@ -151,8 +151,13 @@ class Service:
             delay_s = min(delay_s * 2, _RETRY_MOST_S)
 
     def _use_database(self) -> None:
+        from oslo_db import exception as db_exception
+
         self.services.db.ping()
-        self.services.db.check_version()
+        try:
+            self._record()
+        except db_exception.DBNonExistentTable:
+            raise exception.DatabaseNotReady(reason="it has no tables; run nova-manage db sync") from None
 
     def _check_not_stopping(self) -> None:
         if self._stopping.is_set():
@@ -160,13 +165,19 @@ class Service:
 
     def _register(self) -> None:
         """Have a record in the table of services."""
-        ctxt = context.get_admin_context().bind(self.services)
-        try:
-            self.services.db.service_get_by_args(ctxt, self.host, self.binary)
-        except exception.HostBinaryNotFound:
-            self.services.db.service_create(ctxt, {
+        if self._record() is None:
+            self.services.db.service_create(self._admin_context(), {
                 "host": self.host, "binary": self.binary, "topic": self.topic, "report_count": 0,
                 "disabled": not self.conf.enable_new_services})
+
+    def _record(self) -> Any:
+        try:
+            return self.services.db.service_get_by_args(self._admin_context(), self.host, self.binary)
+        except exception.HostBinaryNotFound:
+            return None
+
+    def _admin_context(self) -> RequestContext:
+        return context.get_admin_context().bind(self.services)
 
     # --- What goes on while it is up ---
 
@@ -210,7 +221,7 @@ class Service:
             drained = self._stop_parts(limit_s)
             if self.services is not None:
                 _try("close messaging", self.services.rpc.close)
-                _try("close the database", self.services.db.close)
+                _try("close the database", self.services.db.dispose)
             self._stopped.set()
         LOG.info("%s on host %s has stopped", self.binary, self.host)
         return drained
@@ -226,16 +237,14 @@ class Service:
 
     def kill(self) -> None:
         """Stop at once, and take the record out of the table of services."""
-        services = self.services
         self.stop(timeout=0)
-        if services is not None:
-            _try("delete the service record", lambda: self._unregister(services))
+        if self.services is not None:
+            _try("delete the service record", self._unregister)
 
-    def _unregister(self, services: Services) -> None:
-        ctxt = context.get_admin_context().bind(services)
-        row = services.db.service_get_by_args(ctxt, self.host, self.binary)
-        services.db.service_destroy(ctxt, row["id"])
-        services.db.close()
+    def _unregister(self) -> None:
+        if row := self._record():
+            self.services.db.service_destroy(self._admin_context(), row["id"])
+        self.services.db.dispose()
 
     def wait(self) -> None:
         """Return when the service has stopped."""

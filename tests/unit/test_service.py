@@ -26,9 +26,6 @@ class ServiceTable:
         if self.trouble:
             raise self.trouble.pop(0)
 
-    def check_version(self):
-        self.ping()
-
     def service_get_by_args(self, ctxt, host, binary):
         try:
             return self.rows[host, binary]
@@ -45,7 +42,7 @@ class ServiceTable:
     def service_destroy(self, ctxt, row_id):
         self.rows = {key: row for key, row in self.rows.items() if row["id"] != row_id}
 
-    def close(self):
+    def dispose(self):
         self.closed = True
 
 

@@ -152,7 +152,7 @@ def info_from_instance(context: RequestContext, instance: Mapping[str, Any], net
         "created_at": _text(get("created_at")),
         "deleted_at": _text(get("terminated_at")),
         "launched_at": _text(get("launched_at")),
-        "image_ref_url": f"{_image_service_url(context)}/images/{get('image_ref')}",
+        "image_ref_url": image_url(context, get("image_ref")),
         "os_type": get("os_type"),
         "kernel_id": get("kernel_id"),
         "ramdisk_id": get("ramdisk_id"),
@@ -216,9 +216,10 @@ def _flavor_name(instance: Mapping[str, Any], system_metadata: Mapping[str, str]
     return system_metadata.get("instance_type_name")
 
 
-def _image_service_url(context: RequestContext) -> str:
+def image_url(context: RequestContext, image_ref: str | None) -> str:
+    """Where the image service shows the image."""
     conf = context.services.conf
-    return f"{conf.glance_protocol}://{conf.glance_host}:{conf.glance_port}"
+    return f"{conf.glance_protocol}://{conf.glance_host}:{conf.glance_port}/images/{image_ref}"
 
 
 def _text(time: datetime.datetime | str | None) -> str:

@@ -100,3 +100,11 @@ class ResizeClaim(Claim):
     def abort(self) -> None:
         LOG.debug("Aborting the resize claim of instance %s", self.instance["uuid"])
         self.tracker.abort_resize_claim(self.instance["uuid"], self.instance_type)
+
+
+class ArrivalClaim(Claim):
+    """Room for a guest that arrives by live migration; sizes are those of the instance."""
+
+    def abort(self) -> None:
+        LOG.debug("Aborting the arrival claim of instance %s", self.instance["uuid"])
+        self.tracker.arrival_ended(self.instance)

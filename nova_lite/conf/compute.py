@@ -7,7 +7,7 @@ from nova_lite.conf.types import class_opt, moved_to, seconds
 
 def options() -> list[tuple[str | None, list[cfg.Opt]]]:
     """Return the options of this module by group."""
-    return [(None, _daemon() + _api() + _polling() + _recovery() + _disks())]
+    return [(None, _daemon() + _api() + _polling() + _recovery() + _disks()), ("workarounds", _workarounds())]
 
 
 def _daemon() -> list[cfg.Opt]:
@@ -95,4 +95,16 @@ def _disks() -> list[cfg.Opt]:
         cfg.StrOpt("preallocate_images", default="none", choices=["none", "space"],
                    help="Reserve the whole space of a disk when it is made."),
         cfg.BoolOpt("use_cow_images", default=True, help="Disks share the unchanged blocks of their image."),
+        cfg.IntOpt("block_device_allocate_retries", default=60, min=0,
+                   help="How often a new volume of a build is looked at again until it is available."),
+        seconds("block_device_allocate_retries_interval", 3, "Time between these looks."),
+    ]
+
+
+def _workarounds() -> list[cfg.Opt]:
+    return [
+        cfg.BoolOpt("handle_virt_lifecycle_events", default=True,
+                    help="Act on the hypervisor's events; without them power states are only compared periodically."),
+        cfg.BoolOpt("destroy_after_evacuate", default=True,
+                    help="Remove guests from this host at start that were evacuated from it."),
     ]

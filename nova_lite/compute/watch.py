@@ -1,0 +1,197 @@
+"""Periodic checks on instances that take too long, or are here although they should not be."""
+
+import datetime
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from oslo_log import log as logging
+
+from nova_lite import exception, objects
+from nova_lite.compute.block_devices import BlockDevices
+from nova_lite.compute.delete import Deleter
+from nova_lite.compute.host import ComputeHost
+from nova_lite.compute.policy import record_fault
+from nova_lite.context import RequestContext
+from nova_lite.objects import power_state, vm_states
+
+LOG = logging.getLogger(__name__)
+
+
+class Watch:
+    """Looks after this host's instances from time to time. One instance's trouble never stops the others."""
+
+    def __init__(self, here: ComputeHost, block_devices: BlockDevices, deleter: Deleter) -> None:
+        self._here = here
+        self._block_devices = block_devices
+        self._deleter = deleter
+        self._to_heal: list[str] = []
+
+    # --- Things that take too long; each is off when its option is 0 ---
+
+    def fail_slow_builds(self, context: RequestContext) -> None:
+        """Set builds older than instance_build_timeout to ERROR, with a fault."""
+        timeout_s = self._here.conf.instance_build_timeout
+        if timeout_s <= 0:
+            return
+        for instance in self._find(context, {"vm_state": vm_states.BUILDING}):
+            if self._older(instance.created_at, timeout_s):
+                self._each(self._fail_build, context, instance, timeout_s)
+
+    def _fail_build(self, context: RequestContext, instance: objects.Instance, timeout_s: int) -> None:
+        record_fault(self._here.conductor, context, instance,
+                     exception.InstanceDeployFailure(reason=f"not built within {timeout_s} s"))
+        self._here.set_error(context, instance)
+
+    def force_slow_reboots(self, context: RequestContext) -> None:
+        """Have the driver reboot hard what has been rebooting for longer than reboot_timeout."""
+        timeout_s = self._here.conf.reboot_timeout
+        if timeout_s > 0:
+            hung = objects.InstanceList.get_hung_in_rebooting(context, timeout_s, host=self._here.name)
+            self._here.driver.poll_rebooting_instances(timeout_s, list(hung))
+
+    def end_old_rescues(self, context: RequestContext) -> None:
+        """Unrescue what has been in rescue mode for longer than rescue_timeout."""
+        timeout_s = self._here.conf.rescue_timeout
+        if timeout_s <= 0:
+            return
+        for instance in self._find(context, {"vm_state": vm_states.RESCUED, "task_state": None}):
+            if self._older(instance.launched_at, timeout_s):
+                self._each(self._here.services.compute_api.unrescue, context, instance)
+
+    def confirm_old_resizes(self, context: RequestContext) -> None:
+        """Confirm resizes to this host that have waited for longer than resize_confirm_window."""
+        window_s = self._here.conf.resize_confirm_window
+        if window_s <= 0:
+            return
+        waiting = objects.MigrationList.get_unconfirmed_by_dest_compute(context, window_s, self._here.name)
+        for migration in waiting:
+            self._each(self._confirm, context, migration)
+
+    def _confirm(self, context: RequestContext, migration: objects.Migration) -> None:
+        complaint, instance = self._unconfirmable(context, migration)
+        if complaint:
+            LOG.warning("Migration %s cannot be confirmed: %s", migration.id, complaint)
+            migration.status = "error"
+            migration.save()
+            return
+        self._here.services.compute_api.confirm_resize(context, instance, migration=migration)
+
+    def _unconfirmable(self, context: RequestContext,
+                       migration: objects.Migration) -> tuple[str | None, objects.Instance | None]:
+        try:
+            instance = self._here.load(context, migration.instance_uuid)
+        except exception.InstanceNotFound:
+            return f"instance {migration.instance_uuid} is gone", None
+        if (instance.vm_state, instance.task_state) != (vm_states.RESIZED, None):
+            return f"instance {instance.uuid} is {instance.vm_state} with task {instance.task_state}", instance
+        return None, instance
+
+    # --- Things that were deleted ---
+
+    def reclaim_deleted(self, context: RequestContext) -> None:
+        """Delete for good what was softly deleted longer than reclaim_instance_interval ago."""
+        interval_s = self._here.conf.reclaim_instance_interval
+        if interval_s <= 0:
+            return
+        for instance in self._find(context, {"vm_state": vm_states.SOFT_DELETED, "task_state": None}):
+            if instance.deleted_at is None or self._older(instance.deleted_at, interval_s):
+                self._each(self._reclaim, context, instance)
+
+    def _reclaim(self, context: RequestContext, instance: objects.Instance) -> None:
+        with self._here.locks.hold(instance.uuid):
+            instance = self._here.load(context, instance.uuid)
+            if (instance.vm_state, instance.task_state) != (vm_states.SOFT_DELETED, None):
+                LOG.info("Instance %s was restored in time", instance.uuid)
+                return
+            LOG.info("Reclaiming softly deleted instance %s", instance.uuid)
+            self._deleter.delete(context, instance)
+
+    def clean_running_deleted(self, context: RequestContext) -> None:
+        """Do what running_deleted_instance_action says about guests whose rows are deleted."""
+        action = self._here.conf.running_deleted_instance_action
+        if action == "noop":
+            return
+        act = {"log": self._log_running, "shutdown": self._shut_running, "reap": self._reap}[action]
+        context = context.elevated(read_deleted="yes")
+        for instance in self._known_to_driver(context):
+            timeout_s = self._here.conf.running_deleted_instance_timeout
+            if instance.deleted and (instance.deleted_at is None or self._older(instance.deleted_at, timeout_s)):
+                self._each(act, context, instance)
+
+    def _known_to_driver(self, context: RequestContext) -> Iterable[objects.Instance]:
+        try:
+            uuids = list(self._here.driver.list_instance_uuids())
+        except NotImplementedError:
+            names = set(self._here.driver.list_instances())
+            return [each for each in objects.InstanceList.get_by_host(context, self._here.name) if each.name in names]
+        found = list(objects.InstanceList.get_by_filters(context, {"uuid": uuids})) if uuids else []
+        for uuid in set(uuids) - {instance.uuid for instance in found}:
+            LOG.error("Guest %s is on host %s, but no instance of it is known", uuid, self._here.name)
+        return found
+
+    def _log_running(self, context: RequestContext, instance: objects.Instance) -> None:
+        LOG.warning("Instance %s (%s) is deleted, but its guest is still on host %s",
+                    instance.uuid, instance.name, self._here.name)
+
+    def _shut_running(self, context: RequestContext, instance: objects.Instance) -> None:
+        if self._here.power_state(instance) == power_state.RUNNING:
+            LOG.warning("Switching off the guest of deleted instance %s", instance.uuid)
+            self._here.driver.power_off(instance)
+
+    def _reap(self, context: RequestContext, instance: objects.Instance) -> None:
+        LOG.warning("Removing the guest of deleted instance %s", instance.uuid)
+        bdms = self._block_devices.of(context, instance)
+        self._deleter.shut_down(context, instance, bdms)
+        self._block_devices.delete_flagged(context, instance, bdms)
+
+    # --- Caches ---
+
+    def heal_info_cache(self, context: RequestContext) -> None:
+        """Refresh the cached network info of the next idle instance of the round."""
+        if not self._to_heal:
+            self._to_heal = [instance.uuid for instance in self._here.instances(context)]
+        while self._to_heal:
+            uuid = self._to_heal.pop()
+            try:
+                instance = self._here.load(context, uuid)
+            except exception.InstanceNotFound:
+                continue
+            if instance.host == self._here.name and instance.task_state is None:
+                self._each(self._here.network_info, context, instance)
+                return
+
+    def drop_stale_reservations(self, context: RequestContext, older_than_s: int) -> None:
+        """Drop device names that were reserved for volumes nobody is attaching any more."""
+        for instance in self._here.instances(context):
+            for bdm in self._block_devices.of(context, instance):
+                if self._is_reservation(bdm) and self._older(bdm.created_at, older_than_s):
+                    self._each(self._drop_reservation, context, instance, bdm)
+
+    @staticmethod
+    def _is_reservation(bdm: objects.BlockDeviceMapping) -> bool:
+        reserved = not bdm.connection_info or '"reserved"' in bdm.connection_info
+        return bdm.destination_type == "volume" and bdm.source_type == "volume" and reserved
+
+    def _drop_reservation(self, context: RequestContext, instance: objects.Instance,
+                          bdm: objects.BlockDeviceMapping) -> None:
+        with self._here.locks.hold(instance.uuid):
+            if bdm.volume_id and self._here.volume_api.get(context, bdm.volume_id)["status"] == "attaching":
+                return
+            LOG.warning("Dropping the stale reservation of %s on instance %s", bdm.device_name, instance.uuid)
+            bdm.destroy()
+
+    # --- Helpers ---
+
+    def _find(self, context: RequestContext, filters: dict[str, Any]) -> list[objects.Instance]:
+        return list(objects.InstanceList.get_by_filters(context, {**filters, "host": self._here.name,
+                                                                  "deleted": False}))
+
+    def _older(self, time: datetime.datetime | None, limit_s: float) -> bool:
+        return time is not None and self._here.clock.utcnow() - time > datetime.timedelta(seconds=limit_s)
+
+    def _each(self, act: Callable[..., Any], context: RequestContext, item: Any, *args: Any) -> None:
+        """Act on one item; its failure is logged and is its own."""
+        try:
+            act(context, item, *args)
+        except Exception:
+            LOG.exception("%s failed for %s", act.__name__, item)

@@ -13,6 +13,7 @@ from typing import Any
 
 from oslo_config import cfg
 
+from nova_lite import concurrency
 from nova_lite import conf as configuration
 
 # Cell path -> compute hosts in it. Parents stand before their children.
@@ -48,11 +49,10 @@ class Host:
         )
         self.service: Any = None
 
-    def start(self) -> None:
+    def build_service(self) -> Any:
         from nova_lite import service
 
-        self.service = service.build_compute_service(self.conf)
-        self.service.start()
+        return service.build_compute_service(self.conf)
 
 
 class Cell:
@@ -63,6 +63,7 @@ class Cell:
         self.path = path
         self.name = path.rpartition(SEPARATOR)[2]
         self.parent = tree.cells.get(path.rpartition(SEPARATOR)[0])
+        self.depth = path.count(SEPARATOR)
         self.directory = tree.directory / path.replace(SEPARATOR, "-")
         self.directory.mkdir(parents=True, exist_ok=True)
         self.transport_url = f"memory://{tree.broker}/{self.directory.name}"
@@ -113,11 +114,10 @@ class Cell:
             values = {"label": self.name, "cidr": cidr, "gateway": gateway, "bridge": BRIDGE}
             self.db.network_create(self.context, values)
 
-    def start(self) -> None:
+    def build_service(self) -> Any:
         from nova_lite import service
 
-        self.service = service.build_cells_service(self.conf)
-        self.service.start()
+        return service.build_cells_service(self.conf)
 
 
 class Tree:
@@ -157,14 +157,11 @@ class Tree:
         try:
             self._build(tell)
             # Hosts before cells, and children before parents: whoever reports upwards has something to report.
-            for host in self.hosts:
-                host.start()
-                self._closing.callback(host.service.stop)
-                tell(f"nova-compute {host.name} drives {host.url}")
-            for cell in reversed(self.cells.values()):
-                cell.start()
-                self._closing.callback(cell.service.stop)
-                tell(f"nova-cells {cell.path} is up")
+            self._start_together({f"nova-compute {host.name}": host for host in self.hosts}, tell, timeout_s)
+            cells = {f"nova-cells {cell.path}": cell for cell in self.cells.values()}
+            for depth in sorted({cell.depth for cell in cells.values()}, reverse=True):
+                level = {name: cell for name, cell in cells.items() if cell.depth == depth}
+                self._start_together(level, tell, timeout_s)
             self.api = service.build_api(self.top.conf)
             self._closing.callback(self.api.close)
             self._wait_for_capacity(timeout_s)
@@ -185,6 +182,23 @@ class Tree:
                 cell.hosts.append(Host(cell, name))
                 self._closing.callback(cell.hosts[-1].simulator.stop)
             tell(f"cell {path} has its database and its broker {cell.transport_url}")
+            for host in cell.hosts:
+                tell(f"{host.name} has its XenServer at {host.url}")
+
+    def _start_together(self, daemons: Mapping[str, Any], tell: Callable[[str], None], timeout_s: float) -> None:
+        """Start these services side by side. Raises TreeError when one is not up in time."""
+        starting = {}
+        for name, daemon in daemons.items():
+            daemon.service = daemon.build_service()
+            self._closing.callback(daemon.service.stop)
+            starting[name] = concurrency.spawn(daemon.service.start)
+        deadline = time.monotonic() + timeout_s
+        for name, task in starting.items():
+            try:
+                task.wait(max(deadline - time.monotonic(), 0))
+            except concurrency.TimeLimitExceeded as error:
+                raise TreeError(f"{name} was not up within {timeout_s:g} s") from error
+            tell(f"{name} is up")
 
     def _wait_for_capacity(self, timeout_s: float) -> None:
         """Return when the top cell knows of room in every branch that has hosts."""

@@ -40,6 +40,14 @@ class Destroyer:
             LOG.warning("VM %s does not exist, nothing to destroy", self._finder.name(instance))
             self._volumes.forget_mapped(block_device_info)
             return
+        try:
+            vm = self._finder.fresh(vm_ref)
+        except exception.InstanceNotFound:
+            LOG.warning("VM %s is gone already", self._finder.name(instance))
+            return
+        if vm.resident_on not in (errors.NULL_REF, self._session.host_ref):
+            LOG.warning("VM %s runs on another host of the pool, it is not destroyed from here", vm.name_label)
+            return
         original_ref = self._finder.of(instance, instances.ORIGINAL)
         kept = {vbd["VDI"] for vbd in self._disks.vbds_of(original_ref).values()} if original_ref else set()
         self.destroy_vm(instance, vm_ref, network_info, destroy_disks=destroy_disks, keep=kept)

@@ -286,3 +286,39 @@ class XenAPIDriver(driver.ComputeDriver):
         options = self._conf.xenserver
         return {"address": self.get_host_ip_addr() or socket.gethostname(),
                 "username": options.connection_username, "password": options.connection_password}
+
+    def host_maintenance_mode(self, host, mode):
+        return self.vmops.maintenance.set_mode(mode)
+
+    def add_to_aggregate(self, context, aggregate, host, **kwargs):
+        self.vmops.pools.add_host(context, aggregate, host, kwargs.get("slave_info"))
+
+    def remove_from_aggregate(self, context, aggregate, host, **kwargs):
+        self.vmops.pools.remove_host(context, aggregate, host, kwargs.get("slave_info"))
+
+    def undo_aggregate_operation(self, context, op, aggregate, host, set_error=True):
+        self.vmops.pools.undo(context, op, aggregate, host, set_error)
+
+    # Live migration -------------------------------------------------------------------------------------------
+
+    def check_can_live_migrate_destination(self, context, instance, src_compute_info, dst_compute_info,
+                                           block_migration=False, disk_over_commit=False):
+        return self.vmops.check_can_live_migrate_destination(context, instance, src_compute_info, block_migration)
+
+    def check_can_live_migrate_destination_cleanup(self, context, dest_check_data):
+        """The check leaves nothing behind."""
+
+    def check_can_live_migrate_source(self, context, instance, dest_check_data):
+        return self.vmops.check_can_live_migrate_source(context, instance, dest_check_data)
+
+    def pre_live_migration(self, context, instance, block_device_info, network_info, disk_info, migrate_data=None):
+        return self.vmops.live_migrations.prepare_destination(block_device_info, migrate_data)
+
+    def live_migration(self, context, instance, dest, post_method, recover_method, block_migration=False,
+                       migrate_data=None):
+        self.vmops.live_migrate(context, instance, dest, post_method, recover_method, block_migration, migrate_data)
+
+    def post_live_migration_at_destination(self, context, instance, network_info, block_migration=False,
+                                           block_device_info=None):
+        self.vmops.post_live_migration_at_destination(context, instance, network_info, block_migration,
+                                                      block_device_info)

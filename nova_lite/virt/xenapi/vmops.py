@@ -16,11 +16,13 @@ from nova_lite.virt.xenapi.host import Host
 from nova_lite.virt.xenapi.image_cache import ImageCache
 from nova_lite.virt.xenapi.images import Images
 from nova_lite.virt.xenapi.kernels import Kernels
+from nova_lite.virt.xenapi.livemigrate import LiveMigrations, name_of_source
 from nova_lite.virt.xenapi.local_disks import LocalDisks
 from nova_lite.virt.xenapi.lookup import VmFinder
 from nova_lite.virt.xenapi.metrics import Consoles, Metrics
 from nova_lite.virt.xenapi.migrate import Migrations, confirm_old_resizes
 from nova_lite.virt.xenapi.plan import make_step_decorator
+from nova_lite.virt.xenapi.pool import Maintenance, Pools
 from nova_lite.virt.xenapi.power import Power
 from nova_lite.virt.xenapi.rescue import RebootPoller, Rescue
 from nova_lite.virt.xenapi.simple_dh import SimpleDH
@@ -87,6 +89,10 @@ class VMOps:
             session=session, finder=self.finder, cache=self.cache, disks=self.disks, storage=self.storage,
             power=self.power, destroyer=self.destroyer, spawner=self.spawner, volumes=self.volumes,
             virtapi=self._virtapi, conf=conf)
+        self.live_migrations = LiveMigrations(session, self.finder, self.cache, self.disks, self.storage,
+                                              self.volumes)
+        self.pools = Pools(session, self._virtapi, conf)
+        self.maintenance = Maintenance(session, self.cache, self._virtapi)
         self.metrics = Metrics(session, self.finder, self.cache)
         self.consoles = Consoles(session, self.finder, self.cache, conf)
         self.image_cache = ImageCache(session, self.storage, self.disks)
@@ -286,6 +292,27 @@ class VMOps:
     def get_vnc_console(self, instance):
         """Return {'host', 'port', 'internal_access_path'}; the path holds a credential."""
         return self.consoles.vnc(instance)
+
+    # Live migration -------------------------------------------------------------------------------------------
+
+    def check_can_live_migrate_destination(self, context, instance, src_compute_info, block_migration=False):
+        """Return dest_check_data, a secret, for a VM of another host. Raises MigrationPreCheckError."""
+        return self.live_migrations.check_destination(name_of_source(src_compute_info), block_migration)
+
+    def check_can_live_migrate_source(self, context, instance, dest_check_data):
+        """Return migrate_data when the host says the VM can go there. Raises MigrationPreCheckError."""
+        return self.live_migrations.check_source(instance, dest_check_data)
+
+    def live_migrate(self, context, instance, dest, post_method, recover_method, block_migration=False,
+                     migrate_data=None):
+        """Move the VM; ends in exactly one of post_method and recover_method."""
+        self.live_migrations.migrate(context, instance, dest, post_method, recover_method, block_migration,
+                                     migrate_data)
+
+    def post_live_migration_at_destination(self, context, instance, network_info, block_migration=False,
+                                           block_device_info=None):
+        """Take over the VM that arrived."""
+        self.live_migrations.finish_at_destination(instance)
 
     # Pollers --------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,5 @@
 """What a hypervisor host has and uses."""
 
-import json
 from typing import Any
 
 from nova_lite.objects import base, fields
@@ -31,9 +30,9 @@ class ComputeNode(base.Persistent, base.NovaObject):
         "free_disk_gb": fields.Integer(nullable=True),
         "current_workload": fields.Integer(nullable=True),
         "running_vms": fields.Integer(nullable=True),
-        "cpu_info": fields.Text(nullable=True),
+        "cpu_info": fields.JsonText(nullable=True),
         "disk_available_least": fields.Integer(nullable=True),
-        "metrics": fields.Text(nullable=True),
+        "metrics": fields.JsonText(nullable=True),
         "stats": fields.TextDict(nullable=True),
         "host_ip": fields.Text(nullable=True),
         "numa_topology": fields.Text(nullable=True),
@@ -42,14 +41,8 @@ class ComputeNode(base.Persistent, base.NovaObject):
         "cpu_allocation_ratio": fields.Float(nullable=True),
         "ram_allocation_ratio": fields.Float(nullable=True),
         "disk_allocation_ratio": fields.Float(nullable=True),
-        "supported_instances": fields.Text(nullable=True),
+        "supported_instances": fields.JsonText(nullable=True),
     }
-
-    def _fill(self, row: dict[str, Any]) -> None:
-        supported = row.get("supported_instances")
-        if supported is not None and not isinstance(supported, str):
-            row = {**row, "supported_instances": json.dumps(supported)}
-        super()._fill(row)
 
     @classmethod
     def get_by_id(cls, context: Any, compute_id: int) -> "ComputeNode":

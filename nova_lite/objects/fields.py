@@ -1,6 +1,7 @@
 """Types of object fields that oslo.versionedobjects lacks, and the short names the objects are declared with."""
 
 import ipaddress
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,13 @@ class _Secret(ovo.String):
 
     def stringify(self, value: str) -> str:
         return "'***'"
+
+
+class _JsonText(ovo.String):
+    """JSON text; what is no text is written as JSON."""
+
+    def coerce(self, obj: Any, attr: str, value: Any) -> str:
+        return value if isinstance(value, str) else json.dumps(value)
 
 
 class _Address(ovo.FieldType):
@@ -115,6 +123,10 @@ class Uuid(_Field):
 
 class Secret(_Field):
     AUTO_TYPE = _Secret()
+
+
+class JsonText(_Field):
+    AUTO_TYPE = _JsonText()
 
 
 class Address(_Field):

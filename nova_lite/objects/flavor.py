@@ -80,8 +80,8 @@ class Flavor(base.Persistent, base.NovaObject):
         self.obj_reset_changes()
 
     def destroy(self) -> None:
-        """Soft-delete the row. Raises FlavorNotFound."""
-        self._db.flavor_destroy(self._context, self.flavorid)
+        """Soft-delete the row. Raises InstanceTypeNotFoundByName."""
+        self._db.flavor_destroy(self._context, self.name)
 
 
 @base.register

@@ -18,6 +18,7 @@ OPAQUE_EXTRAS = ("pci_requests", "numa_topology", "vcpu_model", "migration_conte
 JOINED = ("metadata", "system_metadata", "info_cache", "security_groups", "fault",
           *FLAVOR_FIELDS.values(), *OPAQUE_EXTRAS)
 _TRACKED_DICTS = ("metadata", "system_metadata")
+_NESTED = ("info_cache", "fault", *FLAVOR_FIELDS.values())
 
 
 @base.register
@@ -127,16 +128,13 @@ class Instance(base.Persistent, base.NovaObject):
         return changes
 
     def obj_reset_changes(self, fields: Collection[str] | None = None, recursive: bool = False) -> None:
-        """Forget what changed, of ``fields`` or of all."""
-        super().obj_reset_changes(fields, recursive)
-        for name in _TRACKED_DICTS:
-            if name in self and (fields is None or name in fields):
+        """Forget what changed, of ``fields`` or of all, in nested objects too."""
+        wanted = set(self.fields if fields is None else fields)
+        self._changed_fields -= wanted
+        for name in wanted.intersection(_TRACKED_DICTS):
+            if name in self:
                 self._clean_dicts[name] = dict(getattr(self, name))
-        if fields is None:
-            self._reset_nested()
-
-    def _reset_nested(self) -> None:
-        for name in ("info_cache", "fault", *FLAVOR_FIELDS.values()):
+        for name in wanted.intersection(_NESTED):
             if self.get(name) is not None:
                 self.get(name).obj_reset_changes()
 

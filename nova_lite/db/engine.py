@@ -1,0 +1,158 @@
+"""Connections to one database, the same to their users whatever the database is.
+
+* SQLite: WAL, so that readers never wait; a writer takes the write lock when it begins (a deferred transaction that
+  reads and then writes loses to others at once); writers of one process queue up at a lock of their own, because
+  SQLite's waiting blocks every green thread. Readers have an engine of their own, which begins deferred.
+* MariaDB, PostgreSQL: one engine; READ COMMITTED on both, rows that are read to be changed are locked.
+"""
+
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import sqlalchemy
+from oslo_db.sqlalchemy import engines as oslo_engines
+from sqlalchemy.engine import make_url
+
+from nova_lite import exception
+
+_READER_QUERY = {"cached_statements": "64"}
+
+
+class _FileLock:
+    """The lock all writers of one process on one SQLite file share."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self._lock.release()
+
+
+# Several cells' daemons in one process may share a file, and the lock has to be the same for all of them. Entries
+# live as long as a database uses them.
+_file_locks: weakref.WeakValueDictionary[str, _FileLock] = weakref.WeakValueDictionary()
+_file_locks_guard = threading.Lock()
+
+
+def file_lock(path: str) -> _FileLock:
+    """Return this process's lock for writers of a SQLite file."""
+    key = os.path.realpath(path)
+    with _file_locks_guard:
+        lock = _file_locks.get(key)
+        if lock is None:
+            lock = _file_locks[key] = _FileLock()
+        return lock
+
+
+class Engines:
+    """The engines of one database, made when first used.
+
+    Raises ConfigurationError for a URL that cannot be used; DBConnectionError when the server does not answer.
+    """
+
+    def __init__(self, options: Any):
+        self._options = options
+        self._guard = threading.Lock()
+        self._writer: sqlalchemy.Engine | None = None
+        self._reader: sqlalchemy.Engine | None = None
+        try:
+            self.url = make_url(options.connection)
+        except sqlalchemy.exc.ArgumentError as exc:
+            raise exception.ConfigurationError(reason="[database] connection is not a database URL") from exc
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._write_lock = file_lock(self._sqlite_path()) if self.is_sqlite else contextlib.nullcontext()
+
+    def _sqlite_path(self) -> str:
+        if not self.url.database or self.url.database == ":memory:":
+            raise exception.ConfigurationError(reason="[database] connection: SQLite needs a file: sqlite:////PATH")
+        return self.url.database
+
+    @property
+    def writer(self) -> sqlalchemy.Engine:
+        """The engine whose transactions may write."""
+        with self._guard:
+            if self._writer is None:
+                self._writer = self._make(self.url, immediate=True)
+            return self._writer
+
+    @property
+    def reader(self) -> sqlalchemy.Engine:
+        """The engine whose transactions only read."""
+        if not self.is_sqlite:
+            return self.writer
+        with self._guard:
+            if self._reader is None:
+                self._reader = self._make(self.url.update_query_dict(_READER_QUERY), immediate=False)
+            return self._reader
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlalchemy.Engine]:
+        """Give the writer's engine, while no other writer of this process uses a SQLite file."""
+        with self._write_lock:
+            yield self.writer
+
+    def dispose(self) -> None:
+        """Close every connection."""
+        with self._guard:
+            for engine in (self._writer, self._reader):
+                if engine is not None:
+                    engine.dispose()
+            self._writer = self._reader = None
+
+    def _make(self, url: sqlalchemy.URL, *, immediate: bool) -> sqlalchemy.Engine:
+        options = self._options
+        engine = oslo_engines.create_engine(
+            _with_charset(url),
+            sqlite_fk=True,
+            mysql_sql_mode=options.mysql_sql_mode,
+            connection_recycle_time=options.connection_recycle_time,
+            connection_debug=options.connection_debug,
+            max_pool_size=options.max_pool_size,
+            max_overflow=options.max_overflow,
+            pool_timeout=options.pool_timeout,
+            sqlite_synchronous=True,
+            max_retries=0,
+            thread_checkin=False,
+        )
+        if self.is_sqlite:
+            _set_up_sqlite(engine, options.sqlite_busy_timeout, immediate)
+        elif url.get_backend_name() in ("mysql", "mariadb"):
+            _set_up_mysql(engine)
+        return engine
+
+
+def _with_charset(url: sqlalchemy.URL) -> sqlalchemy.URL:
+    if url.get_backend_name() in ("mysql", "mariadb") and "charset" not in url.query:
+        return url.update_query_dict({"charset": "utf8mb4"})
+    return url
+
+
+def _set_up_sqlite(engine: sqlalchemy.Engine, busy_timeout_s: int, immediate: bool) -> None:
+    @sqlalchemy.event.listens_for(engine, "connect")
+    def set_pragmas(connection: Any, record: Any) -> None:
+        connection.execute(f"PRAGMA busy_timeout = {busy_timeout_s * 1000}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+
+    if not immediate:
+        return
+
+    # oslo.db's own listener sends the BEGIN, so it is changed on its way.
+    @sqlalchemy.event.listens_for(engine, "before_cursor_execute", retval=True)
+    def begin_immediately(conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> Any:
+        return ("BEGIN IMMEDIATE" if statement == "BEGIN" else statement), parameters
+
+
+def _set_up_mysql(engine: sqlalchemy.Engine) -> None:
+    @sqlalchemy.event.listens_for(engine, "connect")
+    def set_isolation(connection: Any, record: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            cursor.execute("SET SESSION innodb_lock_wait_timeout = 20")

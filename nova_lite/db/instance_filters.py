@@ -1,0 +1,146 @@
+"""Finding instances."""
+
+import datetime
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy
+from oslo_utils import timeutils
+
+from nova_lite import exception
+from nova_lite.db import models
+from nova_lite.db.store import RowSession, naive, visible
+from nova_lite.objects import vm_states
+
+INSTANCES = models.Instance.__table__
+
+EXACT = frozenset(("project_id", "user_id", "image_ref", "vm_state", "instance_type_id", "uuid", "host", "node",
+                   "task_state", "cell_name", "reservation_id", "key_name", "availability_zone", "power_state",
+                   "locked", "launch_index", "cleaned"))
+_PAIRS = {"metadata": models.InstanceMetadata, "system_metadata": models.InstanceSystemMetadata}
+_COLLECTIONS = (list, tuple, set, frozenset)
+_IGNORED = frozenset(("tenant_id", "all_tenants"))
+
+
+def query(session: RowSession, context: Any, filters: Mapping[str, Any], sort_key: str, sort_dir: str,
+          limit: int | None, marker: str | None) -> list[dict[str, Any]]:
+    """Return the rows; see Instances.instance_get_all_by_filters."""
+    filters = dict(filters)
+    criteria = [*_deleted(filters), *_changes_since(filters)]
+    if not context.is_admin and context.project_id:
+        criteria.append(INSTANCES.c.project_id == context.project_id)
+    patterns = {}
+    for name, value in filters.items():
+        if name in _PAIRS:
+            criteria += _pairs(name, value)
+        elif name in _IGNORED:
+            continue
+        elif name not in INSTANCES.c and name != "name":
+            raise exception.InvalidInput(reason=f"instances cannot be filtered by {name!r}")
+        elif name in EXACT or not isinstance(value, str):
+            criteria.append(_exact(name, value))
+        else:
+            patterns[name] = _compiled(name, value)
+    order, start = _order(session, sort_key, sort_dir, marker)
+    statement = sqlalchemy.select(INSTANCES).where(*criteria, *start).order_by(*order)
+    if not patterns:
+        return session.all(statement.limit(limit) if limit is not None else statement)
+    # Regular expressions differ from database to database, so Python's decide, on what the rest has left.
+    rows = [row for row in session.all(statement)
+            if all(pattern.search(str(row.get(name) or "")) for name, pattern in patterns.items())]
+    return rows[:limit] if limit is not None else rows
+
+
+def _deleted(filters: dict[str, Any]) -> list[Any]:
+    """Deleted rows are left in unless the filter says otherwise; True also finds soft-deleted instances."""
+    if "deleted" not in filters:
+        return []
+    is_soft_deleted = INSTANCES.c.vm_state == vm_states.SOFT_DELETED
+    if filters.pop("deleted"):
+        return [sqlalchemy.or_(INSTANCES.c.deleted != 0, is_soft_deleted)]
+    criteria = [*visible(models.Instance, None)]
+    if not filters.pop("soft_deleted", False):
+        criteria.append(sqlalchemy.or_(INSTANCES.c.vm_state.is_(None), ~is_soft_deleted))
+    return criteria
+
+
+def _changes_since(filters: dict[str, Any]) -> list[Any]:
+    since = filters.pop("changes-since", filters.pop("changes_since", None))
+    if since is None:
+        return []
+    if not isinstance(since, datetime.datetime):
+        since = timeutils.parse_isotime(since) if "T" in since else timeutils.parse_strtime(since, "%Y-%m-%d %H:%M:%S")
+    since = naive(since)
+    never_updated = sqlalchemy.and_(INSTANCES.c.updated_at.is_(None), INSTANCES.c.created_at >= since)
+    return [sqlalchemy.or_(INSTANCES.c.updated_at >= since, never_updated)]
+
+
+def _exact(name: str, value: Any) -> Any:
+    if name not in INSTANCES.c:
+        raise exception.InvalidInput(reason=f"instances cannot be filtered by {name!r}")
+    column = INSTANCES.c[name]
+    if not isinstance(value, _COLLECTIONS):
+        return column.is_(None) if value is None else column == value
+    known = [item for item in value if item is not None]
+    criterion = column.in_(known)
+    return sqlalchemy.or_(criterion, column.is_(None)) if len(known) < len(value) else criterion
+
+
+def _pairs(name: str, wanted: Any) -> list[Any]:
+    """Return criteria for {key: value}, or for a list of such dicts, all of which have to be there."""
+    table = _PAIRS[name].__table__
+    criteria = []
+    for pairs in wanted if isinstance(wanted, _COLLECTIONS) else [wanted]:
+        for key, value in pairs.items():
+            criteria.append(sqlalchemy.exists().where(
+                table.c.instance_uuid == INSTANCES.c.uuid, table.c.deleted == 0, table.c.key == key,
+                table.c.value == value))
+    return criteria
+
+
+def _compiled(name: str, pattern: str) -> re.Pattern:
+    if name not in INSTANCES.c:
+        raise exception.InvalidInput(reason=f"instances cannot be filtered by {name!r}")
+    try:
+        return re.compile(pattern)
+    except re.error as exc:
+        raise exception.InvalidInput(reason=f"{pattern!r} is no regular expression: {exc}") from exc
+
+
+def _order(session: RowSession, sort_key: str, sort_dir: str, marker: str | None) -> tuple[list[Any], list[Any]]:
+    """Return (what to order by, criteria for what comes after the marker)."""
+    if sort_key not in INSTANCES.c:
+        raise exception.InvalidInput(reason=f"instances cannot be sorted by {sort_key!r}")
+    names = list(dict.fromkeys((sort_key, "created_at", "id")))
+    falling = sort_dir == "desc"
+    # NULL comes first going up, on every database.
+    keys = [key for name in names for key in (INSTANCES.c[name].is_not(None), INSTANCES.c[name])]
+    order = [key.desc() if falling else key.asc() for key in keys]
+    if marker is None:
+        return order, []
+    row = session.one(sqlalchemy.select(INSTANCES).where(INSTANCES.c.uuid == marker))
+    if row is None:
+        raise exception.MarkerNotFound(marker=marker)
+    return order, [_after(names, row, falling)]
+
+
+def _after(names: list[str], row: dict[str, Any], falling: bool) -> Any:
+    """Return the criterion that leaves what is sorted behind a row."""
+    alternatives = []
+    equal: list[Any] = []
+    for name in names:
+        column, value = INSTANCES.c[name], row[name]
+        behind = _behind(column, value, falling)
+        if behind is not None:
+            alternatives.append(sqlalchemy.and_(*equal, behind))
+        equal.append(column.is_(None) if value is None else column == value)
+    return sqlalchemy.or_(*alternatives)
+
+
+def _behind(column: Any, value: Any, falling: bool) -> Any:
+    if value is None:
+        return None if falling else column.is_not(None)
+    if falling:
+        return sqlalchemy.or_(column < value, column.is_(None))
+    return column > value

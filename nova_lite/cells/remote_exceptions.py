@@ -56,7 +56,7 @@ def deserialize_remote_exception(data: str, allowed_remote_exmods: Iterable[str]
         error = cls(*(failure.get("args") or []), **(failure.get("kwargs") or {}))
     except TypeError:
         return exception.RemoteError(class_name, text, trace)
-    return _with_text(error, "\n".join([text, "\n".join(trace)]), module)
+    return _with_text(error, "\n".join([text, "\n".join(trace)]))
 
 
 def _wire_name(cls: type) -> tuple[str, str]:
@@ -85,10 +85,10 @@ def _known_class(class_name: str, module: str, allowed_modules: Iterable[str]) -
     return cls if isinstance(cls, type) and issubclass(cls, Exception) else None
 
 
-def _with_text(error: Exception, text: str, module: str) -> Exception:
+def _with_text(error: Exception, text: str) -> Exception:
     cls = type(error)
     remote = type(cls.__name__ + _REMOTE, (cls,), {
-        "__module__": module + _REMOTE, "__str__": lambda self: text, "__unicode__": lambda self: text})
+        "__module__": cls.__module__ + _REMOTE, "__str__": lambda self: text, "__unicode__": lambda self: text})
     try:
         error.__class__ = remote
     except TypeError:  # built-in exceptions keep their layout

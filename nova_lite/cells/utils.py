@@ -10,7 +10,6 @@ from nova_lite import objects
 from nova_lite.objects import base
 
 CELL_ITEM_SEP = "@"
-_PAGE = 100
 
 
 def cell_with_item(cell_name: str | None, item: Any) -> Any:
@@ -144,6 +143,7 @@ def get_instances_to_sync(context, updated_since=None, project_id=None, deleted=
     `updated_since` is an aware time or None for all; `shuffle` mixes each page, so that several services do
     not work through the same instances in step.
     """
+    page_size = context.services.conf.cells.instance_update_sync_database_limit
     filters: dict[str, Any] = {}
     if updated_since is not None:
         filters["changes-since"] = updated_since
@@ -151,15 +151,16 @@ def get_instances_to_sync(context, updated_since=None, project_id=None, deleted=
         filters["project_id"] = project_id
     if not deleted:
         filters["deleted"] = False
+        filters["soft_deleted"] = True  # they live on until they are reclaimed
     marker = None
     while True:
         page = list(objects.InstanceList.get_by_filters(
-            context, filters, sort_key="deleted", sort_dir="asc", limit=_PAGE, marker=marker))
+            context, filters, sort_key="deleted", sort_dir="asc", limit=page_size, marker=marker))
         if not page:
             return
         marker = page[-1].uuid
         if shuffle:
             random.shuffle(page)
         yield from (instance.uuid if uuids_only else instance for instance in page)
-        if len(page) < _PAGE:
+        if len(page) < page_size:
             return

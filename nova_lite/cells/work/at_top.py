@@ -13,6 +13,7 @@ from nova_lite.cells.operations import Route, operation
 LOG = logging.getLogger(__name__)
 
 _OWN_BDM_KEYS = ("uuid", "revision")
+_LOCAL_BDM_KEYS = frozenset(("id", "revision", "instance", "created_at", "updated_at", "deleted", "deleted_at"))
 
 
 def at_top(work: Callable) -> Callable:
@@ -70,7 +71,7 @@ def _bdm_for_reference(kwargs: dict) -> dict:
 @at_top
 def bdm_update_or_create_at_top(cell, message, bdm, create=None):
     """Write a block device mapping of an instance at the top: `create` True inserts, False updates, None either."""
-    values = {key: value for key, value in dict(bdm.items()).items() if key not in ("id", "revision", "instance")}
+    values = {key: value for key, value in dict(bdm.items()).items() if key not in _LOCAL_BDM_KEYS}
     ctxt = message.ctxt
     known = _known_bdm(cell, ctxt, values)
     if known is not None and (create is not True or values.get("uuid") == known.get("uuid") is not None):

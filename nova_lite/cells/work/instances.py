@@ -155,7 +155,7 @@ def _take_image(cell, message, instance, task_state, action, image_id, image_typ
         cell.refresh(ctxt, instance)
         instance.task_state = task_state
         instance.save(expected_task_state=[None])
-        objects.InstanceAction.action_start(ctxt, instance.uuid, action, want_result=False)
+        objects.InstanceAction.action_start(ctxt, instance.uuid, action)
         args = {"instance": instance.to_legacy_dict(), "image_id": image_id, "image_type": image_type,
                 "backup_type": None, "rotation": None, **rotation}
         cell.compute_client(instance.host).cast(ctxt, "snapshot_instance", version="2.0", **args)

@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 
 from tests.unit.cells.tree import REFERENCE, Tree
@@ -24,6 +26,50 @@ def make_tree():
 
     def make(parents, **kwargs):
         made.append(Tree(parents, **kwargs))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """A migrated SQLite database to copy."""
+    from nova_lite.conf import load
+    from nova_lite.db.api import Database
+
+    path = tmp_path_factory.mktemp("database") / "empty.sqlite"
+    conf = load([], prog="test", config_files=[], config_dirs=[],
+                overrides={("database", "connection"): f"sqlite:///{path}"})
+    database = Database(conf)
+    database.sync()
+    database.dispose()
+    return path
+
+
+@pytest.fixture
+def make_live_tree(tmp_path, empty_database):
+    """Returns a function that builds a tree of whole cells, closed at the end."""
+    with _builder(tmp_path, empty_database) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def make_lasting_tree(tmp_path_factory, empty_database):
+    """As make_live_tree, for a tree that stands as long as the module's tests run."""
+    with _builder(tmp_path_factory.mktemp("tree"), empty_database) as make:
+        yield make
+
+
+@contextlib.contextmanager
+def _builder(directory, template):
+    from tests.unit.cells.live import LiveTree
+
+    made = []
+
+    def make(parents, **kwargs):
+        made.append(LiveTree(parents, directory, template, **kwargs))
         return made[-1]
 
     yield make

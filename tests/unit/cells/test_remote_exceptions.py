@@ -45,7 +45,7 @@ def test_an_exception_that_travels_twice_has_one_suffix():
     error = travelled(travelled(exception.CellNotFound(cell_name="east")))
 
     assert type(error).__name__ == "CellNotFound_Remote"
-    assert type(error).__module__ == "nova.exception_Remote"
+    assert type(error).__module__ == "nova_lite.exception_Remote"
 
 
 def test_a_built_in_exception_keeps_its_class_and_carries_the_text():

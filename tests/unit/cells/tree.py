@@ -96,18 +96,25 @@ class Cell:
 class Tree:
     """Cells by name; `parents` is {name: parent's name or None}."""
 
+    cell_class = Cell
+
     def __init__(self, parents: dict[str, str | None], *, clock=None, overrides=None):
         self.id = f"tree{next(_numbers)}"
         self.clock = clock or concurrency.Clock()
         overrides = overrides or {}
-        self.cells = {name: Cell(self, name, self.clock, {**overrides.get("*", {}), **overrides.get(name, {})})
-                      for name in parents}
+        self.cells = {
+            name: self.cell_class(self, name, self.clock, {
+                **self.settings(name), **overrides.get("*", {}), **overrides.get(name, {})})
+            for name in parents}
         for name, parent in parents.items():
             if parent is not None:
                 self.join(parent, name)
         for cell in self.cells.values():
             cell.build()
             cell.start()
+
+    def settings(self, name):
+        return {}
 
     def make_db(self, cell):
         return Neighbours()

@@ -12,7 +12,7 @@ class ListCells(base.Listing):
     def take_action(self, parsed_args):
         titles = ("Name", "Type", "Username", "Broker Host", "Broker Port", "Capabilities")
         return titles, [
-            (cell["name"], cell["type"], cell.get("username"), cell.get("rpc_host"), cell.get("rpc_port"),
+            (cell["name"], kind(cell), cell.get("username"), cell.get("rpc_host"), cell.get("rpc_port"),
              capabilities(cell))
             for cell in self.api.cells_api.get_cell_info_for_neighbors(self.context)
         ]  # fmt: skip
@@ -35,8 +35,9 @@ class ShowCell(base.Showing):
         return self.dict2columns(
             {
                 "name": cell["name"],
-                "type": cell["type"],
-                "broker": f"{cell.get('rpc_host')}:{cell.get('rpc_port')}",
+                "type": kind(cell),
+                "broker_host": cell.get("rpc_host"),
+                "broker_port": cell.get("rpc_port"),
                 "capabilities": capabilities(cell),
                 **{f"{kind}_mb": found.get("total_mb") for kind, found in sorted(capacities.items())},
                 "units": json.dumps(
@@ -44,6 +45,10 @@ class ShowCell(base.Showing):
                 ),
             }
         )
+
+
+def kind(cell: dict) -> str:
+    return "parent" if cell["is_parent"] else "child"
 
 
 def capabilities(cell: dict) -> str:

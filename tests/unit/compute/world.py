@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import sqlite3
 import uuid
 
 from nova_lite import conf as nova_conf
@@ -60,7 +61,6 @@ class World:
         self.clock = FakeClock()
         self.conf = self._conf(directory, **overrides)
         self.db = Database(self.conf, self.clock)
-        self.db.sync()
         self.rpc = Rpc(self.conf, clock=self.clock)
         self.notifier = RecordingNotifier()
         self.compute_api = RecordingComputeAPI()
@@ -77,7 +77,16 @@ class World:
         self.compute = self.add_host("here")
         self.scheduled = []
 
-    def _conf(self, directory, **overrides):
+    @classmethod
+    def set_up_database(cls, directory):
+        """Make the empty database of a cell."""
+        database = Database(cls._conf(directory), FakeClock())
+        database.sync()
+        with contextlib.closing(sqlite3.connect(directory / "cell.sqlite")) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    @staticmethod
+    def _conf(directory, **overrides):
         values = {"state_path": str(directory), "host": "here", "compute_driver": "fake.FakeDriver",
                   "transport_url": f"memory://{uuid.uuid4().hex}/", **overrides}
         return nova_conf.load(prog="test", overrides={

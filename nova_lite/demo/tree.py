@@ -95,7 +95,7 @@ class Cell:
         from nova_lite.context import Services, get_admin_context
         from nova_lite.db.api import Database
 
-        self.db = Database(self.conf)
+        self.db: Any = Database(self.conf)
         self.db.sync()
         self.context = get_admin_context().bind(Services(conf=self.conf, host=self.conf.host, db=self.db))
 

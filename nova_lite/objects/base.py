@@ -3,7 +3,7 @@
 import copy
 import datetime
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import oslo_messaging
 from oslo_versionedobjects import base as ovo_base
@@ -26,11 +26,6 @@ class NovaObject(ovo_base.VersionedObject):
     OBJ_SERIAL_NAMESPACE = wire.SERIAL_NAMESPACE
     OBJ_PROJECT_NAMESPACE = wire.PROJECT_NAMESPACE
     beyond_floor: frozenset[str] = frozenset()
-
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            """Fields become attributes when a class is registered, which mypy cannot see."""
 
     # -- wire --
 

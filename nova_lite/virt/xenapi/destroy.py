@@ -95,6 +95,10 @@ class Destroyer:
         self._cache.note_state(vm_ref, "Halted")
         return True
 
+    def stop(self, vm_ref: str) -> None:
+        """Switch the VM off; one that is halted or gone is no error."""
+        self._stop_hard(vm_ref)
+
     def _stop_hard(self, vm_ref: str) -> None:
         try:
             self._session.call_long("VM.hard_shutdown", vm_ref)

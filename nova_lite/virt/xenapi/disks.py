@@ -176,6 +176,15 @@ class Disks:
         online = (brand == "XCP" and version < (1, 2)) or (brand == "XenServer" and version[0] < 6)
         self._session.call_xenapi("VDI.resize_online" if online else "VDI.resize", vdi_ref, str(wanted_b))
 
+    def has_root_of(self, instance_uuid: str) -> bool:
+        """Tell whether the root disk of this instance lies in storage our host can reach."""
+        for _, vdi in self._session.get_all_refs_and_recs("VDI"):
+            marks = vdi["other_config"]
+            if marks.get("nova_instance_uuid") == instance_uuid and marks.get("nova_disk_type") == "root" \
+                    and self._storage.is_here(vdi["SR"]):
+                return True
+        return False
+
     def virtual_size_b(self, vdi_ref: str) -> int:
         return int(self._session.call_xenapi("VDI.get_virtual_size", vdi_ref))
 

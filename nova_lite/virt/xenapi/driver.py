@@ -4,7 +4,7 @@ import socket
 
 from oslo_log import log as logging
 
-from nova_lite import exception
+from nova_lite import concurrency, exception
 from nova_lite.objects import power_state
 from nova_lite.virt import driver, event
 from nova_lite.virt.xenapi.session import XenAPISession
@@ -21,6 +21,7 @@ LIFECYCLE = {
     power_state.SUSPENDED: event.EVENT_LIFECYCLE_STOPPED,
 }
 FIRST_PICTURE_S = 30
+EVENTS_WAITING = 1000
 
 
 class XenAPIDriver(driver.ComputeDriver):
@@ -42,6 +43,7 @@ class XenAPIDriver(driver.ComputeDriver):
         self._image_api = image_api
         self._clock = clock
         self._vmops: VMOps | None = None
+        self._events = concurrency.Pool("vm-events", 1, queue_size=EVENTS_WAITING)
 
     def connect(self) -> VMOps:
         """Return the VMs of the host, connecting to it when that was not done yet."""
@@ -75,6 +77,7 @@ class XenAPIDriver(driver.ComputeDriver):
             vmops.cache.stop()
             vmops.migrations.sessions.close_all()
             self._session.close()
+            self._events.shutdown()
 
     def _vm_changed(self, before, after) -> None:
         """A VM changed in the host's eyes; tell the compute service when its state did."""
@@ -85,8 +88,13 @@ class XenAPIDriver(driver.ComputeDriver):
         transition = LIFECYCLE.get(after.state)
         if before.state == power_state.PAUSED and after.state == power_state.RUNNING:
             transition = event.EVENT_LIFECYCLE_RESUMED
-        if transition is not None:
-            self.emit_event(event.LifecycleEvent(after.instance_uuid, transition))
+        if transition is None:
+            return
+        try:
+            # Not in the thread that follows the host: what listens may take its time.
+            self._events.submit(self.emit_event, event.LifecycleEvent(after.instance_uuid, transition))
+        except concurrency.PoolFull:
+            LOG.warning("Too many events wait, dropping one of instance %s", after.instance_uuid)
 
     # Guests ---------------------------------------------------------------------------------------------------
 
@@ -98,6 +106,10 @@ class XenAPIDriver(driver.ComputeDriver):
 
     def get_info(self, instance):
         return self.vmops.get_info(instance)
+
+    def get_power_states(self):
+        return {vm.instance_uuid: vm.state for vm in self.vmops.cache.here()
+                if vm.instance_uuid and vm.is_guest and not vm.name_label.endswith(("-rescue", "-orig"))}
 
     def get_per_instance_usage(self):
         usage = {}
@@ -201,7 +213,10 @@ class XenAPIDriver(driver.ComputeDriver):
         self.vmops.image_cache.sweep()
 
     def get_instance_disk_info(self, instance_name):
-        return None
+        """Return None: the destination learns nothing from it."""
+
+    def instance_on_disk(self, instance):
+        return self.vmops.disks.has_root_of(instance["uuid"])
 
     # Volumes and networks -------------------------------------------------------------------------------------
 

@@ -251,11 +251,15 @@ class XenAPISession:
     def get_session_id(self) -> str:
         """Return the handle of a session that serves consoles and HTTP paths only; it is a credential."""
         with self._console_lock:
+            if self._console is not None:
+                try:
+                    # The handle may have been collected after a day without use; the client then logs in again.
+                    self._console.call("session.get_uuid", (self._console.handle,), self._login_timeout_s)
+                except (XenAPI.Failure, *errors.CONNECTION_ERRORS):
+                    self._console.close()
+                    self._console = None
             if self._console is None:
                 self._console = self.log_in()
-            else:
-                # The handle may have been collected after a day without use.
-                self._console.call("session.get_uuid", (self._console.handle,), self._login_timeout_s)
             return self._console.handle
 
     def get_xenapi_host(self) -> str:

@@ -11,6 +11,7 @@ from nova_lite import exception
 from nova_lite.objects import vm_mode
 from nova_lite.virt.xenapi import instances, records, vif
 from nova_lite.virt.xenapi.disks import CONFIG_DRIVE, EPHEMERAL, ROOT, SWAP, Disk, Disks
+from nova_lite.virt.xenapi.errors import NULL_REF
 from nova_lite.virt.xenapi.images import ImageType
 from nova_lite.virt.xenapi.plan import Undo, make_step_decorator
 
@@ -71,6 +72,40 @@ class MemoryReservations:
             self._promised.pop(uuid, None)
 
 
+class Evacuation:
+    """Takes over the disks of an instance whose host in our pool died."""
+
+    def __init__(self, session, cache, disks: Disks, destroyer):
+        self._session = session
+        self._cache = cache
+        self._disks = disks
+        self._destroyer = destroyer
+
+    def take_over(self, vm_ref: str, instance_uuid: str, name_label: str) -> list[Disk]:
+        """Remove the dead host's VM record and return its disks. Raises InstanceExists for any other VM."""
+        record = self._session.call_xenapi("VM.get_record", vm_ref)
+        if record["other_config"].get("nova_uuid") != instance_uuid or not self._host_is_dead(record):
+            raise exception.InstanceExists(name=name_label)
+        vbds = self._disks.vbds_of(vm_ref)
+        if record["power_state"].lower() != "halted":
+            self._session.call_xenapi("VM.power_state_reset", vm_ref)
+            self._cache.note_state(vm_ref, "Halted")
+        self._destroyer.remove_record(vm_ref)
+        own = set(self._disks.own(vbds))
+        return [Disk(vbd["VDI"], int(vbd["userdevice"]), bootable=vbd["bootable"], read_only=vbd["mode"] == "RO",
+                     is_cd=vbd["type"].lower() == "cd", other_config=vbd["other_config"])
+                for vbd in vbds.values() if vbd["VDI"] in own]
+
+    def _host_is_dead(self, record: dict) -> bool:
+        host_ref = record["resident_on"]
+        if host_ref == NULL_REF:
+            host_ref = record["affinity"]
+        if host_ref in (NULL_REF, "", self._session.host_ref):
+            return False
+        metrics_ref = self._session.call_xenapi("host.get_metrics", host_ref)
+        return not self._session.call_xenapi("host_metrics.get_live", metrics_ref)
+
+
 class Spawner:
     """Builds VMs for instances."""
 
@@ -91,6 +126,7 @@ class Spawner:
         self._agents = agents
         self._virtapi = virtapi
         self._conf = conf
+        self._evacuation = Evacuation(session, cache, disks, destroyer)
         self._memory = MemoryReservations(host.free_memory_b)
 
     def spawn(self, context: Any, instance: Any, image_meta: dict, network_info: Any, injected_files: Any = None,
@@ -157,13 +193,16 @@ class Spawner:
 
     def vanity_step(self, build: Build) -> None:
         """Move progress off 0, since making disks may take long, and refuse what cannot work."""
-        if self._finder.lookup_fresh(build.name_label) is not None:
-            raise exception.InstanceExists(name=build.name_label)
+        existing_ref = self._finder.lookup_fresh(build.name_label)
+        if existing_ref is not None:
+            build.disks.extend(self._evacuation.take_over(existing_ref, build.instance["uuid"], build.name_label))
         self._memory.take(build.instance["uuid"], build.flavor["memory_mb"])
         build.mode = self._mode(build)
 
     def create_disks_step(self, build: Build) -> None:
         """Make the root disk, and swap, ephemeral disks and config drive as asked."""
+        if build.disks:
+            return  # those of a host that died
         if build.image_meta.get("id"):
             self._add_image_disks(build)
         if build.is_rescue:
@@ -195,7 +234,10 @@ class Spawner:
         """Start the VM frozen, wait for its interfaces, let it run and configure it."""
         if not build.power_on:
             return
+        # With volumes attached nothing else can be taken back while the VM runs.
+        build.undo.add(self._destroyer.stop, build.vm_ref)
         self._power.start(build.vm_ref, paused=True)
+        self._memory.release(build.instance["uuid"])
         if build.first_boot and not build.is_rescue:
             self._wait_for_vifs(build)
         self._session.call_xenapi("VM.unpause", build.vm_ref)

@@ -11,7 +11,7 @@ from oslo_log import log as logging
 from nova_lite import exception
 from nova_lite.virt.driver import block_device_info_get_mapping
 from nova_lite.virt.xenapi import errors, records
-from nova_lite.virt.xenapi.disks import Disks
+from nova_lite.virt.xenapi.disks import ROOT, Disks
 from nova_lite.virt.xenapi.lookup import VmFinder
 from nova_lite.virt.xenapi.plan import Undo
 from nova_lite.virt.xenapi.storage import Storage
@@ -104,7 +104,8 @@ class VolumeOps:
     def attach(self, vm_ref: str, connection_info: dict, device: int, undo: Undo, hotplug: bool) -> None:
         """Attach a volume to a VM whose reference is known."""
         _, vdi_ref = self._connect(connection_info, undo)
-        vbd_ref = self._session.call_xenapi("VBD.create", records.vbd(vm_ref, vdi_ref, device, other_config=OSVOL))
+        record = records.vbd(vm_ref, vdi_ref, device, bootable=device == ROOT, other_config=OSVOL)
+        vbd_ref = self._session.call_xenapi("VBD.create", record)
         undo.add(self._disks.destroy_vbd, vbd_ref)
         if hotplug and self._session.call_xenapi("VM.get_power_state", vm_ref).lower() == "running":
             try:

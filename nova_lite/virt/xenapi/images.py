@@ -210,7 +210,7 @@ def _tar_member(stream, image_meta: dict, stack: ExitStack) -> DiskImage:
     """The one disk of a gzipped tar; swap.vhd beside it is left out."""
     try:
         archive = stack.enter_context(tarfile.open(fileobj=stream, mode="r|gz", bufsize=CHUNK_B))  # noqa: SIM115
-        member = next((entry for entry in archive if _is_disk(entry)), None)
+        member = next(_disks_in(archive), None)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise exception.ImageUnacceptable(image_id=image_meta["id"], reason=f"its archive is broken: {error}") from None
     if member is None:
@@ -224,17 +224,19 @@ def _tar_member(stream, image_meta: dict, stack: ExitStack) -> DiskImage:
     return disk
 
 
-def _is_disk(entry: tarfile.TarInfo) -> bool:
-    return entry.isfile() and os.path.basename(entry.name) != "swap.vhd"
+def _disks_in(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield the disks from the present place in the archive on."""
+    while (entry := archive.next()) is not None:
+        if entry.isfile() and os.path.basename(entry.name) != "swap.vhd":
+            yield entry
 
 
 def _only_disk(archive, content, image_meta: dict) -> Iterator[bytes]:
     try:
         yield from chunks(content)
-        others = [entry.name for entry in archive if _is_disk(entry) and entry.name.endswith(".vhd")]
+        others = [entry.name for entry in _disks_in(archive) if entry.name.endswith(".vhd")]
     except (tarfile.TarError, EOFError, OSError) as error:
         raise exception.CouldNotFetchImage(image=image_meta["id"]) from error
-    # The archive iterates over the members after the one that was read.
     if others:
         raise exception.ImageUnacceptable(image_id=image_meta["id"], reason="it is a chain of VHDs, one is expected")
 

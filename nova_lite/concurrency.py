@@ -62,7 +62,8 @@ def _set_up_eventlet() -> None:
     os.environ.setdefault("EVENTLET_NO_GREENDNS", "yes")
     import eventlet
 
-    eventlet.monkey_patch()
+    # psycopg2 costs 5 MB and is patched when a database wants it: use_psycopg2().
+    eventlet.monkey_patch(psycopg=False)
 
 
 def _set_up_threading() -> None:
@@ -83,6 +84,14 @@ def _silence_known_warnings() -> None:
     """Both modes are supported here on purpose, so the libraries' farewells to eventlet tell a user nothing."""
     warnings.filterwarnings("ignore", message=r"(?s).*[Ee]ventlet")
     warnings.filterwarnings("ignore", message=r"(?s).*executor", category=DeprecationWarning)
+
+
+def use_psycopg2() -> None:
+    """Let waiting for PostgreSQL suspend a greenthread instead of the whole process."""
+    if is_green():
+        from eventlet.support import psycopg2_patcher
+
+        psycopg2_patcher.make_psycopg_green()
 
 
 def is_green() -> bool:

@@ -52,6 +52,7 @@ def _serve(prog: str, builder: str, conf) -> int:
     from nova_lite import exception, service
 
     logging.setup(conf, "nova_lite")
+    _quiet_libraries()
     exception.NovaException.fatal_format_errors = conf.fatal_exception_format_errors
     log = logging.getLogger("nova_lite.cmd")
     for name in configuration.unknown_options(conf):
@@ -61,3 +62,11 @@ def _serve(prog: str, builder: str, conf) -> int:
     except exception.ConfigurationError as error:
         log.error("%s", error)
         return 2
+
+
+def _quiet_libraries() -> None:
+    """Leave out what a library warns of at every orderly stop."""
+    import logging
+
+    # py-amqp, for the consumers that are cancelled while their channel closes.
+    logging.getLogger("amqp").addFilter(lambda record: "during closing channel" not in str(record.msg))

@@ -14,6 +14,8 @@ def assemble(conf: cfg.ConfigOpts) -> Services:
     from nova_lite import image, network, rpc, volume
     from nova_lite.db.api import Database
 
+    if (conf.database.connection or "").startswith("postgresql"):
+        concurrency.use_psycopg2()
     clock = concurrency.Clock()
     messaging = rpc.Rpc(conf, clock=clock)
     services = Services(conf=conf, host=conf.host, clock=clock, rpc=messaging,

@@ -12,20 +12,26 @@ from nova_lite.concurrency import Clock
 from nova_lite.db import operations
 from nova_lite.db.actions import Actions
 from nova_lite.db.aggregates import AgentBuilds, Aggregates
+from nova_lite.db.archive import Archive
 from nova_lite.db.block_devices import BlockDevices
 from nova_lite.db.cells import Cells
+from nova_lite.db.console_tokens import ConsoleAuthTokens
 from nova_lite.db.flavors import Flavors, KeyPairs
 from nova_lite.db.instance_parts import InstanceParts
 from nova_lite.db.instances import Instances
 from nova_lite.db.migration_records import MigrationRecords
+from nova_lite.db.networks import FixedIps, Networks, VirtualInterfaces
 from nova_lite.db.outbox import Replication
+from nova_lite.db.quotas import Quotas
 from nova_lite.db.security_groups import SecurityGroups
 from nova_lite.db.services import Services
 from nova_lite.db.store import RowSession, Store
+from nova_lite.db.usage import BandwidthUsages, TaskLogs, VolumeUsages
 
 
 @operations.index(Instances, InstanceParts, Actions, BlockDevices, Services, Cells, Flavors, KeyPairs,
-                  MigrationRecords, SecurityGroups, Aggregates, AgentBuilds, Replication)
+                  MigrationRecords, SecurityGroups, Aggregates, AgentBuilds, Networks, FixedIps, VirtualInterfaces,
+                  Quotas, TaskLogs, BandwidthUsages, VolumeUsages, ConsoleAuthTokens, Replication, Archive)
 class Database:
     """The database named by ``[database] connection`` of a configuration. Opens nothing before it is used."""
 

@@ -13,6 +13,8 @@ DEFAULTS: Mapping[str, str] = {
     "admin_api": "is_admin:True",
     "admin_or_owner": ADMIN_OR_OWNER,
     "default": "rule:admin_or_owner",
+    "compute:create:forced_host": "is_admin:True",
+    "compute:unlock_override": "is_admin:True",
     "cells_scheduler_filter:TargetCellFilter": "is_admin:True",
     "cells_scheduler_filter:DifferentCellFilter": "is_admin:True",
     "os_compute_api:os-cells": "rule:admin_api",

@@ -1,0 +1,48 @@
+"""Volumes of instances, as the compute API attaches and detaches them."""
+
+from typing import Any
+
+from nova_lite import exception
+from nova_lite.compute import device_names
+from nova_lite.context import RequestContext, Services
+from nova_lite.objects import BlockDeviceMapping, Instance
+
+
+class Volumes:
+    """Attaching and detaching in the cell where the instance lives."""
+
+    def __init__(self, services: Services, compute: Any) -> None:
+        self._services = services
+        self._compute = compute
+
+    def attach(self, context: RequestContext, instance: Instance, volume_id: str, device: str | None,
+               disk_bus: str | None, device_type: str | None) -> str:
+        """Return the device name the volume will have. What was reserved is given back when it fails."""
+        if device:
+            device_names.split_device_name(device)  # raises InvalidDevicePath
+        device = self._compute.reserve_block_device_name(context, instance, device, volume_id, disk_bus, device_type)
+        try:
+            volume = self._services.volume_api.get(context, volume_id)
+            self._services.volume_api.check_attach(context, volume, instance=instance)
+            self._services.volume_api.reserve_volume(context, volume_id)
+            self._compute.attach_volume(context, instance, volume_id, device)
+        except Exception:  # the name must not stay taken
+            BlockDeviceMapping.get_by_volume_id(context, volume_id, instance.uuid).destroy()
+            raise
+        return device
+
+    def detach(self, context: RequestContext, instance: Instance, volume: Any) -> None:
+        """Detach a volume given as dict or id. Raises InvalidVolume, VolumeUnattached."""
+        if not isinstance(volume, dict):
+            volume = self._services.volume_api.get(context, volume)
+        elif "attach_status" not in volume:
+            volume = self._services.volume_api.get(context, volume["id"])
+        self._services.volume_api.check_detach(context, volume)
+        if volume.get("instance_uuid") not in (None, instance.uuid):
+            raise exception.VolumeUnattached(volume_id=volume["id"])
+        self._services.volume_api.begin_detaching(context, volume["id"])
+        try:
+            self._compute.detach_volume(context, instance, volume["id"])
+        except exception.RpcUnavailable:
+            self._services.volume_api.roll_detaching(context, volume["id"])
+            raise

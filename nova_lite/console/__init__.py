@@ -1,0 +1,1 @@
+"""Consoles of instances: the tokens that open them."""

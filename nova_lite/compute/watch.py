@@ -184,7 +184,7 @@ class Watch:
 
     def _find(self, context: RequestContext, filters: dict[str, Any]) -> list[objects.Instance]:
         return list(objects.InstanceList.get_by_filters(context, {**filters, "host": self._here.name,
-                                                                  "deleted": False}))
+                                                                  "deleted": False, "soft_deleted": True}))
 
     def _older(self, time: datetime.datetime | None, limit_s: float) -> bool:
         return time is not None and self._here.clock.utcnow() - time > datetime.timedelta(seconds=limit_s)

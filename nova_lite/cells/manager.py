@@ -160,15 +160,16 @@ class CellsManager(manager.Manager):
         self.msg_runner.outbox.enqueue(ctxt, uuid, method, kwargs)
 
     def get_keypair_at_top(self, ctxt, user_id, name):
-        """Return a key pair that a cell above has, or None. Raises the failure when no cell could tell."""
+        """Return a key pair that a cell above has, or None. Raises a failure only when nobody has it."""
         responses = self.msg_runner.get_keypair_at_top(ctxt, user_id, name)
-        answered = [response for response in responses if not response.failure]
-        if responses and not answered:
-            responses[0].value_or_raise()
-        found = [response for response in answered if response.value is not None]
+        found = [response for response in responses if not response.failure and response.value is not None]
         if len(found) > 1:
             LOG.warning("Several cells have key pair %s: %s", name, ", ".join(one.cell_name for one in found))
-        return found[0].value if found else None
+        if found:
+            return found[0].value
+        for response in responses:
+            response.value_or_raise()
+        return None
 
     # -- downwards, to all
 

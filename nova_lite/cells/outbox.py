@@ -18,6 +18,7 @@ DESTROY = "instance_destroy_at_top"
 
 _GRACE_S = 3.0
 _MAX_PAUSE_S = 30.0
+_BATCH_TIMEOUT_S = 10.0
 _DROP_LIMIT = 10_000
 _WITH_REVISION = frozenset((UPDATE, DESTROY, "instance_fault_create_at_top", "bw_usage_update_at_top"))
 
@@ -154,7 +155,7 @@ class Outbox:
     def _send_batch(self, ctxt, path: str, entries: list[Entry]) -> int:
         batch = [{"id": entry.id, "method": entry.method, "kwargs": entry.kwargs} for entry in entries]
         response = self._runner.send_targeted(ctxt, "outbox_batch", {"entries": batch}, routing.UP, path,
-                                              need_response=True)
+                                              need_response=True, deadline=self._clock.time() + _BATCH_TIMEOUT_S)
         done_id = response.value_or_raise()
         return next((index + 1 for index, entry in enumerate(entries) if entry.id == done_id), 0)
 

@@ -53,14 +53,17 @@ def send_snapshots(cell, message, instance_uuids):
 
 @operation(Route.NEIGHBOUR, replies=True, own=True)
 def compare_digests(cell, message, digests):
-    """Return those uuids of {uuid: digest or None (deleted)} of which the top has another idea."""
+    """Return those uuids of {uuid: digest or None (deleted there)} of which the top has another idea.
+
+    What is deleted at the top but not there is left out: telling the top again would not bring it back.
+    """
     ctxt = message.ctxt.elevated(read_deleted="yes")
-    return [uuid for uuid, theirs in digests.items() if _digest_here(ctxt, uuid) != theirs]
+    return [uuid for uuid, theirs in digests.items() if _differs(ctxt, uuid, theirs)]
 
 
-def _digest_here(ctxt, uuid: str) -> str | None:
+def _differs(ctxt, uuid: str, theirs: str | None) -> bool:
     try:
-        instance = objects.Instance.get_by_uuid(ctxt, uuid, expected_attrs=["system_metadata", "info_cache", "flavor"])
+        instance = objects.Instance.get_by_uuid(ctxt, uuid)
     except exception.InstanceNotFound:
-        return ""
-    return None if instance.deleted else replica.digest(instance)
+        return theirs is not None
+    return not instance.deleted and theirs != replica.digest(instance)

@@ -1,0 +1,243 @@
+"""New instances: from the top to the cell that builds them, and on to the next where one cannot."""
+
+import uuid
+
+import pytest
+
+from nova_lite import concurrency, exception, objects
+from nova_lite.objects import task_states, vm_states
+from tests.unit.cells.live import flavor
+from tests.unit.cells.tree import eventually
+
+TREE = {"api": None, "west": "api", "rack1": "west", "rack2": "west"}
+
+
+class ImpatientClock(concurrency.Clock):
+    """Does not wait where nobody else is to do something meanwhile."""
+
+    def __init__(self):
+        self.slept: list[float] = []
+
+    def sleep(self, seconds):
+        if seconds:
+            self.slept.append(seconds)
+
+
+@pytest.fixture(scope="module")
+def lasting_tree(make_lasting_tree):
+    tree = make_lasting_tree(TREE, clock=ImpatientClock(),
+                             overrides={"*": {("cells", "scheduler_retries"): 1}})
+    tree.know_each_other()
+    return tree
+
+
+@pytest.fixture
+def tree(lasting_tree):
+    lasting_tree.settle()
+    lasting_tree.forget()
+    lasting_tree.clock.slept.clear()
+    for cell in lasting_tree:
+        for child in cell.state.get_child_cells():
+            child.update_capacities({})
+    return lasting_tree
+
+
+def order(tree, count=1, hints=None, **kwargs):
+    """Write instances at the top, as the API does, and have them built; return them."""
+    api = tree["api"]
+    instances = [api.create(vm_state=vm_states.BUILDING, task_state=task_states.SCHEDULING, uuid=str(uuid.uuid4()),
+                            display_name=f"vm-{number}") for number in range(count)]
+    build = {"instances": instances, "image": {"id": "i1"}, "admin_password": "secret", "injected_files": [],
+             "filter_properties": {"instance_type": flavor(), "scheduler_hints": dict(hints or {})},
+             "requested_networks": None, "security_groups": ["default"], "block_device_mapping": None, **kwargs}
+    api.api.build_instances(api.context(), **build)
+    return instances
+
+
+def at_top(tree, instance):
+    return tree["api"].find(instance.uuid)
+
+
+def has_room(tree, parent, child, units):
+    tree[parent].child(child).update_capacities({"ram_free": {"total_mb": units * 512, "units_by_mb": {"512": units}}})
+
+
+def builders(tree):
+    return [cell.name for cell in tree for _build in cell.scheduler.builds]
+
+
+def test_a_build_goes_to_a_leaf_and_the_top_learns_where(tree):
+    [instance] = order(tree)
+
+    eventually(lambda: (at_top(tree, instance).cell_name or "").startswith("api!west!rack"))
+    assert builders(tree) in (["rack1"], ["rack2"])
+
+
+def test_the_arguments_of_a_build_arrive_as_they_were(tree):
+    order(tree)
+
+    [kwargs] = eventually(lambda: [kwargs for cell in tree for kwargs in cell.scheduler.kwargs])
+    assert kwargs["admin_password"] == "secret"
+    assert kwargs["image"] == {"id": "i1"}
+    assert kwargs["filter_properties"]["instance_type"].flavorid == "1"
+    assert set(kwargs["filter_properties"]) == {"instance_type", "scheduler_hints"}
+
+
+def test_all_instances_of_a_request_go_to_one_cell(tree):
+    instances = order(tree, count=3)
+
+    eventually(lambda: builders(tree))
+    [built] = [build for cell in tree for build in cell.scheduler.builds]
+    assert built == [instance.uuid for instance in instances]
+
+
+def test_the_cell_with_most_room_is_chosen(tree):
+    has_room(tree, "west", "rack1", 1)
+    has_room(tree, "west", "rack2", 5)
+
+    order(tree)
+
+    eventually(lambda: builders(tree) == ["rack2"])
+
+
+def test_D16b_a_burst_spreads_over_cells_with_the_same_room(tree):
+    has_room(tree, "west", "rack1", 10)
+    has_room(tree, "west", "rack2", 10)
+
+    for _number in range(4):
+        order(tree)
+
+    eventually(lambda: sorted(builders(tree)) == ["rack1", "rack1", "rack2", "rack2"])
+
+
+def test_D17_where_a_cell_cannot_build_the_next_one_does(tree):
+    has_room(tree, "west", "rack1", 9)
+    tree["rack1"].scheduler.error = exception.RpcUnavailable(method="run_instance", topic="scheduler", reason="away")
+
+    [instance] = order(tree)
+
+    eventually(lambda: builders(tree) == ["rack2"])
+    eventually(lambda: at_top(tree, instance).cell_name == "api!west!rack2")
+    assert tree["rack1"].find(instance.uuid) is None
+
+
+def no_host(cell, instance):
+    cell.services.cells_notifier.build_failed(cell.context(), [instance.uuid], "No valid host was found")
+
+
+def test_D17_where_no_host_is_found_the_next_cell_builds(tree):
+    has_room(tree, "west", "rack1", 9)
+    [instance] = order(tree)
+    eventually(lambda: builders(tree) == ["rack1"])
+    eventually(lambda: at_top(tree, instance).cell_name == "api!west!rack1")
+
+    no_host(tree["rack1"], instance)
+
+    eventually(lambda: builders(tree) == ["rack1", "rack2"])
+    eventually(lambda: at_top(tree, instance).cell_name == "api!west!rack2")
+    below = tree["rack1"].find(instance.uuid)
+    assert below.deleted
+    assert not at_top(tree, instance).deleted
+
+
+def test_D17_when_every_cell_has_failed_the_top_says_so(tree):
+    [instance] = order(tree)
+    for _number in range(2):
+        built = eventually(lambda: [cell for cell in tree if cell.scheduler.builds
+                                    and not cell.find(instance.uuid).deleted])
+        no_host(built[0], instance)
+        eventually(lambda built=built: built[0].find(instance.uuid).deleted)
+
+    eventually(lambda: at_top(tree, instance).vm_state == vm_states.ERROR)
+    assert at_top(tree, instance).task_state is None
+    fault = eventually(lambda: objects.InstanceFault.get_latest_for_instance(tree["api"].context(), instance.uuid))
+    assert "No valid host" in fault.details
+
+
+def test_a_machine_that_has_run_is_not_built_elsewhere(tree):
+    [instance] = order(tree)
+    [cell] = eventually(lambda: [cell for cell in tree if cell.scheduler.builds])
+    below = eventually(lambda: cell.find(instance.uuid))
+    below.vm_state = vm_states.ACTIVE
+    below.save()
+
+    no_host(cell, instance)
+
+    eventually(lambda: at_top(tree, instance).vm_state == vm_states.ACTIVE)
+    assert len(builders(tree)) == 1
+
+
+def test_a_build_can_be_sent_to_a_named_cell(tree):
+    has_room(tree, "west", "rack1", 9)
+
+    order(tree, hints={"target_cell": "api!west!rack2"})
+
+    eventually(lambda: builders(tree) == ["rack2"])
+
+
+@pytest.mark.parametrize("path", ["api!nobody", "api!west!nobody", "elsewhere"])
+def test_D17b_a_named_cell_that_does_not_exist_is_an_error_with_a_fault(tree, path):
+    [instance] = order(tree, hints={"target_cell": path})
+
+    eventually(lambda: at_top(tree, instance).vm_state == vm_states.ERROR)
+    fault = eventually(lambda: objects.InstanceFault.get_latest_for_instance(tree["api"].context(), instance.uuid))
+    assert fault.details
+    assert builders(tree) == []
+
+
+def test_draining_cells_get_no_new_builds(tree):
+    tree["west"].child("rack1").db_info["draining"] = True
+    try:
+        for _number in range(3):
+            order(tree)
+        eventually(lambda: builders(tree) == ["rack2"] * 3)
+    finally:
+        tree["west"].child("rack1").db_info["draining"] = False
+
+
+def test_when_no_cell_is_available_it_is_tried_again_and_then_given_up(make_live_tree):
+    clock = ImpatientClock()
+    tree = make_live_tree({"api": None, "west": "api"}, clock=clock,
+                          overrides={"*": {("cells", "scheduler_retries"): 7, ("cells", "scheduler_retry_delay"): 3}})
+    tree["api"].child("west").db_info["draining"] = True
+
+    instances = order(tree, count=2)
+
+    eventually(lambda: all(at_top(tree, instance).vm_state == vm_states.ERROR for instance in instances))
+    assert clock.slept == [3] * 7
+    assert builders(tree) == []
+
+
+def test_an_unexpected_error_is_not_tried_again(tree):
+    broken = list(tree["api"].runner.scheduler._filters)[:1]
+    broken[0].filter_all, original = None, broken[0].filter_all
+    try:
+        [instance] = order(tree)
+        eventually(lambda: at_top(tree, instance).vm_state == vm_states.ERROR)
+    finally:
+        broken[0].filter_all = original
+    assert tree.clock.slept == []
+
+
+def test_dicts_of_older_clients_are_made_objects(tree):
+    api = tree["api"]
+    instance = api.create(vm_state=vm_states.BUILDING, uuid=str(uuid.uuid4()))
+    plain = {"id": 2, "name": "m1.tiny", "memory_mb": 512, "vcpus": 1, "root_gb": 1, "ephemeral_gb": 0, "swap": 0,
+             "flavorid": "1", "rxtx_factor": 1.0, "extra_specs": {}}
+
+    api.api.cast(api.context(), "build_instances", "1.8", build_inst_kwargs={
+        "instances": [instance.to_legacy_dict()], "image": {}, "filter_properties": {"instance_type": plain}})
+
+    eventually(lambda: (at_top(tree, instance).cell_name or "").startswith("api!west!rack"))
+
+
+def test_a_single_cell_builds_by_itself(make_live_tree):
+    tree = make_live_tree({"only": None})
+    only = tree["only"]
+    instance = objects.Instance(only.context(), uuid=str(uuid.uuid4()), user_id="u1", project_id="p1",
+                                flavor=flavor(), memory_mb=512)
+
+    only.api.build_instances(only.context(), instances=[instance], image={},
+                             filter_properties={"instance_type": flavor()})
+
+    eventually(lambda: only.scheduler.builds == [[instance.uuid]])

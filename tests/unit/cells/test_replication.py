@@ -1,0 +1,492 @@
+"""What other cells tell the top, and how nothing of it gets lost."""
+
+import datetime
+import json
+import uuid
+
+import pytest
+
+from nova_lite import exception, objects
+from nova_lite.cells import outbox, utils
+from nova_lite.objects import task_states, vm_states
+from tests.unit.cells.live import flavor
+from tests.unit.cells.tree import eventually
+
+OWNER = "api!west!rack1"
+
+
+@pytest.fixture(scope="module")
+def lasting_tree(make_lasting_tree):
+    tree = make_lasting_tree({"api": None, "west": "api", "rack1": "west", "rack2": "west"},
+                             overrides={"*": {("cells", "outbox_poll_interval"): 0.05}})
+    tree.know_each_other()
+    return tree
+
+
+@pytest.fixture
+def tree(lasting_tree):
+    lasting_tree.settle()
+    lasting_tree.forget()
+    return lasting_tree
+
+
+@pytest.fixture
+def instance(tree):
+    """An instance of rack1 that the top knows; this is rack1's."""
+    below = tree["rack1"].create()
+    eventually(lambda: tree["api"].find(below.uuid))
+    tree.settle()
+    return below
+
+
+def at_top(tree, instance):
+    return tree["api"].find(instance.uuid)
+
+
+def part(tree, instance, **values):
+    """Return an update of an instance: its uuid and these changed fields."""
+    told = objects.Instance(tree["rack1"].context(), uuid=instance.uuid)
+    told.obj_reset_changes()
+    for name, value in values.items():
+        setattr(told, name, value)
+    return told
+
+
+def tell(tree, told, cell="rack1", **more):
+    """Send an update upwards and wait until the top has processed it."""
+    runner, ctxt = tree[cell].runner, tree[cell].context()
+    for response in runner.send_broadcast(ctxt, "instance_update_at_top", {"instance": told, **more}, "up",
+                                          need_response=True, run_locally=False):
+        response.value_or_raise()
+
+
+def revision_of(tree, instance):
+    return tree["api"].db.instance_get_by_uuid(tree["api"].context(), instance.uuid)["replicated_revision"]
+
+
+# -- outbox
+
+
+def test_a_saved_change_reaches_the_top(tree, instance):
+    instance.vm_state = vm_states.PAUSED
+    instance.system_metadata = {"a": "b"}
+    instance.save()
+
+    top = eventually(lambda: (found := at_top(tree, instance)).vm_state == "paused" and found)
+    assert top.system_metadata == {"a": "b"}
+
+
+def test_network_information_reaches_the_top(tree, instance):
+    cache = objects.InstanceInfoCache(tree["rack1"].context(), instance_uuid=instance.uuid)
+    cache.network_info = json.dumps([{"id": "vif1", "address": "aa:bb"}])
+    cache.save()
+
+    eventually(lambda: "aa:bb" in at_top(tree, instance).info_cache.network_info_text())
+
+
+def test_a_fault_reaches_the_top_once(tree, instance):
+    objects.InstanceFault(tree["rack1"].context(), instance_uuid=instance.uuid, code=500, message="broken",
+                          details="d", host="h").create()
+    tree.settle()
+    tree["rack1"].runner.healer.push(tree["rack1"].context(), instance.uuid)
+    tell(tree, part(tree, instance, progress=1))
+
+    eventually(lambda: objects.InstanceFault.get_latest_for_instance(tree["api"].context(), instance.uuid))
+    found = objects.InstanceFaultList.get_by_instance_uuids(tree["api"].context(), [instance.uuid])
+    assert [(fault.code, fault.message) for fault in found] == [(500, "broken")]
+
+
+def test_a_deleted_instance_is_deleted_at_the_top(tree, instance):
+    instance.destroy()
+
+    eventually(lambda: at_top(tree, instance).deleted)
+
+
+def bdms_at_top(tree, instance):
+    return tree["api"].db.block_device_mapping_get_all_by_instance(tree["api"].context(), instance.uuid)
+
+
+def test_block_devices_come_change_and_go_at_the_top(tree, instance):
+    rack1 = tree["rack1"]
+    bdm = objects.BlockDeviceMapping(rack1.context(), instance_uuid=instance.uuid, source_type="volume",
+                                     destination_type="volume", volume_id="v1", device_name="/dev/xvdb")
+    bdm.create()
+    [row] = eventually(lambda: bdms_at_top(tree, instance))
+    assert row["volume_id"] == "v1"
+
+    bdm.device_name = "/dev/xvdc"
+    bdm.save()
+    eventually(lambda: [row["device_name"] for row in bdms_at_top(tree, instance)] == ["/dev/xvdc"])
+
+    bdm.destroy()
+    eventually(lambda: bdms_at_top(tree, instance) == [])
+
+
+def test_updates_wait_while_the_parent_is_away_and_arrive_in_order(make_live_tree):
+    tree = make_live_tree({"api": None, "leaf": "api"}, overrides={"*": {("cells", "outbox_poll_interval"): 0.05}})
+    tree.know_each_other()
+    leaf = tree["leaf"]
+    below = leaf.create()
+    eventually(lambda: tree["api"].find(below.uuid))
+    tree.settle()
+    sending = leaf.parent("api").driver
+    sending.send_message_to_cell, original = _refuse, sending.send_message_to_cell
+    for state in (vm_states.PAUSED, vm_states.ACTIVE, vm_states.STOPPED):
+        below.vm_state = state
+        below.save()
+    other = leaf.create()
+    other.destroy()
+    eventually(lambda: leaf.runner.outbox.counts["failed"])
+    assert leaf.db.outbox_count(leaf.context()) == 5
+
+    sending.send_message_to_cell = original
+    leaf.runner.outbox.kick()
+
+    tree.settle()
+    assert tree["api"].find(below.uuid).vm_state == vm_states.STOPPED
+    found = tree["api"].find(other.uuid)
+    assert found is None or found.deleted
+
+
+def _refuse(cell, message, server=None):
+    raise exception.RpcUnavailable(method="process_message", topic="x", reason="away")
+
+
+def test_towards_a_reference_parent_updates_go_as_the_public_broadcasts(make_live_tree):
+    tree = make_live_tree({"api": None, "leaf": "api"}, overrides={"*": {("cells", "outbox_poll_interval"): 0.05}})
+    tree.know_each_other()
+    parent = tree["leaf"].parent("api")
+    parent.peer_version, parent.full_name = None, None
+    tree["leaf"].state.heard_from = lambda *args: None
+    sent = []
+    original = parent.driver.send_message_to_cell
+    parent.driver.send_message_to_cell = lambda cell, message, server=None: (
+        sent.append(message.to_wire(for_reference=not cell.is_ours)), original(cell, message, server=server))
+
+    below = tree["leaf"].create()
+    objects.BlockDeviceMapping(tree["leaf"].context(), instance_uuid=below.uuid, source_type="volume",
+                               destination_type="volume", volume_id="v1", device_name="/dev/xvdb").create()
+
+    eventually(lambda: tree["api"].find(below.uuid))
+    tree.settle()
+    updates = [message for message in sent if message["method_name"].endswith("_at_top")]
+    assert {message["message_type"] for message in updates} == {"broadcast"}
+    assert [message["method_name"] for message in updates] == ["instance_update_at_top", "bdm_update_or_create_at_top"]
+    assert "revision" in updates[0]["method_kwargs"]
+    assert not {"uuid", "revision"} & set(updates[1]["method_kwargs"]["bdm"])
+
+
+def row(number, uuid_, method, kwargs, revision=None):
+    return {"id": number, "instance_uuid": uuid_, "method": method, "payload": json.dumps(kwargs), "revision": revision}
+
+
+def update(number, uuid_, revision, **fields):
+    instance = {"nova_object.name": "Instance", "nova_object.data": {"uuid": uuid_, **fields},
+                "nova_object.changes": sorted(fields)}
+    return row(number, uuid_, "instance_update_at_top", {"instance": instance}, revision)
+
+
+def test_successive_updates_of_an_instance_become_one():
+    entries = outbox.merged([update(1, "a", 4, vm_state="active", host="h"), update(2, "b", 1, vm_state="paused"),
+                             update(3, "a", 5, vm_state="stopped")])
+
+    assert [(entry.instance_uuid, entry.row_ids) for entry in entries] == [("b", [2]), ("a", [1, 3])]
+    merged = entries[1].kwargs
+    assert merged["revision"] == 5
+    assert merged["instance"]["nova_object.data"] == {"uuid": "a", "vm_state": "stopped", "host": "h"}
+    assert merged["instance"]["nova_object.changes"] == ["host", "vm_state"]
+
+
+def test_updates_are_not_merged_across_the_end_of_an_instance():
+    entries = outbox.merged([update(1, "a", 4, vm_state="active"),
+                             row(2, "a", "instance_destroy_at_top", {"instance": {}}, 5),
+                             update(3, "a", 6, vm_state="stopped")])
+
+    assert [entry.row_ids for entry in entries] == [[1], [2], [3]]
+
+
+def test_an_entry_that_cannot_be_applied_does_not_hold_up_the_others(tree, instance):
+    rack1 = tree["rack1"]
+    rack1.db.outbox_add(rack1.context(), None, "x", "run_compute_api_method", "{}")
+    rack1.db.outbox_add(rack1.context(), None, "x", "instance_destroy_at_top", "{}")
+    instance.vm_state = vm_states.RESCUED
+    instance.save()
+
+    eventually(lambda: at_top(tree, instance).vm_state == vm_states.RESCUED)
+    tree.settle()
+
+
+def test_what_the_manager_is_told_is_written_down_and_sent(tree, instance):
+    tree["rack1"].api.instance_update_at_top(tree["rack1"].context(), part(tree, instance, progress=33))
+
+    eventually(lambda: at_top(tree, instance).progress == 33)
+
+
+# -- what the top applies
+
+
+def test_fields_that_the_top_decides_are_never_written_from_below(tree, instance):
+    tell(tree, part(tree, instance, display_name="stolen", metadata={"a": "b"}, user_id="thief", progress=5),
+         revision=100)
+
+    top = at_top(tree, instance)
+    assert (top.display_name, top.user_id, top.metadata, top.progress) == ("vm", "u1", {}, 5)
+
+
+def test_D19b_only_the_cell_that_has_an_instance_can_tell_of_it(tree, instance):
+    tell(tree, part(tree, instance, vm_state=vm_states.ERROR), cell="rack2", revision=100)
+
+    assert at_top(tree, instance).vm_state == vm_states.ACTIVE
+    assert tree["api"].runner.counts["foreign_update"]
+
+
+def test_cells_on_the_way_only_pass_updates_on(tree, instance):
+    tell(tree, part(tree, instance, progress=9))
+
+    assert tree["west"].find(instance.uuid) is None
+
+
+def test_D6_an_older_update_changes_only_what_is_newer_in_it(tree, instance):
+    tell(tree, part(tree, instance, vm_state=vm_states.STOPPED), revision=50)
+
+    tell(tree, part(tree, instance, vm_state=vm_states.PAUSED, host="h49"), revision=49)
+
+    assert (at_top(tree, instance).vm_state, at_top(tree, instance).host) == (vm_states.STOPPED, "h49")
+    assert revision_of(tree, instance) == 50
+
+
+def test_D6_an_older_update_that_cannot_be_judged_makes_the_top_ask_for_all(tree, instance):
+    rack1 = tree["rack1"]
+    first, second = (rack1.db.instance_update(rack1.context(), instance.uuid, values, replicate=False)["revision"]
+                     for values in ({"host": "h1"}, {"vm_state": vm_states.STOPPED}))
+    tell(tree, part(tree, instance, vm_state=vm_states.STOPPED), revision=second)
+    tree["api"].runner.replica._revisions.forget(instance.uuid)
+
+    tell(tree, part(tree, instance, host="h1", vm_state=vm_states.ACTIVE), revision=first)
+
+    eventually(lambda: at_top(tree, instance).host == "h1")
+    assert at_top(tree, instance).vm_state == vm_states.STOPPED
+
+
+def test_an_update_that_comes_twice_is_applied_once(tree, instance):
+    tell(tree, part(tree, instance, task_state=None, progress=10), revision=60)
+    top = at_top(tree, instance)
+    with top.skip_cells_sync():
+        top.task_state = task_states.PAUSING
+        top.save()
+
+    tell(tree, part(tree, instance, task_state=None, progress=10), revision=60)
+
+    assert at_top(tree, instance).task_state == task_states.PAUSING
+
+
+@pytest.mark.parametrize(("stored", "incoming", "applied"), [
+    ({"vm_state": "active"}, {"vm_state": "building", "progress": 1}, False),
+    ({"vm_state": "building"}, {"vm_state": "building", "progress": 1}, True),
+    ({"task_state": "rebuilding"}, {"task_state": "rebuild_spawning", "progress": 1}, True),
+    ({"task_state": None}, {"task_state": "rebuild_spawning", "progress": 1}, False),
+    ({"task_state": "resize_finish"}, {"task_state": "resize_migrated", "progress": 1}, False),
+    ({"task_state": "resize_prep"}, {"task_state": "resize_migrated", "progress": 1}, True),
+])
+def test_without_a_revision_states_follow_each_other_as_in_the_reference(tree, instance, stored, incoming, applied):
+    tree["api"].db.instance_update(tree["api"].context(), instance.uuid, stored)
+
+    tell(tree, part(tree, instance, **incoming))
+
+    assert (at_top(tree, instance).progress == 1) is applied
+
+
+def test_D8_an_instance_unknown_at_the_top_is_created_without_foreign_ids(tree):
+    rack1 = tree["rack1"]
+    below = objects.Instance(rack1.context(), uuid=str(uuid.uuid4()), user_id="u1", project_id="p1", flavor=flavor(),
+                             vm_state=vm_states.ACTIVE, display_name="found", host="h1")
+    below.create(replicate=False)
+
+    tell(tree, below, revision=7)
+
+    top = at_top(tree, below)
+    assert (top.cell_name, top.display_name, top.host, top.flavor.flavorid) == (OWNER, "found", "h1", "1")
+    assert revision_of(tree, below) == 7
+
+
+def test_D8_a_part_of_an_unknown_instance_makes_the_top_ask_for_all_of_it(tree):
+    rack1 = tree["rack1"]
+    below = objects.Instance(rack1.context(), uuid=str(uuid.uuid4()), user_id="u1", project_id="p1", flavor=flavor(),
+                             vm_state=vm_states.ACTIVE, display_name="found")
+    below.create(replicate=False)
+
+    tell(tree, part(tree, below, vm_state=vm_states.PAUSED), revision=7)
+
+    assert eventually(lambda: at_top(tree, below)).display_name == "found"
+
+
+def test_D8c_an_update_after_the_end_does_not_bring_an_instance_back(tree, instance):
+    tree["api"].db.instance_destroy(tree["api"].context(), instance.uuid)
+
+    tell(tree, part(tree, instance, vm_state=vm_states.ACTIVE), revision=500)
+    tell(tree, tree["rack1"].find(instance.uuid), revision=501, snapshot=True)
+
+    assert at_top(tree, instance).deleted
+
+
+def test_destroying_with_nothing_but_a_uuid_works_and_twice_does_no_harm(tree, instance):
+    rack1 = tree["rack1"]
+    told = objects.Instance(rack1.context(), uuid=instance.uuid)
+
+    for _time in range(2):
+        rack1.runner.instance_destroy_at_top(rack1.context(), told)
+
+    eventually(lambda: at_top(tree, instance).deleted)
+
+
+def test_D9_block_devices_are_matched_by_uuid_then_device_then_volume(tree, instance):
+    rack1, api = tree["rack1"], tree["api"]
+    for device, volume in (("/dev/xvdb", "v1"), ("/dev/xvdc", "v2")):
+        api.db.block_device_mapping_create(api.context(), {
+            "instance_uuid": instance.uuid, "device_name": device, "volume_id": volume, "source_type": "volume",
+            "destination_type": "volume"})
+    first, second = bdms_at_top(tree, instance)
+
+    def change(**values):
+        rack1.runner.send_broadcast(rack1.context(), "bdm_update_or_create_at_top", {
+            "bdm": {"id": 99, "instance_uuid": instance.uuid, **values}, "create": False}, "up", need_response=True,
+            run_locally=False)
+
+    change(uuid=second["uuid"], device_name="/dev/xvdb", volume_id="v2", delete_on_termination=True)
+    change(device_name="/dev/none", volume_id="v1", boot_index=3)
+    change(device_name="/dev/unheard", volume_id="v9", boot_index=4)
+
+    changed = {row["uuid"]: row for row in bdms_at_top(tree, instance)}
+    assert len(changed) == 2
+    assert changed[second["uuid"]]["delete_on_termination"]
+    assert changed[first["uuid"]]["boot_index"] == 3
+
+
+def test_console_tokens_are_deleted_at_the_top(tree, instance):
+    tree["rack1"].services.cells_notifier.delete_console_tokens(tree["rack1"].context(), instance.uuid)
+
+    assert eventually(lambda: tree["api"].tokens.called("delete_tokens_for_instance")) == [((instance.uuid,), {})]
+    assert tree["west"].tokens.calls == []
+
+
+# -- key pairs
+
+
+def test_a_key_pair_is_found_at_the_top(tree):
+    api = tree["api"]
+    objects.KeyPair(api.context(), user_id="u1", name="k1", public_key="ssh-rsa AAA", fingerprint="f").create()
+
+    found = tree["rack1"].api.get_keypair_at_top(tree["rack1"].context(), "u1", "k1")
+
+    assert (found.name, found.public_key) == ("k1", "ssh-rsa AAA")
+
+
+def test_a_key_pair_that_is_nowhere_is_not_found(tree):
+    with pytest.raises(exception.KeypairNotFound):
+        tree["rack1"].api.get_keypair_at_top(tree["rack1"].context(), "u1", "nothing")
+
+
+def test_D3_a_failure_is_not_taken_for_a_key_pair(tree, monkeypatch):
+    def fail(ctxt, user_id, name):
+        raise exception.Invalid("the database is away")
+
+    monkeypatch.setattr(tree["api"].db, "key_pair_get", fail)
+
+    with pytest.raises(exception.Invalid):
+        tree["rack1"].api.get_keypair_at_top(tree["rack1"].context(), "u1", "k1")
+
+
+# -- healing
+
+
+def spoil(tree, instance):
+    """Let the top have another idea of an instance."""
+    tree["api"].db.instance_update(tree["api"].context(), instance.uuid, {"vm_state": "error", "host": "wrong"})
+
+
+def is_healed(tree, instance):
+    top = at_top(tree, instance)
+    return top.vm_state == vm_states.ACTIVE and top.host is None
+
+
+def test_D7_healing_repairs_every_field(tree, instance):
+    spoil(tree, instance)
+
+    tree["rack1"].manager._sync_instance(tree["rack1"].context(), instance)
+
+    eventually(lambda: is_healed(tree, instance))
+
+
+def test_D7_healing_brings_block_devices_and_the_latest_fault(tree, instance):
+    rack1 = tree["rack1"]
+    rack1.db.block_device_mapping_create(rack1.context(), {
+        "instance_uuid": instance.uuid, "device_name": "/dev/xvdb", "volume_id": "v1", "source_type": "volume",
+        "destination_type": "volume"}, replicate=False)
+    rack1.db.instance_fault_create(rack1.context(), {
+        "instance_uuid": instance.uuid, "code": 404, "message": "m"}, replicate=False)
+
+    rack1.runner.healer.push(rack1.context(), instance.uuid)
+
+    eventually(lambda: [row["volume_id"] for row in bdms_at_top(tree, instance)] == ["v1"])
+    eventually(lambda: objects.InstanceFault.get_latest_for_instance(tree["api"].context(), instance.uuid))
+
+
+def test_D7_a_sweep_finds_what_differs_and_leaves_the_rest(make_live_tree):
+    tree = make_live_tree({"api": None, "rack1": "api"})
+    tree.know_each_other()
+    rack1 = tree["rack1"]
+    spoiled, gone, healthy = (rack1.create(uuid=str(uuid.uuid4())) for _number in range(3))
+    tree.settle()
+    unheard = objects.Instance(rack1.context(), uuid=str(uuid.uuid4()), user_id="u1", project_id="p1",
+                               flavor=flavor(), vm_state=vm_states.ACTIVE)
+    unheard.create(replicate=False)
+    spoil(tree, spoiled)
+    rack1.db.instance_destroy(rack1.context(), gone.uuid, replicate=False)
+    api = tree["api"]
+    pushed = []
+    healer = rack1.runner.healer
+    original = healer.push
+    healer.push = lambda ctxt, uuid_: (pushed.append(uuid_), original(ctxt, uuid_))
+
+    rack1.manager._heal_instances(rack1.context())
+
+    assert set(pushed) == {spoiled.uuid, gone.uuid, unheard.uuid}
+    assert healthy.uuid not in pushed
+    eventually(lambda: is_healed(tree, spoiled) and api.find(gone.uuid).deleted and api.find(unheard.uuid))
+    assert healer.sweep(rack1.context()) == 0
+
+
+def test_syncing_is_asked_for_from_above(tree, instance):
+    spoil(tree, instance)
+
+    tree["api"].api.sync_instances(tree["api"].context(), project_id="p1", updated_since="2001-01-01T00:00:00Z")
+
+    eventually(lambda: is_healed(tree, instance))
+
+
+def test_instances_to_sync_come_page_by_page_live_ones_first(make_live_tree):
+    tree = make_live_tree({"only": None}, overrides={"*": {("cells", "instance_update_sync_database_limit"): 2}})
+    only = tree["only"]
+    uuids = [only.create(uuid=str(uuid.uuid4())).uuid for _number in range(5)]
+    only.db.instance_destroy(only.context(), uuids[0])
+    ctxt = only.context(read_deleted="yes")
+
+    assert list(utils.get_instances_to_sync(ctxt, uuids_only=True)) == [*uuids[1:], uuids[0]]
+    assert set(utils.get_instances_to_sync(ctxt, deleted=False, uuids_only=True)) == set(uuids[1:])
+    later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
+    assert list(utils.get_instances_to_sync(ctxt, updated_since=later)) == []
+
+
+def test_healing_one_by_one_goes_on_where_it_stopped(make_live_tree):
+    tree = make_live_tree({"only": None})
+    only = tree["only"]
+    uuids = {only.create(uuid=str(uuid.uuid4())).uuid for _number in range(3)}
+    runs = []
+
+    for _run in range(2):
+        pushed = []
+        only.runner.healer.heal_some(only.context(), 2, lambda instance, pushed=pushed: pushed.append(instance.uuid))
+        runs.append(pushed)
+
+    assert len(runs[0]) == len(runs[1]) == 2
+    assert set(runs[0]) | {runs[1][0]} == uuids

@@ -52,6 +52,7 @@ class HostState:
         self.hypervisor_version = 0
         self.supported_instances: list[list[str]] = []
         self.updated: datetime.datetime | None = None
+        self._gave = False  # something since the last report
 
     @property
     def key(self) -> tuple[str, str | None]:
@@ -59,11 +60,12 @@ class HostState:
         return self.host, self.nodename
 
     def update_from_compute_node(self, node: dict[str, Any]) -> None:
-        """Take over a report of the node, unless something was given away since it was made."""
+        """Take over a report of the node, unless something was given away since, or just when, it was made."""
         reported = _naive(node.get("updated_at") or node.get("created_at"))
-        if self.updated and reported and reported < self.updated:
+        if self.updated and reported and (reported < self.updated or (self._gave and reported == self.updated)):
             return
         self.updated = reported
+        self._gave = False
         self.total_usable_ram_mb = node["memory_mb"] or 0
         self.total_usable_disk_gb = node["local_gb"] or 0
         self.free_ram_mb = node["free_ram_mb"] or 0
@@ -101,6 +103,7 @@ class HostState:
         if instance.get("vm_state") == vm_states.BUILDING or instance.get("task_state") in _IO_TASKS:
             self.num_io_ops += 1
         self.updated = _naive(now)
+        self._gave = True
 
     def __repr__(self) -> str:
         return (f"<{self.host}, {self.nodename}: {self.free_ram_mb} MB memory, {self.free_disk_mb} MB disk free, "

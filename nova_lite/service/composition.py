@@ -56,8 +56,8 @@ def _cells_parts(services: Services) -> list[Part]:
 
     conf = services.conf
     tokens = ConsoleTokens(services)
-    services = services.with_(compute_api=API(services), host_api=HostAPI(services), console_tokens=tokens,
-                              host_scheduler=HostScheduler(services))
+    services = services.with_(compute_api=API(services), host_api=HostAPI(services), console_tokens=tokens)
+    services = services.with_(host_scheduler=HostScheduler(services))  # it writes rows by the compute API
     cells_manager = utils.load_class(conf.cells.manager)(services=services)
     parts = [Part(cells_manager, conf.cells.topic, services), _scheduler_part(services)]
     if not services.db.has_parents(context.get_admin_context().bind(services)):
@@ -146,7 +146,8 @@ def _api_of_a_compute_cell(services: Services, cells_api: Any) -> Api:
     from nova_lite.console.tokens import ConsoleTokens
     from nova_lite.scheduler.handover import HostScheduler
 
-    services = services.with_(console_tokens=ConsoleTokens(services), host_scheduler=HostScheduler(services))
+    services = services.with_(console_tokens=ConsoleTokens(services))
     services = services.with_(compute_api=API(services), host_api=HostAPI(services))
+    services = services.with_(host_scheduler=HostScheduler(services))
     return Api(services, compute_api=services.compute_api, host_api=services.host_api, cells_api=cells_api,
                action_api=InstanceActionAPI(services))

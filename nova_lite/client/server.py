@@ -16,8 +16,10 @@ BUILD_TIMEOUT_S = 1800
 
 def addresses(instance: Any) -> str:
     """Return 'network=address, address; …' of the instance's info cache."""
+    from nova_lite.compute import utils
+
     by_network: dict[str, list[str]] = {}
-    for vif in instance.get_network_info():
+    for vif in utils.get_nw_info_for_instance(instance):
         found = by_network.setdefault(vif["network"]["label"], [])
         found += [ip["address"] for subnet in vif["network"]["subnets"] for ip in subnet["ips"]]
     return "; ".join(f"{label}={', '.join(found)}" for label, found in by_network.items())

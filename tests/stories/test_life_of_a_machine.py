@@ -3,6 +3,7 @@
 import pytest
 
 from nova_lite import exception
+from nova_lite.compute.utils import get_nw_info_for_instance
 from nova_lite.demo.story import OPERATIONS, POWER_STATES, StepFailed, Story, calls_of
 from nova_lite.objects import vm_states
 
@@ -58,7 +59,7 @@ def test_the_images_bytes_are_on_the_machines_disk(tree, machine):
 
 def test_the_machine_has_an_address_of_its_cells_network(tree, machine):
     def addresses():
-        vifs = tree.read(machine).get_network_info()
+        vifs = get_nw_info_for_instance(tree.read(machine))
         return [ip["address"] for vif in vifs for subnet in vif["network"]["subnets"] for ip in subnet["ips"]]
 
     assert tree.until(addresses, "the top never learned of an address")[0].startswith("10.")

@@ -1,0 +1,143 @@
+"""nova-cells and nova-compute as processes: start, signals, what is not there yet, mistakes in the configuration."""
+
+import signal
+import time
+
+import pytest
+
+from nova_lite import conf as configuration
+from nova_lite import context, exception, rpc
+from tests.fixtures.fleet import Fleet
+from tests.fixtures.ports import free_port
+from tests.fixtures.processes import Daemon, wait_until
+
+pytestmark = pytest.mark.rabbitmq
+CTXT = context.RequestContext(is_admin=True)
+
+
+@pytest.fixture(params=["eventlet", "threading"])
+def fleet(request, tmp_path, rabbit):
+    with Fleet(tmp_path / "fleet", rabbit=rabbit, new_database=lambda name: f"sqlite:///{tmp_path}/{name}.sqlite",
+               concurrency=request.param) as made:
+        yield made
+
+
+@pytest.fixture
+def client():
+    """A function that gives a client of a topic on a broker."""
+    opened = []
+
+    def make(url, topic, **kwargs):
+        conf = configuration.load(prog="test", config_files=[], config_dirs=[],
+                                  overrides={(None, "transport_url"): url, (None, "host"): "tester"})
+        opened.append(rpc.Rpc(conf))
+        return opened[-1].client(topic, **kwargs)
+
+    yield make
+    for one in opened:
+        one.close()
+
+
+def answers(asked):
+    try:
+        return asked.call(CTXT, "ping", timeout=1, arg="x")["arg"] == "x"
+    except exception.RpcError:
+        return False
+
+
+def start(cell, client):
+    cell.daemon.start()
+    pinged = client(cell.transport_url, "cells", namespace="baseapi")
+    wait_until(lambda: answers(pinged), cell.daemon.log, timeout_s=20)
+    return pinged
+
+
+def test_a_cells_daemon_serves_its_topics_until_it_is_told_to_stop(fleet, client):
+    cell = fleet.add_cell("api")
+    start(cell, client)
+
+    for topic in ("scheduler", "consoleauth"):
+        assert answers(client(cell.transport_url, topic, namespace="baseapi"))
+    started = time.monotonic()
+    status = cell.daemon.terminate(10)
+
+    assert status == 0
+    assert time.monotonic() - started < 5
+    assert not cell.daemon.tracebacks()
+    assert "rabbit-secret" not in cell.daemon.log()
+
+
+def test_a_child_has_no_console_tokens(fleet, client):
+    fleet.add_cell("api")
+    child = fleet.add_cell("west", parent="api")
+    start(child, client)
+
+    assert not answers(client(child.transport_url, "consoleauth", namespace="baseapi"))
+
+
+def test_a_call_waits_for_a_broker_that_is_frozen_no_longer_than_it_may(fleet, client, rabbit):
+    cell = fleet.add_cell("api")
+    pinged = start(cell, client)
+
+    rabbit.freeze()
+    try:
+        started = time.monotonic()
+        assert not answers(pinged)
+        assert time.monotonic() - started < 2
+    finally:
+        rabbit.thaw()
+
+    wait_until(lambda: answers(pinged), cell.daemon.log, timeout_s=20)
+
+
+def test_hangup_reads_the_configuration_again(fleet, client):
+    cell = fleet.add_cell("api")
+    pinged = start(cell, client)
+    cell.config.write_text(cell.config.read_text() + "\n[DEFAULT]\ndebug = true\n")
+
+    cell.daemon.signal(signal.SIGHUP)
+
+    wait_until(lambda: "DEFAULT.debug changed from [None] to [true]" in cell.daemon.log(), cell.daemon.log,
+               timeout_s=10)
+    assert answers(pinged)
+
+
+def test_a_daemon_waits_for_its_database_with_one_line(fleet, client):
+    cell = fleet.add_cell("api")
+    path = fleet.directory.parent / "fleet_api.sqlite"
+    hidden = path.rename(path.with_suffix(".hidden"))
+    cell.daemon.start()
+    wait_until(lambda: "waiting for the database" in cell.daemon.log(), cell.daemon.log, timeout_s=10)
+
+    hidden.rename(path)
+
+    pinged = client(cell.transport_url, "cells", namespace="baseapi")
+    wait_until(lambda: answers(pinged), cell.daemon.log, timeout_s=20)
+    assert cell.daemon.log().count("waiting for the database") == 1
+    assert "nova-manage db sync" in cell.daemon.log()
+
+
+def test_a_daemon_that_waits_for_its_broker_can_be_stopped(fleet):
+    cell = fleet.add_cell("api")
+    text = cell.config.read_text().replace(cell.transport_url, f"rabbit://u:hidden-word@127.0.0.1:{free_port()}/v")
+    cell.config.write_text(text)
+    cell.daemon.start()
+    wait_until(lambda: "waiting for the message broker" in cell.daemon.log(), cell.daemon.log, timeout_s=10)
+
+    assert cell.daemon.terminate(10) == 0
+    assert cell.daemon.log().count("waiting for the message broker") == 1
+    assert "hidden-word" not in cell.daemon.log()
+    assert not cell.daemon.tracebacks()
+
+
+@pytest.mark.parametrize("module", ["nova_lite.cmd.cells", "nova_lite.cmd.compute"])
+@pytest.mark.parametrize("text", ["[DEFAULT]\nconcurrency = fibres\n", "[DEFAULT]\nreport_interval = often\n",
+                                  "[database]\nconnection = nonsense\n"])
+def test_a_mistake_in_the_configuration_is_one_line_and_a_status(tmp_path, module, text):
+    path = tmp_path / "wrong.conf"
+    path.write_text(text)
+    daemon = Daemon(module, path, log=tmp_path / "log").start()
+
+    assert daemon.process.wait(20) == 2
+    assert len(daemon.log().strip().splitlines()) == 1
+    assert daemon.log().startswith("nova-")

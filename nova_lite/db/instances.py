@@ -362,7 +362,7 @@ def _check_constraint(row: dict[str, Any], constraint: Mapping[str, Any]) -> Non
 
 def _clean(columns: dict[str, Any]) -> dict[str, Any]:
     """Return column values without what is nobody's to write."""
-    columns = {name: naive(value) for name, value in columns.items() if name not in ("id", "name", "deleted_at")}
+    columns = {name: naive(value) for name, value in columns.items() if name not in ("id", "name")}
     columns.pop("deleted", None)
     if "cleaned" in columns:
         columns["cleaned"] = int(columns["cleaned"] or 0)

@@ -1,5 +1,6 @@
 """Networks of the local network service, their addresses, and instances' interfaces on them."""
 
+import ipaddress
 import uuid as uuid_module
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -16,6 +17,8 @@ NETWORKS = models.Network.__table__
 IPS = models.FixedIp.__table__
 VIFS = models.VirtualInterface.__table__
 
+_MOST_ADDRESSES = 65_536
+
 _FREE = {"instance_uuid": None, "virtual_interface_id": None, "allocated": False, "leased": False, "host": None}
 
 
@@ -23,22 +26,24 @@ class Networks(Part):
     """Rows of networks; ``uuid`` names one to the outside, ``id`` inside the database."""
 
     @operation
-    def network_create(self, context: Any, values: Mapping[str, Any],
-                       addresses: Iterable[str] = (), reserved: Collection[str] = ()) -> dict[str, Any]:
-        """Insert a network and its fixed addresses, some of them reserved, and return it.
+    def network_create(self, context: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Insert a network and the addresses of its ``cidr``, and return it.
 
-        Raises Duplicate for a cidr or VLAN that another network has.
+        What is not given follows of the cidr: netmask, broadcast, gateway (the first address) and ``dhcp_start`` (the
+        first one for instances). The ends of the range, the gateway and what lies before ``dhcp_start`` are reserved.
+        Raises Duplicate for a cidr or VLAN that another network has, InvalidInput for a cidr that is none or has
+        more than 65,536 addresses.
         """
+        values = {"uuid": str(uuid_module.uuid4()), **values}
+        addresses = _planned(values) if values.get("cidr") else []
         with self.store.writer(context) as session:
             try:
-                row = session.insert_row(models.Network, {"uuid": str(uuid_module.uuid4()), **values})
+                row = session.insert_row(models.Network, values)
             except oslo_db.exception.DBDuplicateEntry as exc:
                 raise exception.Duplicate(
                     f"Another network has cidr {values.get('cidr')}, {values.get('cidr_v6')} or VLAN "
                     f"{values.get('vlan')}") from exc
-            session.insert_rows(models.FixedIp, [
-                {"address": address, "network_id": row["id"], "reserved": address in reserved}
-                for address in addresses])
+            session.insert_rows(models.FixedIp, [{**address, "network_id": row["id"]} for address in addresses])
             return row
 
     @operation
@@ -132,8 +137,9 @@ class FixedIps(Part):
                 raise exception.Duplicate("The network has one of these addresses already") from exc
 
     @operation
-    def fixed_ip_allocate(self, context: Any, network_id: int, instance_uuid: str, address: str | None = None,
-                          virtual_interface_id: int | None = None, host: str | None = None) -> dict[str, Any]:
+    def fixed_ip_allocate(self, context: Any, network_id: int, instance_uuid: str,
+                          virtual_interface_id: int | None = None, address: str | None = None,
+                          host: str | None = None) -> dict[str, Any]:
         """Give a free address of a network, or that very one, to an instance and return its row.
 
         The address that has been free longest comes first. Two callers never get the same. Raises NoMoreFixedIps;
@@ -166,13 +172,9 @@ class FixedIps(Part):
         return row
 
     @operation
-    def fixed_ip_deallocate(self, context: Any, address: str, network_id: int | None = None) -> None:
-        """Make an address free again. Raises FixedIpNotFoundForAddress."""
-        criteria = [] if network_id is None else [IPS.c.network_id == network_id]
-        with self.store.writer(context) as session:
-            if not session.update_rows(models.FixedIp, IPS.c.address == address, IPS.c.deleted == 0, *criteria,
-                                       **_FREE):
-                raise exception.FixedIpNotFoundForAddress(address=address)
+    def fixed_ip_deallocate(self, context: Any, fixed_ip_id: int) -> None:
+        """Make an address free again. Raises FixedIpNotFound."""
+        self.fixed_ip_update(context, fixed_ip_id, _FREE)
 
     @operation
     def fixed_ip_deallocate_by_instance(self, context: Any, instance_uuid: str) -> int:
@@ -182,11 +184,11 @@ class FixedIps(Part):
                                        **_FREE)
 
     @operation
-    def fixed_ip_update(self, context: Any, address: str, values: Mapping[str, Any]) -> None:
-        """Change the row of an address. Raises FixedIpNotFoundForAddress."""
+    def fixed_ip_update(self, context: Any, fixed_ip_id: int, values: Mapping[str, Any]) -> None:
+        """Change the row of an address. Raises FixedIpNotFound."""
         with self.store.writer(context) as session:
-            if not session.update_rows(models.FixedIp, IPS.c.address == address, IPS.c.deleted == 0, **values):
-                raise exception.FixedIpNotFoundForAddress(address=address)
+            if not session.update_rows(models.FixedIp, IPS.c.id == fixed_ip_id, IPS.c.deleted == 0, **values):
+                raise exception.FixedIpNotFound(id=fixed_ip_id)
 
     @operation
     def fixed_ip_get_by_address(self, context: Any, address: str, network_id: int | None = None) -> dict[str, Any]:
@@ -199,11 +201,8 @@ class FixedIps(Part):
 
     @operation
     def fixed_ip_get_by_instance(self, context: Any, instance_uuid: str) -> list[dict[str, Any]]:
-        """Return the addresses of an instance. Raises FixedIpNotFoundForInstance when it has none."""
-        rows = self._all(context, IPS.c.instance_uuid == instance_uuid)
-        if not rows:
-            raise exception.FixedIpNotFoundForInstance(instance_uuid=instance_uuid)
-        return rows
+        """Return the addresses of an instance."""
+        return self._all(context, IPS.c.instance_uuid == instance_uuid)
 
     @operation
     def fixed_ips_by_virtual_interface(self, context: Any, virtual_interface_id: int) -> list[dict[str, Any]]:
@@ -304,3 +303,21 @@ def _network_is(network_id: int | str) -> Any:
     if isinstance(network_id, str) and not network_id.isdigit():
         return NETWORKS.c.uuid == network_id
     return NETWORKS.c.id == int(network_id)
+
+
+def _planned(values: dict[str, Any]) -> list[dict[str, Any]]:
+    """Fill in what follows of the cidr and return the rows of its addresses."""
+    try:
+        network = ipaddress.IPv4Network(values["cidr"])
+    except ValueError as exc:
+        raise exception.InvalidInput(reason=f"{values['cidr']!r} is no IPv4 network") from exc
+    if network.num_addresses > _MOST_ADDRESSES:
+        raise exception.InvalidInput(reason=f"{network} has more than {_MOST_ADDRESSES} addresses")
+    hosts = list(network.hosts())
+    derived = {"netmask": network.netmask, "broadcast": network.broadcast_address, "gateway": hosts[0]}
+    for name, value in derived.items():
+        values[name] = values.get(name) or str(value)
+    first = values.get("dhcp_start") or str(next((host for host in hosts if str(host) != values["gateway"]), hosts[0]))
+    values["dhcp_start"] = first
+    usable = {host for host in hosts if host >= ipaddress.IPv4Address(first) and str(host) != values["gateway"]}
+    return [{"address": str(address), "reserved": address not in usable} for address in network]

@@ -212,13 +212,12 @@ def instance_action(
 
     def decorate(function: Method) -> Method:
         method = action.in_state(function)
-        if revert:
-            method = reverts_task_state(method)
-        method = action.under_lock(method)
         if fault:
             method = wrap_instance_fault(method)
         if event:
             method = wrap_instance_event(method)
-        return wrap_exception(method)
+        if revert:
+            method = reverts_task_state(method)
+        return wrap_exception(action.under_lock(method))
 
     return decorate

@@ -1,6 +1,5 @@
 """nova-lite network: the networks of the connected cell; every cell has its own."""
 
-import ipaddress
 from typing import Any
 
 from nova_lite.client import base, finding
@@ -47,7 +46,7 @@ class CreateNetwork(base.Showing):
         return parser
 
     def take_action(self, parsed_args):
-        return base.record(DETAILS, create_network(self.services, self.context, network_values(parsed_args)))
+        return base.record(DETAILS, self.services.db.network_create(self.context, network_values(parsed_args)))
 
 
 class DeleteNetwork(base.Action):
@@ -66,29 +65,16 @@ class DeleteNetwork(base.Action):
 
 
 def network_values(parsed_args: Any) -> dict[str, Any]:
-    """Return the columns that the arguments say. Raises CommandError."""
-    try:
-        cidr = ipaddress.IPv4Network(parsed_args.cidr)
-        gateway = ipaddress.IPv4Address(parsed_args.gateway) if parsed_args.gateway else cidr[1]
-    except (ValueError, IndexError) as error:
-        raise CommandError(f"not a network and its gateway: {error}") from error
-    if gateway not in cidr:
-        raise CommandError(f"the gateway {gateway} does not lie in {cidr}")
+    """Return the columns that the arguments give. Raises CommandError."""
     if len(parsed_args.dns) > 2:
         raise CommandError("a network has at most two name servers")
-    dns = [*parsed_args.dns, None, None]
-    return {
+    values = {
         "label": parsed_args.label,
-        "cidr": str(cidr),
-        "gateway": str(gateway),
+        "cidr": parsed_args.cidr,
+        "gateway": parsed_args.gateway,
         "bridge": parsed_args.bridge,
         "vlan": parsed_args.vlan,
-        "dns1": dns[0],
-        "dns2": dns[1],
         "project_id": parsed_args.for_project,
+        **{f"dns{number}": address for number, address in enumerate(parsed_args.dns, 1)},
     }
-
-
-def create_network(services: Any, context: Any, values: dict[str, Any]) -> dict[str, Any]:
-    """Add the network and its addresses to the cell's database; return its row."""
-    return services.db.network_create(context, values)
+    return {name: value for name, value in values.items() if value is not None}

@@ -109,9 +109,7 @@ class Cell:
     def add_network(self, number: int) -> None:
         """Give the cell's instances a network, once."""
         if not self.db.network_get_all(self.context):
-            cidr = NETWORKS.format(number=number)
-            gateway = cidr.replace("0/24", "1")
-            values = {"label": self.name, "cidr": cidr, "gateway": gateway, "bridge": BRIDGE}
+            values = {"label": self.name, "cidr": NETWORKS.format(number=number), "bridge": BRIDGE}
             self.db.network_create(self.context, values)
 
     def build_service(self) -> Any:

@@ -43,9 +43,9 @@ class Service(base.Persistent, base.NovaObject):
         """Return the nova-compute of a host, with its first node if there is one. Raises ComputeHostNotFound."""
         from nova_lite.objects.compute_node import ComputeNode
 
-        row = context.services.db.service_get_by_compute_host(context, host)
+        row = dict(context.services.db.service_get_by_compute_host(context, host))
+        nodes = row.pop("compute_node", None) or []
         service = cls._from_row(context, row)
-        nodes = row.get("compute_node") or []
         service.compute_node = ComputeNode._from_row(context, nodes[0]) if nodes else None
         service.obj_reset_changes()
         return service

@@ -97,8 +97,8 @@ class LocalNetworkAPI(NetworkAPI):
         database, elevated = context.services.db, context.elevated()
         vif = self._new_vif(context, instance, network, mac)
         try:
-            database.fixed_ip_allocate(elevated, network["id"], instance["uuid"], vif["id"], address=address,
-                                       host=instance["host"])
+            database.fixed_ip_allocate(elevated, network["id"], instance["uuid"], address=address,
+                                       virtual_interface_id=vif["id"], host=instance["host"])
         except Exception:  # the interface must not stay without an address
             database.virtual_interface_delete(elevated, vif["id"])
             raise
@@ -144,9 +144,6 @@ class LocalNetworkAPI(NetworkAPI):
                     if one["uuid"] == port_id), None)
         if vif is None:
             raise exception.PortNotFound(port_id=port_id)
-        for row in self._addresses_of(context, instance["uuid"]):
-            if row["virtual_interface_id"] == vif["id"]:
-                database.fixed_ip_deallocate(elevated, row["id"])
         database.virtual_interface_delete(elevated, vif["id"])
         return self._refreshed(context, instance)
 
@@ -159,7 +156,8 @@ class LocalNetworkAPI(NetworkAPI):
         if vif is None:
             self._attach(context, instance, network, None, None)
         else:
-            database.fixed_ip_allocate(elevated, network["id"], instance["uuid"], vif["id"], host=instance["host"])
+            database.fixed_ip_allocate(elevated, network["id"], instance["uuid"], virtual_interface_id=vif["id"],
+                                       host=instance["host"])
         self._refreshed(context, instance)
 
     def remove_fixed_ip_from_instance(self, context: RequestContext, instance: Any, address: str,

@@ -16,6 +16,7 @@ from nova_lite.demo.xenserver import DiskView, XenServer
 from nova_lite.objects import vm_states
 
 FLAVOR = "m1.tiny"
+ASKS_FOR_A_CELL = 3
 POLL_S = 0.03
 BOOT_TIMEOUT_S = 120
 STEP_TIMEOUT_S = 60
@@ -73,7 +74,7 @@ class Story:
     def boot(self, image_id: str) -> list[Any]:
         """Boot all machines through the top cell and return them, active."""
         with self._step(f"boot {self.count} machine{'s' if self.count > 1 else ''}", self.tree.top.path) as step:
-            asked = [self._create(image_id, f"demo-{number}") for number in range(1, self.count + 1)]
+            asked = [self._create(image_id, number) for number in range(1, self.count + 1)]
             instances = [self._until(instance.uuid, vm_states.ACTIVE, BOOT_TIMEOUT_S) for instance in asked]
             for instance in instances:
                 self._expect_power(instance, "Running")
@@ -81,13 +82,15 @@ class Story:
             step.detail = ", ".join(placed)
         return instances
 
-    def _create(self, image_id: str, name: str) -> Any:
+    def _create(self, image_id: str, number: int) -> Any:
+        """Ask for one machine. The cells choose where; every third machine names the last cell, so that it has some."""
         from nova_lite import objects
 
         context = self.tree.context()
+        hints = {} if number % ASKS_FOR_A_CELL else {"target_cell": list(self.tree.cells)[-1]}
         flavor = next(one for one in objects.FlavorList.get_all(context) if one.name == FLAVOR)
         instances, _ = self.tree.api.compute_api.create(
-            context, flavor, image_id, min_count=1, max_count=1, display_name=name
+            context, flavor, image_id, min_count=1, max_count=1, display_name=f"demo-{number}", scheduler_hints=hints
         )
         return instances[0]
 
@@ -216,7 +219,7 @@ OPERATIONS = {
 
 def calls_of(host: Host) -> list[str]:
     """Return the names of the calls that the host's XenServer got, an asynchronous one like a plain one."""
-    return [call["method"].removeprefix("Async.") for call in host.simulator.control.calls()]
+    return [name.removeprefix("Async.") for name in host.simulator.control.calls()]
 
 
 def host_name(instance: Any) -> str:

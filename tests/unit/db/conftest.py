@@ -6,8 +6,14 @@ from tests.fixtures.services import make_context, make_services
 
 
 @pytest.fixture
-def services(tmp_path):
-    made = make_services(tmp_path)
+def database_of():
+    """Return the overrides that name a cell's database; SQLite files need none."""
+    return lambda cell_name: {}
+
+
+@pytest.fixture
+def services(tmp_path, database_of):
+    made = make_services(tmp_path, overrides=database_of("api"))
     yield made
     made.db.dispose()
 
@@ -28,9 +34,10 @@ def ctxt(services):
 
 
 @pytest.fixture
-def child(tmp_path):
+def child(tmp_path, database_of):
     """The services of a cell that has a parent."""
-    made = make_services(tmp_path, cell_name="rack1", overrides={("cells", "enable"): True})
+    made = make_services(tmp_path, cell_name="rack1",
+                         overrides={("cells", "enable"): True, **database_of("rack1")})
     made.db.cell_create(make_context(made), {"name": "api", "is_parent": True,
                                              "transport_url": "memory://local/api"})
     yield made

@@ -1,0 +1,109 @@
+"""nova-lite-xensim: a simulated XenServer pool on sockets of its own, and its control from the shell.
+
+nova-lite-xensim --listen 127.0.0.1:8080 --hosts 2 --state DIR
+nova-lite-xensim fault fail VM.start HOST_NOT_ENOUGH_FREE_MEMORY 4294967296 0 --url http://127.0.0.1:8080
+nova-lite-xensim coverage
+"""
+
+import argparse
+import json
+import logging
+import signal
+import sys
+import threading
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Run the simulator until SIGTERM or SIGINT."""
+    from nova_lite.xensim import HostPlan, Simulator
+
+    plan = HostPlan(memory_mib=options.memory_mib, cpus=options.cpus, local_sr_type=options.sr_type)
+    simulator = Simulator(
+        hosts=options.hosts, state_dir=options.state, name=options.name, password=options.password, plan=plan
+    )
+    wanted = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: wanted.set())
+    try:
+        simulator.start(options.listen, tls=options.tls)
+    except OSError as error:
+        print(f"nova-lite-xensim: cannot listen on {options.listen}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    print(f"listening on {' '.join(simulator.urls)}", flush=True)
+    wanted.wait()
+    simulator.stop()
+    return 0
+
+
+def fault(options: argparse.Namespace) -> int:
+    """Plant, list or clear faults in a running simulator."""
+    from nova_lite.xensim import RemoteControl
+
+    control = RemoteControl(options.url, password=options.password)
+    try:
+        if options.action == "list":
+            print(json.dumps(control.faults(), indent=2))
+        elif options.action == "clear":
+            control.clear()
+        elif options.action == "fail":
+            control.fail(options.method, error=options.arguments, nth=options.nth)
+        elif options.action == "delay":
+            control.delay(options.method, seconds=float(options.arguments[0]), nth=options.nth)
+        else:
+            control.drop_reply(options.method, nth=options.nth)
+    except (OSError, ValueError, IndexError) as error:
+        print(f"nova-lite-xensim: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def coverage(_options: argparse.Namespace) -> int:
+    """Print which calls the simulator knows how to do, and which it refuses with NOT_IMPLEMENTED."""
+    import tempfile
+
+    from nova_lite.xensim.control import Control
+    from nova_lite.xensim.toolstack import Toolstack
+
+    with tempfile.TemporaryDirectory() as directory:
+        calls = Control(Toolstack(directory, username="", password="")).coverage()
+    for name in calls["missing"]:
+        print(f"not simulated  {name}")
+    print(f"{len(calls['simulated'])} calls simulated, {len(calls['missing'])} answered NOT_IMPLEMENTED")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    main_parser = argparse.ArgumentParser(prog="nova-lite-xensim", description="A simulated XenServer pool.")
+    main_parser.add_argument("--listen", default="127.0.0.1:8080", metavar="HOST:PORT", help="or a Unix socket's path")
+    main_parser.add_argument("--hosts", type=int, default=1, metavar="N", help="hosts in the pool")
+    main_parser.add_argument("--state", metavar="DIR", help="directory of disks and records; default: a temporary one")
+    main_parser.add_argument("--name", default="xensim", help="name of the first host")
+    main_parser.add_argument("--password", default="xensim", help="password of root")
+    main_parser.add_argument("--tls", action="store_true", help="serve HTTPS with a generated certificate")
+    main_parser.add_argument("--memory-mib", type=int, default=64 * 1024, help="memory of each host")
+    main_parser.add_argument("--cpus", type=int, default=16, help="processors of each host")
+    main_parser.add_argument("--sr-type", default="ext", choices=("ext", "lvm"), help="type of the local storage")
+    main_parser.add_argument("--verbose", action="store_true", help="log more")
+    main_parser.set_defaults(run=serve)
+    commands = main_parser.add_subparsers(title="commands", metavar="")
+    planting = commands.add_parser("fault", help="plant a fault in a running simulator")
+    planting.add_argument("action", choices=("fail", "delay", "drop", "list", "clear"))
+    planting.add_argument("method", nargs="?", default="*", help="such as VM.start or VBD.*")
+    planting.add_argument("arguments", nargs="*", help="fail: code and arguments; delay: seconds")
+    planting.add_argument("--nth", type=int, default=1, help="which call from now on; 1 is the next")
+    planting.add_argument("--url", default="http://127.0.0.1:8080")
+    planting.add_argument("--password", default="xensim")
+    planting.set_defaults(run=fault)
+    commands.add_parser("coverage", help="print which calls are simulated").set_defaults(run=coverage)
+    return main_parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command with these arguments (default: the process's); return the exit status."""
+    options = parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO if getattr(options, "verbose", False) else logging.WARNING)
+    return options.run(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""From a method name and raw parameters to an encoded reply: the order of checks is XenServer's."""
+
+import logging
+import threading
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from nova_lite.xensim.errors import ApiError, internal_error
+from nova_lite.xensim.http import DropConnection
+from nova_lite.xensim.model import NULL, REQUIRED, Call, Type
+from nova_lite.xensim.noun import Caller, GenericCalls, Implementation, Noun
+from nova_lite.xensim.values import Reader
+from nova_lite.xensim.wire import Wire, XmlWire
+
+if TYPE_CHECKING:
+    from nova_lite.xensim.toolstack import Toolstack
+
+LOG = logging.getLogger(__name__)
+TASK = Type("ref", "task")
+NAMES = Type("set", inner=(Type("string"),))
+
+
+class Dispatcher:
+    """Runs calls. Everything runs under the tables' lock; what waits gives it up meanwhile."""
+
+    def __init__(self, toolstack: "Toolstack", nouns: list[Noun]):
+        self._toolstack = toolstack
+        self._schema = toolstack.schema
+        self._db = toolstack.db
+        self._faults = toolstack.faults
+        self._reader = Reader(toolstack.schema)
+        self._generic = GenericCalls(toolstack)
+        self._xml = XmlWire(toolstack.schema)
+        self.implementations: dict[str, Implementation] = {}
+        for noun in nouns:
+            self.implementations.update(noun.implementations())
+
+    def answer(self, name: str, parameters: list[Any], wire: Wire, caller: Caller) -> bytes:
+        """Run one request and return the encoded reply. Raises DropConnection when a fault swallows the reply."""
+        self._faults.record(name)
+        try:
+            if name == "system.listMethods":
+                return wire.bare(NAMES, sorted(self._schema.calls))
+            if name.startswith("system.isAlive:"):
+                return wire.result(Type("string"), str(parameters[0]) if parameters else "")
+            with self._db.lock:
+                type_, value = self._dispatch(name, parameters, caller)
+                return wire.result(type_, value)
+        except ApiError as error:
+            return wire.failure(error.description)
+        except DropConnection:
+            raise
+        except Exception as error:  # the edge: XenServer answers what nobody foresaw with INTERNAL_ERROR
+            LOG.exception("call %s failed unexpectedly", name)
+            return wire.failure(internal_error(f"{type(error).__name__}: {error}").description)
+
+    def _dispatch(self, name: str, parameters: list[Any], caller: Caller) -> tuple[Type, Any]:
+        described, is_async = self._look_up(name, parameters, caller)
+        self._check_count(name, described, parameters)
+        own = parameters[1:] if described.needs_session else parameters
+        if described.needs_session and not isinstance(parameters[0], str):
+            raise internal_error("Rpc.Runtime_error: expected the session as a string")
+        arguments = self._reader.arguments(described, own)
+        if described.needs_session:
+            caller.session_ref = parameters[0]
+            self._toolstack.sessions.check(caller, described)
+        if is_async:
+            return TASK, self._start_task(name, described, arguments, caller)
+        if described.is_removed:
+            raise ApiError("MESSAGE_REMOVED")
+        return described.result, self.execute(described, arguments, caller)
+
+    def _look_up(self, name: str, parameters: list[Any], caller: Caller) -> tuple[Call, bool]:
+        is_async = name.startswith("Async.")
+        plain = name.removeprefix("Async.")
+        described = self._schema.calls.get(plain)
+        if described is None and not is_async and "." not in plain:
+            described = self._schema.calls.get(plain.replace("_", ".", 1))
+        if described is None:
+            if parameters and isinstance(parameters[0], str):
+                caller.session_ref = parameters[0]
+                self._toolstack.sessions.check(caller, None)
+            raise ApiError("MESSAGE_METHOD_UNKNOWN", name)
+        if is_async and not described.is_async:
+            raise ApiError("Fault", f"{name} has no asynchronous form")
+        return described, is_async
+
+    def _check_count(self, name: str, described: Call, parameters: list[Any]) -> None:
+        received = len(parameters) - described.needs_session
+        has_defaults = any(parameter.default is not REQUIRED for parameter in described.parameters)
+        too_many = received > len(described.parameters) and not has_defaults
+        if received < described.required_count or too_many:
+            expected = str(described.required_count)
+            raise ApiError("MESSAGE_PARAMETER_COUNT_MISMATCH", name, expected, str(max(received, 0)))
+
+    def execute(self, described: Call, arguments: list[Any], caller: Caller) -> Any:
+        """Do the work of a call, planted faults included. Raises ApiError."""
+        faults = self._faults.strike(described.full_name)
+        for fault in faults:
+            if fault.kind == "error":
+                raise ApiError(*fault.error)
+        delay = sum(fault.seconds for fault in faults if fault.kind == "delay")
+        value = self._work(described, arguments, caller, delay)
+        self._toolstack.operations.refresh()
+        for fault in faults:
+            if fault.kind == "error_after":
+                raise ApiError(*fault.error)
+            if fault.kind == "drop":
+                raise DropConnection
+        return value
+
+    def _work(self, described: Call, arguments: list[Any], caller: Caller, delay: float) -> Any:
+        implementation = self.implementations.get(described.full_name)
+        if implementation and implementation.operation:
+            with self._toolstack.operations.recorded(
+                described.class_name, arguments[0], implementation.operation, caller
+            ):
+                self._toolstack.wait(delay, caller)
+                return implementation.function(caller, *arguments)
+        self._toolstack.wait(delay, caller)
+        if implementation:
+            return implementation.function(caller, *arguments)
+        if described.generic[0] and described.generic[0] not in ("create", "destroy"):
+            return self._generic.run(described, arguments)
+        raise ApiError("NOT_IMPLEMENTED", described.full_name)
+
+    def _start_task(self, name: str, described: Call, arguments: list[Any], caller: Caller) -> str:
+        task_ref = self._toolstack.tasks.begin(name, caller)
+        own = Caller(caller.session_ref, caller.host_ref, task_ref, caller.is_trusted, caller.is_pool_internal)
+        threading.Thread(
+            target=self._run_task, args=(described, arguments, own), name="xensim-task", daemon=True
+        ).start()
+        return task_ref
+
+    def _run_task(self, described: Call, arguments: list[Any], caller: Caller) -> None:
+        tasks = self._toolstack.tasks
+        with self._db.lock:
+            try:
+                if described.is_removed:
+                    raise ApiError("MESSAGE_REMOVED")
+                value = self.execute(described, arguments, caller)
+                result = "" if described.result.kind == "void" else self._xml.value(described.result, value)
+            except ApiError as error:
+                tasks.fail(caller.task_ref, error.description)
+            except DropConnection:
+                tasks.abandon(caller.task_ref)
+            except Exception as error:  # the edge of the task's thread
+                LOG.exception("task %s failed unexpectedly", described.full_name)
+                tasks.fail(caller.task_ref, internal_error(f"{type(error).__name__}: {error}").description)
+            else:
+                tasks.succeed(caller.task_ref, result)
+
+
+def unlisted_task() -> str:
+    """Return a reference for the task of a synchronous call, which is not in the tables."""
+    return f"OpaqueRef:{uuid.uuid4()}"
+
+
+def is_null(ref: str) -> bool:
+    return ref in ("", NULL)

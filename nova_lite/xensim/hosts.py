@@ -1,0 +1,171 @@
+"""Hosts and the pool record."""
+
+import time
+from datetime import datetime
+
+from nova_lite.xensim.errors import ApiError
+from nova_lite.xensim.noun import Noun, call
+from nova_lite.xensim.values import timestamp_text
+from nova_lite.xensim.vm_rules import HALTED
+
+
+class Hosts(Noun):
+    def free_memory(self, host_ref: str) -> int:
+        """Return the bytes that new VMs may take on the host."""
+        host = self.db.row("host", host_ref)
+        total = self.db.get("host_metrics", host["metrics"], "memory_total")
+        used = sum(
+            vm["memory_dynamic_min"] + vm["memory_overhead"]
+            for vm in self.db.rows("VM")
+            if host_ref in (vm["resident_on"], vm["scheduled_to_be_resident_on"])
+        )
+        return max(0, total - host["memory_overhead"] - used)
+
+    def refresh_free_memory(self) -> None:
+        """Bring host_metrics.memory_free of every host up to date."""
+        now = timestamp_text(time.time())
+        for host in self.db.rows("host"):
+            self.db.set("host_metrics", host["metrics"], memory_free=self.free_memory(host.ref), last_updated=now)
+
+    @call("host.compute_free_memory")
+    def compute_free_memory(self, _caller, ref):
+        return self.free_memory(ref)
+
+    @call("host.compute_memory_overhead")
+    def compute_memory_overhead(self, _caller, ref):
+        return self.db.get("host", ref, "memory_overhead")
+
+    @call("host.get_servertime")
+    def get_servertime(self, _caller, ref):
+        self.db.row("host", ref)
+        return timestamp_text(time.time())
+
+    @call("host.get_server_localtime")
+    def get_server_localtime(self, _caller, ref):
+        self.db.row("host", ref)
+        return datetime.now().strftime("%Y%m%dT%H:%M:%S")
+
+    @call("host.disable")
+    def disable(self, _caller, ref, _auto_enable):
+        self.db.set("host", ref, enabled=False)
+
+    @call("host.enable")
+    def enable(self, _caller, ref):
+        self.db.set("host", ref, enabled=True)
+
+    def _check_down(self, ref: str) -> None:
+        if self.db.get("host", ref, "enabled"):
+            raise ApiError("HOST_NOT_DISABLED")
+        if any(not vm["is_control_domain"] for vm in self._residents(ref)):
+            raise ApiError("HOST_HAS_RESIDENT_VMS", ref)
+
+    def _residents(self, ref: str):
+        return [self.db.row("VM", vm_ref) for vm_ref in self.db.get("host", ref, "resident_VMs")]
+
+    @call("host.shutdown")
+    def shutdown(self, _caller, ref):
+        self._check_down(ref)
+        self.db.set("host_metrics", self.db.get("host", ref, "metrics"), live=False)
+
+    @call("host.reboot")
+    def reboot(self, _caller, ref):
+        self._check_down(ref)
+        config = {**self.db.get("host", ref, "other_config"), "boot_time": f"{time.time():.0f}."}
+        self.db.set("host", ref, other_config=config, enabled=True)
+
+    @call("host.power_on")
+    def power_on(self, _caller, ref):
+        self.db.set("host_metrics", self.db.get("host", ref, "metrics"), live=True)
+        self.db.set("host", ref, enabled=True)
+
+    @call("host.evacuate")
+    def evacuate(self, _caller, ref, _network, _batch_size):
+        for vm in self._residents(ref):
+            if not vm["is_control_domain"]:
+                possible = [host for host in self.toolstack.power.possible_hosts(vm) if host != ref]
+                if not possible:
+                    raise ApiError("NO_HOSTS_AVAILABLE", vm.ref)
+                self.toolstack.power.move(vm, max(possible, key=self.free_memory))
+
+    @call("host.get_vms_which_prevent_evacuation")
+    def get_vms_which_prevent_evacuation(self, _caller, ref):
+        preventing = {}
+        for vm in self._residents(ref):
+            possible = [host for host in self.toolstack.power.possible_hosts(vm) if host != ref]
+            if not vm["is_control_domain"] and not possible:
+                preventing[vm.ref] = ["NO_HOSTS_AVAILABLE", vm.ref]
+        return preventing
+
+    @call("host.get_management_interface")
+    def get_management_interface(self, _caller, ref):
+        for pif in self.db.select("PIF", host=ref, management=True):
+            return pif.ref
+        raise ApiError("HOST_BROKEN")
+
+    @call("host.set_hostname_live")
+    def set_hostname_live(self, _caller, ref, hostname):
+        if not hostname or len(hostname) > 63:
+            raise ApiError("HOST_NAME_INVALID", "hostname must have 1 to 63 characters")
+        self.db.set("host", ref, hostname=hostname)
+
+    def _setter(field):
+        @call(f"host.set_{field}")
+        def set_field(self, _caller, ref, value):
+            self.db.set("host", ref, **{field: value})
+
+        return set_field
+
+    set_iscsi_iqn = _setter("iscsi_iqn")
+    set_multipathing = _setter("multipathing")
+    set_https_only = _setter("https_only")
+    set_ssl_legacy = _setter("ssl_legacy")
+
+    @call("host.list_methods")
+    def list_methods(self, _caller):
+        return sorted(self.db.schema.calls)
+
+    @call("host.is_in_emergency_mode")
+    def is_in_emergency_mode(self, _caller):
+        return False
+
+    @call("host.migrate_receive")
+    def migrate_receive(self, caller, ref, network_ref, _options):
+        host = self.db.row("host", ref)
+        self.db.row("network", network_ref)
+        for pif in self.db.select("PIF", host=ref, network=network_ref):
+            if pif["IP"]:
+                url = f"http://{self.toolstack.address_of(ref)}"
+                return {"SM": f"{url}/services/SM?session_id={caller.session_ref}", "host": ref,
+                        "xenops": f"{url}/services/xenops?session_id={caller.session_ref}",
+                        "session_id": caller.session_ref, "master": url, "network": host["address"]}  # fmt: skip
+        raise ApiError("HOST_CANNOT_ATTACH_NETWORK", ref, network_ref)
+
+
+class Pools(Noun):
+    @call("pool.is_slave")
+    def is_slave(self, _caller, host):
+        return host != self.toolstack.master_ref
+
+    @call("pool.sync_database")
+    def sync_database(self, _caller):
+        self.db.row("pool", self.toolstack.pool_ref)
+
+    @call("pool.designate_new_master")
+    def designate_new_master(self, _caller, host):
+        self.db.row("host", host)
+        if host != self.toolstack.master_ref:
+            self.toolstack.promote(host)
+
+    @call("pool.emergency_transition_to_master")
+    def emergency_transition_to_master(self, caller):
+        if caller.host_ref != self.toolstack.master_ref:
+            self.toolstack.promote(caller.host_ref)
+
+    @call("pool.eject")
+    def eject(self, _caller, host_ref):
+        if host_ref == self.toolstack.master_ref:
+            raise ApiError("OPERATION_NOT_ALLOWED", "The pool coordinator cannot be ejected")
+        for vm in list(self.db.select("VM", resident_on=host_ref)):
+            if not vm["is_control_domain"] and vm["power_state"] != HALTED:
+                raise ApiError("HOST_HAS_RESIDENT_VMS", host_ref)
+        self.toolstack.remove_host(host_ref)

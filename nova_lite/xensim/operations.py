@@ -1,0 +1,93 @@
+"""current_operations and allowed_operations: recording what runs, recomputing what may."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from nova_lite.xensim.db import Row
+from nova_lite.xensim.device_rules import VbdRules, VifRules
+from nova_lite.xensim.dispatch import is_null, unlisted_task
+from nova_lite.xensim.noun import Caller
+from nova_lite.xensim.storage_rules import SrRules, VdiRules
+from nova_lite.xensim.vm_rules import VmRules
+
+if TYPE_CHECKING:
+    from nova_lite.xensim.toolstack import Toolstack
+
+HOST_OPERATIONS = ["provision", "evacuate", "vm_migrate", "vm_resume", "vm_start", "power_on"]
+# What else has to be looked at again when an object of a class changed: fields that lead there.
+LED_TO = {"VBD": [("VM", "VM"), ("VDI", "VDI")], "VIF": [("VM", "VM")], "PBD": [("SR", "SR")]}
+
+
+class Operations:
+    """Knows for each object what runs on it and what may be started. Expects the tables' lock to be held."""
+
+    def __init__(self, toolstack: "Toolstack"):
+        self._db = toolstack.db
+        self._touched: dict[tuple[str, str], None] = {}
+        self._rules = {
+            "VM": VmRules(toolstack.db),
+            "VBD": VbdRules(toolstack.db),
+            "VIF": VifRules(toolstack.db),
+            "VDI": VdiRules(toolstack.db),
+            "SR": SrRules(toolstack.db),
+        }
+        toolstack.db.observers.append(self._note)
+
+    def check(self, class_name: str, ref: str, operation: str) -> None:
+        """Raise the error with which XenServer refuses to start the operation now."""
+        rules = self._rules.get(class_name)
+        row = self._db.row(class_name, ref)
+        if rules:
+            error = rules.error(row, operation)
+            if error:
+                raise error
+
+    @contextlib.contextmanager
+    def recorded(self, class_name: str, ref: str, operation: str, caller: Caller) -> Iterator[None]:
+        """Check the operation, then show it on the object while the block runs."""
+        self.check(class_name, ref, operation)
+        task_ref = unlisted_task() if is_null(caller.task_ref) else caller.task_ref
+        running = self._db.get(class_name, ref, "current_operations")
+        self._db.set(class_name, ref, current_operations={**running, task_ref: operation})
+        self.refresh()
+        try:
+            yield
+        finally:
+            row = self._db.find(class_name, ref)
+            if row:
+                rest = {task: name for task, name in row["current_operations"].items() if task != task_ref}
+                self._db.set(class_name, ref, current_operations=rest)
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Recompute allowed_operations of everything that changed since the last time."""
+        while self._touched:
+            touched, self._touched = self._touched, {}
+            for class_name, ref in touched:
+                row = self._db.find(class_name, ref)
+                if row:
+                    self._refresh_row(row)
+        self._touched = {}
+
+    def _refresh_row(self, row: Row) -> None:
+        class_name = row.described.name
+        if class_name == "host":
+            allowed = [*HOST_OPERATIONS, *([] if row["enabled"] else ["shutdown", "reboot", "enable"])]
+        else:
+            allowed = self._rules[class_name].allowed(row)
+        self._db.set(class_name, row.ref, allowed_operations=allowed)
+
+    def _note(self, _kind: str, row: Row) -> None:
+        class_name = row.described.name
+        if class_name in self._rules or class_name == "host":
+            self._touched[class_name, row.ref] = None
+        for other_class, field in LED_TO.get(class_name, []):
+            if not is_null(row[field]):
+                self._touched[other_class, row[field]] = None
+        if class_name == "VM":
+            self._touched.update(
+                {("VBD", ref): None for ref in row["VBDs"]} | {("VIF", ref): None for ref in row["VIFs"]}
+            )
+        elif class_name == "VM_guest_metrics":
+            self._touched.update({("VM", vm.ref): None for vm in self._db.select("VM", guest_metrics=row.ref)})

@@ -1,0 +1,1 @@
+"""What XenServer's classes are: fields, calls, enumerations, relations, errors. Text that `xensim.model` reads."""

@@ -1,0 +1,179 @@
+"""Sessions, and the secrets that calls refer to."""
+
+import hmac
+import time
+from typing import TYPE_CHECKING
+
+from nova_lite.xensim.errors import ApiError, internal_error
+from nova_lite.xensim.model import Call
+from nova_lite.xensim.noun import Caller, Noun, call
+from nova_lite.xensim.values import timestamp_seconds, timestamp_text
+
+if TYPE_CHECKING:
+    from nova_lite.xensim.toolstack import Toolstack
+
+IDLE_LIMIT_S = 24 * 3600
+REFRESH_S = 600
+ANONYMOUS_LIMIT = 400
+ORIGINATOR_LIMIT = 500
+FAILED_LOGIN_S = 5.0
+LOCAL_CALLS = frozenset(
+    {
+        "session.local_logout",
+        "pool.emergency_transition_to_master",
+        "pool.emergency_reset_master",
+        "host.is_in_emergency_mode",
+        "host.local_management_reconfigure",
+        "host.shutdown_agent",
+    }
+)
+
+
+class Sessions(Noun):
+    """Logins, limits, and the check that stands before every call."""
+
+    def __init__(self, toolstack: "Toolstack"):
+        super().__init__(toolstack)
+        self.failed_login_s = FAILED_LOGIN_S
+        self._local: dict[str, str] = {}  # local sessions: ref -> host
+
+    def check(self, caller: Caller, described: Call | None) -> None:
+        """Raise what a call with this session meets: SESSION_INVALID, HOST_IS_SLAVE."""
+        if caller.session_ref in self._local and described and described.full_name in LOCAL_CALLS:
+            return
+        row = self.db.find("session", caller.session_ref)
+        if row is None:
+            raise ApiError("SESSION_INVALID", caller.session_ref)
+        caller.is_pool_internal = row["pool"]
+        if caller.host_ref != self.toolstack.master_ref and not row["pool"] and not caller.is_trusted:
+            raise ApiError("HOST_IS_SLAVE", self.db.get("host", self.toolstack.master_ref, "address"))
+        now, last = time.time(), timestamp_seconds(row["last_active"])
+        if now - last > IDLE_LIMIT_S:
+            self.end(caller.session_ref)
+            raise ApiError("SESSION_INVALID", caller.session_ref)
+        if now - last > REFRESH_S:
+            self.db.set("session", caller.session_ref, last_active=timestamp_text(now))
+
+    def end(self, session_ref: str) -> None:
+        """Destroy a session; whoever waits with it is woken."""
+        self.toolstack.events.forget(session_ref)
+        self.db.destroy("session", session_ref)
+
+    def end_all(self) -> None:
+        """Destroy every session, as a restart of the toolstack does."""
+        for row in self.db.rows("session"):
+            self.end(row.ref)
+        self._local = {}
+
+    def open(self, host_ref: str, *, username: str, originator: str = "", is_pool: bool = False) -> str:
+        """Make a session of the local superuser and return its reference."""
+        now = timestamp_text(time.time())
+        session_ref = self.db.create(
+            "session",
+            this_host=host_ref,
+            last_active=now,
+            validation_time=now,
+            pool=is_pool,
+            is_local_superuser=True,
+            auth_user_name="" if is_pool else username,
+            originator=originator,
+        )
+        self._enforce_limit(originator)
+        return session_ref
+
+    def _enforce_limit(self, originator: str) -> None:
+        """Above the limit the least recently used sessions without a pending task go."""
+        limit = ORIGINATOR_LIMIT if originator else ANONYMOUS_LIMIT
+        rows = [row for row in self.db.select("session", originator=originator) if not row["pool"]]
+        excess = len(rows) - limit
+        for row in sorted(rows, key=lambda row: (row["last_active"], row.created))[: max(excess, 0)]:
+            pending = (self.db.find("task", ref) for ref in row["tasks"])
+            if not any(task and task["status"] == "pending" for task in pending):
+                self.end(row.ref)
+
+    def is_right(self, username: str, password: str) -> bool:
+        """Return whether these are the superuser's credentials."""
+        right = hmac.compare_digest(password.encode(), self.toolstack.password.encode())
+        return username == self.toolstack.username and right
+
+    def _authenticate(self, caller: Caller, username: str, password: str) -> None:
+        if caller.is_trusted or self.is_right(username, password):
+            return
+        self.toolstack.wait(self.failed_login_s, Caller())
+        raise ApiError("SESSION_AUTHENTICATION_FAILED", username, "Authentication failure")
+
+    @call("session.login_with_password")
+    def login_with_password(self, caller, uname, pwd, _version, originator):
+        if caller.host_ref != self.toolstack.master_ref and not caller.is_trusted:
+            raise ApiError("HOST_IS_SLAVE", self.db.get("host", self.toolstack.master_ref, "address"))
+        self._authenticate(caller, uname, pwd)
+        return self.open(caller.host_ref, username=uname, originator=originator)
+
+    @call("session.slave_local_login_with_password")
+    def slave_local_login_with_password(self, caller, uname, pwd):
+        self._authenticate(caller, uname, pwd)
+        return self._open_local(caller)
+
+    @call("session.slave_local_login")
+    def slave_local_login(self, caller, psecret):
+        self._check_secret(psecret)
+        return self._open_local(caller)
+
+    @call("session.slave_login")
+    def slave_login(self, _caller, host, psecret):
+        self._check_secret(psecret)
+        self.db.row("host", host)
+        return self.open(host, username="", is_pool=True)
+
+    def _open_local(self, caller: Caller) -> str:
+        session_ref = self.open(caller.host_ref, username=self.toolstack.username)
+        self._local[session_ref] = caller.host_ref
+        return session_ref
+
+    def _check_secret(self, secret: str) -> None:
+        if not hmac.compare_digest(secret.encode(), self.toolstack.pool_secret.encode()):
+            raise ApiError("SESSION_AUTHENTICATION_FAILED", "slave_login", "The pool secret is wrong")
+
+    @call("session.logout")
+    def logout(self, caller):
+        self.end(caller.session_ref)
+
+    @call("session.local_logout")
+    def local_logout(self, caller):
+        self._local.pop(caller.session_ref, None)
+        self.end(caller.session_ref)
+
+    @call("session.change_password")
+    def change_password(self, caller, old_pwd, new_pwd):
+        if not caller.is_trusted and not self.is_right(self.toolstack.username, old_pwd):
+            raise ApiError("CHANGE_PASSWORD_REJECTED", "Authentication failure")
+        self.toolstack.password = new_pwd
+
+    @call("session.get_all_subject_identifiers")
+    def get_all_subject_identifiers(self, _caller):
+        identifiers = (row["auth_user_sid"] for row in self.db.rows("session"))
+        return list(dict.fromkeys(identifier for identifier in identifiers if identifier))
+
+    @call("session.logout_subject_identifier")
+    def logout_subject_identifier(self, _caller, subject_identifier):
+        for row in list(self.db.select("session", auth_user_sid=subject_identifier)):
+            if subject_identifier:
+                self.end(row.ref)
+
+
+class Secrets(Noun):
+    """Values such as CHAP passwords that device_config names instead of holding."""
+
+    @call("secret.create")
+    def create(self, _caller, args):
+        return self.db.create("secret", **args)
+
+    @call("secret.introduce")
+    def introduce(self, _caller, uuid, value, other_config):
+        if uuid in self.db.uuids["secret"]:
+            raise internal_error(f"Db_exn.Uniqueness_constraint_violation(secret, uuid, {uuid})")
+        return self.db.create("secret", uuid=uuid, value=value, other_config=other_config)
+
+    @call("secret.destroy")
+    def destroy(self, _caller, ref):
+        self.db.destroy("secret", ref)

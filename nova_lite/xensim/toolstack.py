@@ -1,0 +1,116 @@
+"""The pool's toolstack: the composition of tables, rules, files and behaviour, shared by all its hosts."""
+
+import contextlib
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+
+from nova_lite.xensim.collector import Collector
+from nova_lite.xensim.consoles import Consoles
+from nova_lite.xensim.db import Database
+from nova_lite.xensim.devices import Vbds, Vifs
+from nova_lite.xensim.dispatch import Dispatcher, is_null
+from nova_lite.xensim.errors import ApiError
+from nova_lite.xensim.events import Events, Messages
+from nova_lite.xensim.faults import Faults
+from nova_lite.xensim.guests import Guests
+from nova_lite.xensim.hosts import Hosts, Pools
+from nova_lite.xensim.images import ImageStore
+from nova_lite.xensim.iscsi import Iscsi
+from nova_lite.xensim.model import Schema
+from nova_lite.xensim.networks import Networks
+from nova_lite.xensim.noun import Caller
+from nova_lite.xensim.operations import Operations
+from nova_lite.xensim.power import Power
+from nova_lite.xensim.repositories import Repositories
+from nova_lite.xensim.sessions import Secrets, Sessions
+from nova_lite.xensim.tasks import Tasks
+from nova_lite.xensim.vdis import Vdis
+from nova_lite.xensim.vm_copies import VmCopies
+from nova_lite.xensim.vms import Vms
+
+
+class Toolstack:
+    """Everything behind the sockets of one pool.
+
+    `lock` is held while a call runs. `unlocked` and `wait` give it up where XenServer would let others work.
+    """
+
+    def __init__(self, directory: str, *, username: str, password: str, faults: Faults | None = None):
+        self.directory = directory
+        self.username = username
+        self.password = password
+        self.pool_secret = str(uuid.uuid4())
+        self.schema = Schema()
+        self.lock = threading.Lock()
+        self.db = Database(self.schema, self.lock)
+        self.faults = faults or Faults()
+        self.images = ImageStore(os.path.join(directory, "sr"))
+        self.is_stopping = False
+        self.operations = Operations(self)
+        self.sessions = Sessions(self)
+        self.tasks = Tasks(self)
+        self.events = Events(self)
+        self.messages = Messages(self)
+        self.collector = Collector(self)
+        self.iscsi = Iscsi(self)
+        self.repositories = Repositories(self)
+        self.vdis = Vdis(self)
+        self.vbds = Vbds(self)
+        self.vifs = Vifs(self)
+        self.guests = Guests(self)
+        self.vms = Vms(self)
+        self.vm_copies = VmCopies(self)
+        self.power = Power(self)
+        self.networks = Networks(self)
+        self.hosts = Hosts(self)
+        self.pools = Pools(self)
+        self.consoles = Consoles(self)
+        nouns = [self.sessions, self.tasks, self.events, self.messages, self.repositories, self.vdis, self.vbds]
+        nouns += [self.vifs, self.vms, self.vm_copies, self.power, self.networks, self.hosts, self.pools]
+        nouns += [self.consoles, Secrets(self)]
+        self.dispatcher = Dispatcher(self, nouns)
+
+    @property
+    def pool_ref(self) -> str:
+        return next(iter(self.db.tables["pool"]))
+
+    @property
+    def master_ref(self) -> str:
+        return self.db.get("pool", self.pool_ref, "master")
+
+    @contextlib.contextmanager
+    def unlocked(self) -> Iterator[None]:
+        """Let other calls run while this one works on files or waits."""
+        self.lock.release()
+        try:
+            yield
+        finally:
+            self.lock.acquire()
+
+    def wait(self, seconds: float, caller: Caller) -> None:
+        """Wait with the lock given up. Raises TASK_CANCELLED when the caller's task is cancelled meanwhile."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0 and not self.is_stopping:
+            self.check_cancelled(caller)
+            self.db.changed.wait(left)
+        self.check_cancelled(caller)
+
+    def check_cancelled(self, caller: Caller) -> None:
+        """Raise TASK_CANCELLED when the caller's task was asked to stop."""
+        if not is_null(caller.task_ref) and self.tasks.is_cancelled(caller.task_ref):
+            raise ApiError("TASK_CANCELLED", caller.task_ref)
+
+    def slow_down(self, size: int) -> None:
+        """Take as long as a slow disk would for this many bytes. Call it unlocked."""
+        if self.faults.disk_bytes_per_s:
+            time.sleep(size / self.faults.disk_bytes_per_s)
+
+    def stop(self) -> None:
+        """Wake everything that waits, so that it ends."""
+        with self.lock:
+            self.is_stopping = True
+            self.db.changed.notify_all()
+        self.collector.stop()

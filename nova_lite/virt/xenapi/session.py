@@ -51,6 +51,7 @@ class _Member:
         self.transport.close()
 
     def log_out(self) -> None:
+        self.transport.resume()
         self.transport.read_timeout_s = 5
         with suppress(XenAPI.Failure, *errors.CONNECTION_ERRORS):
             self.client.xenapi.session.logout()

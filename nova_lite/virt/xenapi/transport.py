@@ -155,11 +155,14 @@ class XapiTransport(xmlrpc.client.Transport):
         self._endpoint = endpoint
         self._connect_timeout_s = connect_timeout_s
         self.read_timeout_s = read_timeout_s
+        self._aborted = False
 
     def request(self, host, handler, request_body, verbose=False):
         return self.single_request(host, handler, request_body, verbose)
 
     def make_connection(self, host):
+        if self._aborted:
+            raise ConnectionAbortedError("the session is being closed")
         if self._connection and self._connection[0] == host:
             if not _closed_by_peer(self._connection[1].sock):
                 return self._connection[1]
@@ -173,11 +176,17 @@ class XapiTransport(xmlrpc.client.Transport):
         return connection
 
     def abort(self):
-        """Make a call that waits in another thread fail at once."""
+        """Make a call that waits in another thread fail at once, and any further one until resume."""
+        self._aborted = True
         connection = self._connection and self._connection[1]
         if connection is not None and connection.sock is not None:
             with contextlib.suppress(OSError):  # closed already is what is wanted
                 connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def resume(self):
+        """Allow calls again, such as the one that logs out."""
+        self._aborted = False
+        self.close()
 
 
 def _closed_by_peer(sock) -> bool:

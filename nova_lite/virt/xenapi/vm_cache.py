@@ -144,7 +144,7 @@ class VmCache:
         if state == vm.power_state or self._session.clock.monotonic() > until:
             del self._own_states[vm.ref]
             return vm
-        return replace(vm, power_state=state)
+        return replace(vm, power_state=state, domid=vm.domid if state in ("Running", "Paused") else -1)
 
     # What we did ourselves ------------------------------------------------------------------------------------
 

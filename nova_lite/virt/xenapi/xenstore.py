@@ -112,7 +112,7 @@ class LiveXenstore:
         self._call(vm, "delete_record", path)
 
     def _call(self, vm: Any, function: str, path: str, **extra: str) -> Any:
-        domid = self._finder.vm(vm).domid
+        domid = self._finder.fresh(self._finder.require(vm)).domid
         if domid < 0:
             raise exception.InstanceNotFound(instance_id=self._finder.name(vm))
         try:

@@ -49,7 +49,10 @@ class RpcClient:
         self._call_timeout_s = call_timeout_s
         self._cast_timeout_s = cast_timeout_s
         target = oslo_messaging.Target(exchange=exchange, topic=topic, version=version, namespace=namespace)
-        self._client = oslo_messaging.get_rpc_client(line.transport, target, retry=retry)
+        self._to_all = oslo_messaging.get_rpc_client(line.transport, target, retry=retry)
+        # The broker refuses what it has no queue for, instead of dropping it: no wait for an answer that cannot come.
+        self._to_one = oslo_messaging.get_rpc_client(line.transport, target, retry=retry,
+                                                     transport_options=oslo_messaging.TransportOptions(True))
 
     def call(self, ctxt: Any, method: str, *, version: str | None = None, server: str | None = None,
              timeout: float | None = None, arguments: Mapping[str, Any] | None = None, **args: Any) -> Any:
@@ -74,6 +77,7 @@ class RpcClient:
              fanout: bool = False, arguments: Mapping[str, Any] | None = None, **args: Any) -> None:
         """Have a remote method run, by one receiver or (``fanout``) by all; returns when the broker has the message.
 
+        Raises RpcUnavailable when there is no queue for one receiver; a fan-out that nobody hears is no error.
         A deadline in the context says until when the receiver may begin.
         """
         deadline = getattr(ctxt, "deadline", None)
@@ -98,10 +102,10 @@ class RpcClient:
         if version is not None:
             options["version"] = version
         if fanout:
-            options["fanout"] = True
-        elif server or self._server:
+            return self._to_all.prepare(fanout=True, **options)
+        if server or self._server:
             options["server"] = server or self._server
-        return self._client.prepare(**options) if options else self._client
+        return self._to_one.prepare(**options) if options else self._to_one
 
     def _arguments(self, ctxt: Any, arguments: Mapping[str, Any] | None, args: dict[str, Any]) -> dict[str, Any]:
         named = {**arguments, **args} if arguments else args

@@ -16,6 +16,8 @@ def translate(error: Exception, method: str, topic: str, timeout_s: float) -> Ex
     """The error to raise instead; the same object when it is what the remote method raised."""
     if isinstance(error, oslo_messaging.MessagingTimeout):
         return exception.RpcTimeout(method=method, topic=topic, timeout_s=timeout_s)
+    if isinstance(error, oslo_messaging.MessageUndeliverable):
+        return exception.RpcUnavailable(method=method, topic=topic, reason="no service has a queue there")
     if isinstance(error, oslo_messaging.RPCVersionCapError):
         return exception.RpcVersionCapError(method=method, version=error.version, version_cap=error.version_cap)
     if isinstance(error, oslo_messaging.RemoteError):

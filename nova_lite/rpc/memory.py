@@ -119,11 +119,13 @@ class _Broker:
         with self.lock:
             self._fanout[topic].remove(queue)
 
-    def publish(self, exchange: str, name: str, envelope: _Envelope) -> None:
+    def publish(self, exchange: str, name: str, envelope: _Envelope) -> bool:
+        """Put a message into a queue; False if nobody has declared it."""
         with self.lock:
             queue = self._queues.get((exchange, name))
             if queue is not None:
                 queue.put(envelope)
+            return queue is not None
 
     def publish_fanout(self, topic: str, text: str) -> None:
         with self.lock:
@@ -244,17 +246,21 @@ class MemoryDriver(base.BaseDriver):
         if target.fanout:
             self._broker.publish_fanout(target.topic, text)
             return None
-        name = f"{target.topic}.{target.server}" if target.server else target.topic
-        if not wait_for_reply:
-            self._broker.publish(self._exchange(target), name, _Envelope(text))
+        reply = _Reply() if wait_for_reply else None
+        expires_at = None if reply is None or timeout is None else time.monotonic() + timeout
+        self._publish(target, _Envelope(text, reply, expires_at), transport_options)
+        if reply is None:
             return None
-        reply = _Reply()
-        expires_at = None if timeout is None else time.monotonic() + timeout
-        self._broker.publish(self._exchange(target), name, _Envelope(text, reply, expires_at))
         answer = jsonutils.loads(reply.get(timeout))
         if answer["failure"]:
             raise driver_common.deserialize_remote_exception(answer["failure"], self._allowed_remote_exmods)
         return answer["result"]
+
+    def _publish(self, target: oslo_messaging.Target, envelope: _Envelope, transport_options: Any) -> None:
+        name = f"{target.topic}.{target.server}" if target.server else target.topic
+        arrived = self._broker.publish(self._exchange(target), name, envelope)
+        if not arrived and transport_options is not None and transport_options.at_least_once:
+            raise oslo_messaging.MessageUndeliverable("NO_ROUTE", self._exchange(target), name, envelope.text)
 
     def send_notification(self, target: oslo_messaging.Target, ctxt: dict, message: dict, version: float,
                           retry: int | None = None) -> None:

@@ -33,12 +33,14 @@ class Rpc:
 
     def client(self, topic: str, *, version: str = "1.0", version_cap: str | None = None,
                namespace: str | None = None, server: str | None = None, serializer: Any = None,
-               exchange: str | None = None, transport_url: str | None = None, retry: int = 0) -> RpcClient:
+               exchange: str | None = None, transport_url: str | None = None, retry: int = 0,
+               cast_timeout_s: float | None = None) -> RpcClient:
         """A client of one topic, on the cell's own broker or that of ``transport_url``."""
         return RpcClient(self._line(transport_url), topic=topic, version=version, version_cap=version_cap,
                          namespace=namespace, server=server, exchange=exchange,
                          serializer=serializer or self._argument_serializer(), retry=retry, clock=self._clock,
-                         call_timeout_s=self._conf.rpc_response_timeout, cast_timeout_s=self._conf.rpc_response_timeout)
+                         call_timeout_s=self._conf.rpc_response_timeout,
+                         cast_timeout_s=cast_timeout_s or self._conf.rpc_response_timeout)
 
     def server(self, topic: str, endpoints: Sequence[Any], *, server_name: str | None = None, bind: Services,
                serializer: Any = None, pool_size: int | None = None) -> RpcServer:
@@ -59,10 +61,8 @@ class Rpc:
 
     def check(self, timeout_s: float = 5) -> None:
         """Raise RpcUnavailable or RpcTimeout, one line, when the cell's own broker does not take messages now."""
-        # Nothing is bound to this topic, so the broker drops the message.
-        client = self.client("nova_lite.probe", serializer=serializer.PlainSerializer())
-        client._cast_timeout_s = timeout_s
-        client.cast({}, "probe")
+        client = self.client("nova_lite.probe", serializer=serializer.PlainSerializer(), cast_timeout_s=timeout_s)
+        client.cast({}, "probe", fanout=True)
 
     def close(self) -> None:
         """Give up all connections. Servers are stopped before."""

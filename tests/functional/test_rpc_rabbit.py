@@ -121,3 +121,13 @@ def test_a_call_between_processes_is_answered(caller, rabbit):
     caller(url).ask("serve")
 
     assert caller(url).ask("call", 5)["outcome"] == "ok"
+
+
+def test_a_message_nobody_has_a_queue_for_is_refused_at_once(caller, rabbit):
+    alone = caller(rabbit.vhost("nobody"))
+    assert alone.ask("check", 5)["outcome"] == "ok"
+
+    for words in (("call", 20), ("cast",)):
+        answer = alone.ask(*words)
+        assert answer["outcome"] == "RpcUnavailable"
+        assert answer["seconds"] < 2

@@ -341,3 +341,13 @@ def test_a_transport_url_nobody_serves_is_an_operators_mistake(cells):
         cell.rpc.check()
 
     assert "secret" not in str(caught.value)
+
+
+def test_a_message_nobody_has_a_queue_for_is_refused_at_once(cell):
+    client = cell.rpc.client("nobody")
+
+    with pytest.raises(exception.RpcUnavailable):
+        client.call(CTXT, "add", left=1)
+    with pytest.raises(exception.RpcUnavailable):
+        client.cast(CTXT, "add", left=1)
+    client.cast(CTXT, "add", left=1, fanout=True)

@@ -292,22 +292,28 @@ class BroadcastMessage(Message):
         if not neighbours:
             return self._ours()
         deadline_s = self._wait_deadline()
-        self.deadline = with_margin(deadline_s, self.msg_runner.clock.time())
-        waiter, self.reply_server = self.reply_server, self.msg_runner.host
         try:
             wait = self.msg_runner._setup_response_queue(self, [cell.name for cell in neighbours])
-            unsent = self._send_to_all(neighbours)
+            unsent = self._pass_on(neighbours, with_margin(deadline_s, self.msg_runner.clock.time()))
             for failure in unsent:
                 wait.put(routing.last_name(failure.cell_name), [])
             ours = self._ours()
             arrived = wait.until(deadline_s)
-            silent = [self._silence(name) for name in sorted(wait.missing)]
         except exception.CellTimeout:
             return [self._failure(), *self._ours()]
         finally:
-            self.reply_server, self.deadline = waiter, deadline_s
             self.msg_runner._cleanup_response_queue(self)
+        silent = [self._silence(name) for name in sorted(wait.missing)]
         return [*arrived, *unsent, *silent, *ours]
+
+    def _pass_on(self, neighbours: list, deadline_s: float) -> list[Response]:
+        """Send to all, asking for answers to this process by a deadline; return a failure for each not reached."""
+        received = self.deadline, self.reply_server
+        self.deadline, self.reply_server = deadline_s, self.msg_runner.host
+        try:
+            return self._send_to_all(neighbours)
+        finally:
+            self.deadline, self.reply_server = received
 
     def _ours(self) -> list[Response]:
         return [self._work()] if self.run_locally else []

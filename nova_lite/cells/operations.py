@@ -199,9 +199,8 @@ def _install(cls: type, op: Operation, signature: inspect.Signature, body: Calla
     def method(self, *args, **kwargs):
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
-        values = dict(bound.arguments)
-        del values["self"]
-        return body(self, op, values.pop("ctxt"), values)
+        (_, _), (_, ctxt), *others = bound.arguments.items()
+        return body(self, op, ctxt, dict(others))
 
     del method.__wrapped__
     method.__signature__ = signature

@@ -14,6 +14,7 @@ from nova_lite.objects import base
 
 LOG = logging.getLogger(__name__)
 
+_PROXY_MARGIN_S = 1.0
 
 
 @operations.client_methods
@@ -30,8 +31,8 @@ class CellsAPI:
     def cast(self, ctxt, method: str, version: str, **kwargs: Any) -> None:
         self.client.cast(ctxt, method, version=version, arguments=kwargs)
 
-    def call(self, ctxt, method: str, version: str, timeout: float | None = None, **kwargs: Any) -> Any:
-        return self.client.call(ctxt, method, version=version, timeout=timeout, arguments=kwargs)
+    def call(self, ctxt, method: str, version: str, **kwargs: Any) -> Any:
+        return self.client.call(ctxt, method, version=version, arguments=kwargs)
 
     def _speaks(self, version: str) -> bool:
         return self.client.can_send_version(version)
@@ -71,8 +72,10 @@ class CellsAPI:
 
     def proxy_rpc_to_manager(self, ctxt, rpc_message, topic, call=False, timeout=None):
         """Pass an RPC message to a host of another cell; returns the result if `call`."""
-        return self.call(ctxt, "proxy_rpc_to_manager", "1.2", rpc_timeout(timeout), topic=topic,
-                         rpc_message=rpc_message, call=call, timeout=timeout)
+        # The answer has to come back, too, within a moment of what the host is given.
+        wait_s = None if timeout is None else timeout + _PROXY_MARGIN_S
+        arguments = {"topic": topic, "rpc_message": rpc_message, "call": call, "timeout": timeout}
+        return self.client.call(ctxt, "proxy_rpc_to_manager", version="1.2", timeout=wait_s, arguments=arguments)
 
     # -- upwards
 
@@ -203,11 +206,6 @@ class CellsAPI:
             self.cast(ctxt, "resize_instance", "1.33", clean_shutdown=clean_shutdown, **kwargs)
         else:
             self.cast(ctxt, "resize_instance", "1.20", **kwargs)
-
-
-def rpc_timeout(timeout: float | None) -> float | None:
-    """Return how long the client waits for a proxied call: a moment longer than the host is given."""
-    return None if timeout is None else timeout + 1
 
 
 def _as_dict(thing: Any) -> dict[str, Any]:

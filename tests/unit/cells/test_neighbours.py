@@ -1,0 +1,114 @@
+"""How cells get to know each other, and whom they believe."""
+
+import json
+
+import pytest
+
+from nova_lite import exception
+from tests.unit.cells.tree import eventually
+
+LINE = {"api": None, "west": "api", "rack1": "west"}
+
+
+def ask(tree, target="api!west"):
+    api = tree["api"]
+    return api.runner.send_targeted(api.context(), "probe", {}, "down", target, need_response=True,
+                                    deadline=tree.clock.time() + 0.5)
+
+
+def test_every_cell_learns_its_full_name_from_its_parent(make_live_tree):
+    tree = make_live_tree(LINE)
+
+    eventually(lambda: tree["rack1"].runner.full_name() == "api!west!rack1")
+    assert tree["rack1"].runner.path_to_top() == "rack1!west!api"
+    assert tree["west"].parent("api").is_ours
+    assert tree["west"].child("rack1").is_ours
+
+
+def test_a_leaf_tells_what_it_can_do_at_its_start_and_it_travels_to_the_top(make_live_tree):
+    tree = make_live_tree(LINE, overrides={"rack1": {("cells", "capabilities"): ["gpu=yes"]}})
+
+    eventually(lambda: tree["api"].child("west").capabilities.get("gpu") == {"yes"})
+
+
+def test_a_parent_that_starts_asks_its_children(make_live_tree):
+    tree = make_live_tree(LINE)
+    eventually(lambda: tree["api"].child("west").capabilities)
+    tree["api"].child("west").capabilities = {}
+
+    tree["api"].manager.driver.stop_servers()
+    tree["api"].manager.post_start_hook()
+
+    eventually(lambda: tree["api"].child("west").capabilities)
+
+
+def test_the_way_to_the_top_ends_at_a_parent_of_the_reference(make_tree):
+    tree = make_tree(LINE)
+
+    tree["rack1"].runner.greeted(tree["rack1"].context(), "west", "api!west")
+
+    assert tree["rack1"].runner.path_to_top() is None, "west was never heard of"
+
+
+def test_a_greeting_of_a_stranger_or_in_anothers_name_is_ignored(make_tree):
+    tree = make_tree(LINE)
+    tree.know_each_other()
+    runner, ctxt = tree["rack1"].runner, tree["rack1"].context()
+
+    runner.greeted(ctxt, "stranger", "api!stranger")
+    runner.greeted(ctxt, "west", "api!someone-else")
+
+    assert runner.full_name() is None
+
+
+def with_key(tree, *pairs):
+    for cell, neighbour, key in pairs:
+        found = tree[cell].child(neighbour) or tree[cell].parent(neighbour)
+        found.db_info["shared_key"] = key
+
+
+def test_D19b_cells_that_share_a_key_understand_each_other(make_tree):
+    tree = make_tree(LINE)
+    with_key(tree, ("api", "west", "k1"), ("west", "api", "k1"))
+
+    assert ask(tree).value_or_raise() == "api!west"
+    assert ask(tree, "api!west!rack1").value_or_raise() == "api!west!rack1"
+
+
+@pytest.mark.parametrize(("theirs", "reason"), [("other", "does not fit"), (None, "unsigned")])
+def test_D19b_what_is_not_signed_with_the_shared_key_is_refused(make_tree, theirs, reason, caplog):
+    tree = make_tree(LINE)
+    with_key(tree, ("api", "west", theirs), ("west", "api", "k1"))
+
+    with pytest.raises(exception.CellTimeout):
+        ask(tree).value_or_raise()
+
+    assert tree["west"].runner.counts["unsigned"] == 1
+    assert reason in caplog.text
+
+
+def test_D19b_a_neighbour_cannot_sign_for_another(make_tree):
+    tree = make_tree({"api": None, "west": "api", "east": "api"})
+    with_key(tree, ("api", "west", "k1"), ("api", "east", "k2"), ("west", "api", "k1"))
+    west = tree["west"]
+    forged = json.dumps({"message_type": "broadcast", "routing_path": "east", "ctxt": {}, "method_name": "probe",
+                         "method_kwargs": {}, "direction": "up"})
+
+    tree["api"].runner.receive(west.runner.seal(west.parent("api"), forged))
+
+    assert tree.probes == []
+    assert tree["api"].runner.counts["unsigned"] == 1
+
+
+def test_a_changed_message_is_refused(make_tree):
+    tree = make_tree(LINE)
+    with_key(tree, ("api", "west", "k1"), ("west", "api", "k1"))
+    api = tree["api"]
+    text = json.dumps({"message_type": "broadcast", "routing_path": "api", "ctxt": {}, "method_name": "probe",
+                       "method_kwargs": {}, "direction": "down"})
+    sealed = json.loads(api.runner.seal(api.child("west"), text))
+    sealed["signed"] = sealed["signed"].replace("probe", "probe_with")
+
+    tree["west"].runner.receive(json.dumps(sealed))
+
+    assert tree.probes == []

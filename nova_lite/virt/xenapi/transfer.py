@@ -1,6 +1,7 @@
 """Moving disks through xapi's HTTP handlers."""
 
 import http.client
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
@@ -61,9 +62,10 @@ class Transfers:
             connection.endheaders()
             try:
                 _send_all(connection, blocks)
+                # Not closed before the host has read it all: its reply is waiting here, and closing would reset.
+                connection.sock.shutdown(socket.SHUT_WR)
             except (ConnectionError, TimeoutError) as error:
                 LOG.warning("The host broke off an import: %s", error)  # its task says why
-            connection.close()
             self._session.wait_for_task(task_ref, label="import_raw_vdi")
 
     def _put(self, path: str, query: dict[str, str], blocks: Iterable[bytes], length_b: int) -> None:

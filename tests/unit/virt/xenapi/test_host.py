@@ -1,0 +1,52 @@
+from nova_lite.virt.xenapi.host import _supported
+
+
+def test_resources_are_read_from_the_host(bench):
+    resources = bench.driver.get_available_resource(None)
+    metrics = next(iter(bench.api("host_metrics.get_all_records").values()))
+    assert resources["memory_mb"] == int(metrics["memory_total"]) >> 20
+    assert 0 < resources["memory_mb_used"] < resources["memory_mb"]
+    assert resources["local_gb"] > 0 and resources["vcpus"] == 0
+    assert (resources["hypervisor_type"], resources["hypervisor_version"]) == ("xen", 0)
+    assert bench.driver.get_available_nodes() == [resources["hypervisor_hostname"]]
+    assert bench.driver.get_available_resource(resources["hypervisor_hostname"]) == resources
+    assert bench.driver.get_available_resource("another") == {}
+
+
+def test_figures_of_the_host_are_read_once_in_a_while(bench):
+    bench.driver.get_host_stats()
+    bench.simulator.control.reset_calls()
+    bench.driver.get_host_stats()
+    assert bench.calls() == []
+
+
+def test_the_host_is_enabled_and_disabled(bench):
+    assert bench.driver.set_host_enabled("h", False) == "disabled"
+    assert bench.api("host.get_enabled", bench.vmops._session.host_ref) is False
+    assert bench.driver.set_host_enabled("h", True) == "enabled"
+    assert bench.driver.get_host_stats(refresh=True)["enabled"] is True
+
+
+def test_capabilities_become_architecture_and_type():
+    assert _supported(["xen-3.0-x86_64", "hvm-3.0-x86_32", "hvm-3.0-x86_32p"]) == [
+        ("x86_64", "xapi", "xen"), ("i686", "xapi", "hvm")]
+
+
+def test_running_instances_are_summed_up(bench):
+    instance = bench.spawn()
+    assert bench.driver.get_per_instance_usage()[instance["uuid"]] == {"uuid": instance["uuid"], "memory_mb": 128}
+    bench.vmops.power_off(instance)
+    assert instance["uuid"] not in bench.driver.get_per_instance_usage()
+
+
+def test_a_volume_connector_names_address_and_host(bench):
+    connector = bench.driver.get_volume_connector(None)
+    assert connector["ip"] == "127.0.0.1" and connector["host"]
+
+
+def test_the_graphical_console_is_reached_with_a_session_of_its_own(bench):
+    instance = bench.spawn()
+    console = bench.driver.get_vnc_console(instance)
+    vm_ref = bench.vmops.finder.require(instance)
+    assert console["internal_access_path"].startswith(f"/console?ref={vm_ref}&session_id=OpaqueRef:")
+    assert console["port"] == 80

@@ -1,0 +1,121 @@
+import pytest
+import XenAPI
+
+from nova_lite import exception
+from nova_lite.objects import power_state
+from tests.unit.virt.xenapi.conftest import make_instance, make_network_info
+
+
+@pytest.fixture
+def instance(bench):
+    return bench.spawn()
+
+
+def test_every_power_operation_leads_to_its_state_and_get_info_shows_it_at_once(bench, instance):
+    for operation, state in [("pause", "Paused"), ("unpause", "Running"), ("suspend", "Suspended"),
+                             ("resume", "Running"), ("power_off", "Halted"), ("power_on", "Running")]:
+        getattr(bench.vmops, operation)(instance)
+        assert bench.vm(instance)["power_state"] == state, operation
+        expected = {"Paused": power_state.PAUSED, "Running": power_state.RUNNING, "Halted": power_state.SHUTDOWN,
+                    "Suspended": power_state.SUSPENDED}[state]
+        assert bench.vmops.get_info(instance)["state"] == expected, operation
+
+
+@pytest.mark.parametrize("operation", ["pause", "unpause", "reboot"])
+def test_simple_operations_take_two_calls_at_most(bench, instance, operation):
+    if operation == "unpause":
+        bench.vmops.pause(instance)
+    bench.simulator.control.reset_calls()
+    getattr(bench.vmops, operation)(instance, *(["HARD"] if operation == "reboot" else []))
+    assert len(bench.calls()) <= 2, bench.calls()
+
+
+def test_asking_for_the_state_of_a_hundred_instances_takes_no_call(bench, instance):
+    bench.simulator.control.reset_calls()
+    for _ in range(100):
+        assert bench.driver.get_info(instance)["state"] == power_state.RUNNING
+    assert instance["uuid"] in bench.driver.list_instance_uuids()
+    assert bench.calls() == []
+
+
+def test_get_info_tells_memory_in_kib_and_cpus_as_a_number(bench, instance):
+    info = bench.vmops.get_info(instance)
+    assert info == {"state": power_state.RUNNING, "max_mem": 128 << 10, "mem": 128 << 10, "num_cpu": 1, "cpu_time": 0}
+
+
+def test_pausing_what_is_paused_already_is_no_error(bench, instance):
+    bench.vmops.pause(instance)
+    bench.vmops.pause(instance)
+    assert bench.vm(instance)["power_state"] == "Paused"
+
+
+@pytest.mark.parametrize("before", ["power_off", "pause"])
+def test_a_reboot_leaves_the_instance_running_whatever_it_was(bench, instance, before):
+    getattr(bench.vmops, before)(instance)
+    bench.vmops.reboot(instance, "SOFT")
+    assert bench.vm(instance)["power_state"] == "Running"
+
+
+def test_a_soft_deleted_instance_cannot_be_started_until_it_is_restored(bench, instance):
+    bench.vmops.soft_delete(instance)
+    with pytest.raises(XenAPI.Failure, match="OPERATION_BLOCKED"):
+        bench.vmops.power_on(instance)
+    bench.vmops.restore(instance)
+    assert bench.vm(instance)["power_state"] == "Running"
+    assert bench.vm(instance)["blocked_operations"] == {}
+
+
+def test_halted_instances_are_listed(bench, instance):
+    bench.vmops.power_off(instance)
+    assert instance["name"] in bench.vmops.list_instances()
+    assert (instance["name"], power_state.SHUTDOWN) in bench.vmops.list_instances_detail()
+
+
+def test_an_instance_without_vm_is_not_found(bench):
+    with pytest.raises(exception.InstanceNotFound):
+        bench.vmops.get_info(make_instance())
+
+
+def test_a_vm_that_was_replaced_behind_our_back_is_found_again(bench, instance):
+    bench.vmops.cache._vms[bench.vmops.finder.require(instance)] = None
+    ref = bench.api("VM.get_by_name_label", instance["name"])[0]
+    bench.vmops.cache._vms.pop(ref)
+    bench.vmops.pause(instance)
+    assert bench.vm(instance)["power_state"] == "Paused"
+
+
+def test_destroying_removes_vm_disks_and_interfaces_and_may_be_repeated(bench):
+    bench.spawn()
+    before = bench.counts()
+    instance = bench.spawn()
+
+    bench.vmops.destroy(instance, make_network_info())
+    bench.vmops.destroy(instance, make_network_info())
+
+    assert bench.counts() == before
+    assert instance["name"] not in bench.vmops.list_instances()
+
+
+def test_destroying_may_keep_the_disks(bench, instance):
+    disks = len(bench.api("VDI.get_all"))
+    bench.vmops.destroy(instance, [], destroy_disks=False)
+    assert bench.vm(instance) is None
+    assert len(bench.api("VDI.get_all")) == disks
+
+
+def test_changes_made_by_others_reach_the_compute_service_as_events(bench, instance):
+    heard = []
+    bench.driver.register_event_listener(heard.append)
+    bench.api("VM.hard_shutdown", bench.api("VM.get_by_name_label", instance["name"])[0])
+    wait_until(lambda: heard)
+    assert heard[0].get_instance_uuid() == instance["uuid"]
+    assert heard[0].get_name() == "Stopped"
+
+
+def wait_until(condition, timeout_s=10):
+    import threading
+    import time
+    limit, pause = time.monotonic() + timeout_s, threading.Event()
+    while not condition():
+        assert time.monotonic() < limit, "it did not happen in time"
+        pause.wait(0.02)

@@ -42,7 +42,7 @@ class CellsManager(manager.Manager):
 
     def post_start_hook(self):
         """Begin to hear from other cells, and tell them of this one."""
-        LOG.warning("Cells of the reference have to be upgraded in lockstep; between nova_lite cells the order is free")
+        LOG.info("Neighbours of another implementation have to be upgraded in lockstep, those of ours in any order")
         self.driver.start_servers(self.msg_runner)
         self.msg_runner.outbox.start()
         ctxt = self.msg_runner.admin_context()
@@ -76,6 +76,11 @@ class CellsManager(manager.Manager):
         if not compared:
             healer.heal_some(ctxt, self.services.conf.cells.instance_update_num_instances,
                              lambda instance: self._sync_instance(ctxt, instance))
+
+    @manager.periodic_task(spacing=3600)
+    def _forget_deletions(self, ctxt):
+        """Late messages that would build what was deleted are not expected any more."""
+        self.services.db.tombstone_purge(ctxt)
 
     def _sync_instance(self, ctxt, instance):
         self.msg_runner.healer.push(ctxt, instance.uuid)

@@ -197,7 +197,7 @@ class TargetedMessage(Message):
         try:
             next_hop = self.next_hop()
         except Exception as error:  # edge: whatever went wrong here is the requester's answer
-            LOG.error("Cannot route %s to %s: %s", self.method_name, self.target_cell, error)
+            LOG.warning("Cannot route %s to %s: %s", self.method_name, self.target_cell, error)
             return self._lost(error)
         if next_hop.is_me:
             return self._give(self._work())
@@ -206,7 +206,7 @@ class TargetedMessage(Message):
         try:
             self._forward(next_hop)
         except Exception as error:  # edge
-            LOG.error("Cannot send %s to cell %s: %s", self.method_name, next_hop.name, error)
+            LOG.warning("Cannot send %s to cell %s: %s", self.method_name, next_hop.name, error)
             return self._lost(error)
         return None
 
@@ -228,7 +228,7 @@ class TargetedMessage(Message):
             if not responses:
                 raise exception.CellTimeout()
         except Exception as error:  # edge
-            LOG.error("No answer to %s from %s: %s", self.method_name, self.target_cell, error)
+            LOG.warning("No answer to %s from %s: %s", self.method_name, self.target_cell, error)
             return self._failure()
         finally:
             self.msg_runner._cleanup_response_queue(self)
@@ -325,7 +325,7 @@ class BroadcastMessage(Message):
             try:
                 self._send(neighbour)
             except Exception as error:  # edge: one dead neighbour must not keep the others from hearing
-                LOG.error("Cannot send broadcast %s to cell %s: %s", self.method_name, neighbour.name, error)
+                LOG.warning("Cannot send broadcast %s to cell %s: %s", self.method_name, neighbour.name, error)
                 path = routing.append(self.routing_path, neighbour.name)
                 failures.append(Response(self.ctxt, path, sys.exc_info(), True))
         return failures

@@ -276,10 +276,13 @@ class MessageRunner:
         }
 
     def _neighbour_info(self, cell) -> dict[str, Any]:
-        return {"name": cell.name, "is_parent": bool(cell.db_info.get("is_parent")), "is_ours": cell.is_ours,
-                "is_mute": cell.is_mute(self.services.conf.cells.mute_child_interval),
-                "last_seen": cell.last_seen.isoformat(), "enabled": cell.is_enabled,
-                "draining": bool(cell.db_info.get("draining"))}
+        info = {"name": cell.name, "is_parent": bool(cell.db_info.get("is_parent")), "is_ours": cell.is_ours,
+                "enabled": cell.is_enabled, "draining": bool(cell.db_info.get("draining"))}
+        if not info["is_parent"]:  # parents tell nothing of themselves
+            info["is_mute"] = cell.is_mute(self.services.conf.cells.mute_child_interval)
+            info["last_seen"] = cell.last_seen.isoformat() if cell.has_spoken else None
+            info["capacities"] = cell.capacities
+        return info
 
     def admin_context(self) -> RequestContext:
         """Return an administrator's context of this cell."""

@@ -125,7 +125,7 @@ class CellsScheduler:
                     LOG.info("No cell is available for instances %s, trying again", uuids)
                     self._clock.sleep(max(1, self._conf.cells.scheduler_retry_delay))
         except Exception as error:  # edge: told to whoever asked for the build
-            LOG.error("Cannot find a cell for instances %s: %s", uuids, error)
+            LOG.warning("Cannot find a cell for instances %s: %s", uuids, error)
             self._give_up(ctxt, uuids, reason or str(error), [*cells_tried, message.routing_path])
 
     def _attempt(self, message, kwargs: dict[str, Any], tried: frozenset[str]) -> None:
@@ -242,7 +242,8 @@ class CellsScheduler:
     def _give_up(self, ctxt, uuids: list[str], reason: str, cells_tried: list[str]) -> None:
         parent = self._parent_of_our_kind()
         if parent is None:
-            self._set_error(ctxt, uuids, reason)
+            tried = ", ".join(dict.fromkeys(cells_tried))
+            self._set_error(ctxt, uuids, f"{reason} (tried: {tried})" if tried else reason)
             return
         try:
             self.msg_runner.send_targeted(

@@ -84,6 +84,10 @@ class CellState:
         """Whether the cell has told nothing of itself for longer than `interval_s`."""
         return (self._clock.utcnow() - self.last_seen).total_seconds() > interval_s
 
+    @property
+    def has_spoken(self) -> bool:
+        return self.last_seen is not _NEVER
+
     def get_cell_info(self) -> dict[str, Any]:
         """Return what may be shown to administrators; never the password of a broker."""
         shown = {"name": self.name, "capabilities": {key: sorted(v) for key, v in self.capabilities.items()}}

@@ -28,9 +28,8 @@ REPLICATED = frozenset((
     "numa_topology", "vcpu_model", "migration_context"))
 
 _FLAVOR_KEYS = {"cur": "flavor", "old": "old_flavor", "new": "new_flavor"}
-_PARTS = ("metadata", "system_metadata", "info_cache", "extra", "security_groups")
+_PARTS = frozenset(ALL_JOINS)
 _NOT_COLUMNS = (*_PARTS, "expected_task_state", "expected_vm_state")
-_NOT_DELETED_WITH = ("system_metadata",)
 _DELETED_WITH = (models.InstanceInfoCache, models.InstanceMetadata, models.SecurityGroupInstanceAssociation)
 
 
@@ -210,33 +209,37 @@ class Instances(Part):
 
     @operation
     def instance_update(self, context: Any, uuid: str, values: Mapping[str, Any], expected_task_state: Any = None,
-                        expected_vm_state: Any = None, replicate: bool = True) -> dict[str, Any]:
-        """Change an instance and return it.
+                        expected_vm_state: Any = None, replicate: bool = True,
+                        columns_to_join: Collection[str] | None = None) -> dict[str, Any]:
+        """Change an instance and return it, with the parts named in ``columns_to_join`` (all by default) or changed.
 
         ``values`` as for instance_create; ``metadata`` and ``system_metadata`` replace what is stored. Expected
         states, a value or a collection, are compared inside the transaction; they may also be keys of ``values``,
         where None means idle. Raises UnexpectedTaskStateError, UnexpectedVMStateError, InstanceNotFound,
         InstanceExists.
         """
-        return self._update(context, uuid, values, expected_task_state, expected_vm_state, replicate)[1]
+        return self._update(context, uuid, values, expected_task_state, expected_vm_state, replicate,
+                            columns_to_join)[1]
 
     @operation
     def instance_update_and_get_original(self, context: Any, uuid: str, values: Mapping[str, Any],
                                          expected_task_state: Any = None, expected_vm_state: Any = None,
                                          replicate: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
         """Change an instance and return (as it was, as it is). As instance_update."""
-        return self._update(context, uuid, values, expected_task_state, expected_vm_state, replicate)
+        return self._update(context, uuid, values, expected_task_state, expected_vm_state, replicate, None)
 
     def _update(self, context: Any, uuid: str, values: Mapping[str, Any], expected_task_state: Any,
-                expected_vm_state: Any, replicate: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+                expected_vm_state: Any, replicate: bool,
+                columns_to_join: Collection[str] | None) -> tuple[dict[str, Any], dict[str, Any]]:
         values = dict(values)
+        joins = {*(ALL_JOINS if columns_to_join is None else columns_to_join), *_PARTS.intersection(values)}
         expected_task_state = values.pop("expected_task_state", _check_of(expected_task_state))
         expected_vm_state = values.pop("expected_vm_state", _check_of(expected_vm_state))
         with self.store.writer(context) as session:
             row = self._row(session, context, INSTANCES.c.uuid == uuid, uuid)
             _check_expected(row, "task_state", expected_task_state)
             _check_expected(row, "vm_state", expected_vm_state)
-            old = self._joined(session, [dict(row)], None)[0]
+            old = self._joined(session, [dict(row)], sorted(joins))[0]
             if values.get("hostname") and values["hostname"] != row["hostname"]:
                 self._check_unique_hostname(session, values["hostname"], {**row, **values})
             new = self._write(session, context, old, values)

@@ -251,7 +251,7 @@ class Instance(base.Persistent, base.NovaObject):
         if values:
             row = self._db.instance_update(
                 self._context, self.uuid, values, expected_vm_state=expected_vm_state,
-                expected_task_state=expected_task_state, replicate=replicate)
+                expected_task_state=expected_task_state, replicate=replicate, columns_to_join=())
             blocked_name = self.cell_name if self._blocks_sync() else None
             self._fill(row)
             if blocked_name is not None:

@@ -152,7 +152,11 @@ class Story:
                 raise StepFailed(f"instance {uuid} is gone")
             if instance.vm_state == vm_states.ERROR:
                 raise StepFailed(f"{instance.display_name} is in error{fault_of(instance)}")
-            return instance if instance.vm_state == vm_state and instance.task_state is None else None
+            if instance.task_state is not None or instance.vm_state == vm_states.BUILDING:
+                return None
+            if instance.vm_state != vm_state:
+                raise StepFailed(f"{instance.display_name} stayed {instance.vm_state}{fault_of(instance)}")
+            return instance
 
         return self._wait(arrived, lambda: f"{uuid} did not become {vm_state}: {state_of(self._read(uuid))}", timeout_s)
 

@@ -142,7 +142,7 @@ def test_a_step_that_does_not_happen_fails_the_story(tree):
     for host in tree.hosts:
         host.simulator.control.fail("VM.pause", error=["OPERATION_NOT_ALLOWED", "planted"])
     try:
-        with pytest.raises(StepFailed, match="pause demo-1"):
+        with pytest.raises(StepFailed, match="pause demo-1: demo-1 stayed active"):
             Story(tree, tree.image, count=1).run()
     finally:
         for host in tree.hosts:

@@ -2,17 +2,14 @@
 
 import contextlib
 import io
-import sqlite3
 import uuid
 
-from nova_lite import conf as nova_conf
-from nova_lite import image, objects, volume
+from nova_lite import image, network, objects, volume
 from nova_lite.compute.manager import ComputeManager
-from nova_lite.context import NullCellsNotifier, RequestContext, Services
-from nova_lite.db.api import Database
+from nova_lite.context import RequestContext
 from nova_lite.objects import task_states, vm_states
 from nova_lite.rpc import Rpc
-from tests.unit.compute.stand_ins import FakeClock, OneNetwork
+from tests.fixtures.services import make_services
 
 
 class RecordingNotifier:
@@ -57,41 +54,26 @@ class RecordingComputeAPI:
 class World:
     """A cell with one compute host, `here`; `add_host` adds more on the same database and broker."""
 
-    def __init__(self, directory, **overrides):
-        self.clock = FakeClock()
-        self.conf = self._conf(directory, **overrides)
-        self.db = Database(self.conf, self.clock)
+    def __init__(self, directory, **options):
+        overrides = {(None, name): value for name, value in options.items()}
+        self.services = make_services(directory, cell_name="here", overrides={
+            (None, "host"): "here", (None, "compute_driver"): "fake.FakeDriver", **overrides})
+        self.conf, self.clock, self.db = self.services.conf, self.services.clock, self.services.db
         self.rpc = Rpc(self.conf, clock=self.clock)
         self.notifier = RecordingNotifier()
         self.compute_api = RecordingComputeAPI()
-        self.services = Services(
-            conf=self.conf, host="here", db=self.db, clock=self.clock, notifier=self.notifier,
-            cells_notifier=NullCellsNotifier(), rpc=self.rpc, compute_api=self.compute_api,
-            network_api=OneNetwork(), volume_api=volume.load(self.conf), image_api=image.load(self.conf))
+        self.services = self.services.with_(
+            notifier=self.notifier, rpc=self.rpc, compute_api=self.compute_api, network_api=network.load(self.conf),
+            volume_api=volume.load(self.conf), image_api=image.load(self.conf))
         self.context = RequestContext("alice", "blue", is_admin=True).bind(self.services)
+        self.network = self.db.network_create(
+            self.context, {"label": "net", "cidr": "10.1.0.0/28", "bridge": "xenbr0"})
         self.image = self.services.image_api.create(
             self.context, {"name": "small", "disk_format": "raw", "container_format": "bare", "properties": {}},
             io.BytesIO(b"a disk"))
         self.flavor = objects.Flavor.get_by_flavor_id(self.context, "1")
         self._servers = []
         self.compute = self.add_host("here")
-        self.scheduled = []
-
-    @classmethod
-    def set_up_database(cls, directory):
-        """Make the empty database of a cell."""
-        database = Database(cls._conf(directory), FakeClock())
-        database.sync()
-        with contextlib.closing(sqlite3.connect(directory / "cell.sqlite")) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-    @staticmethod
-    def _conf(directory, **overrides):
-        values = {"state_path": str(directory), "host": "here", "compute_driver": "fake.FakeDriver",
-                  "transport_url": f"memory://{uuid.uuid4().hex}/", **overrides}
-        return nova_conf.load(prog="test", overrides={
-            **{(None, name): value for name, value in values.items()},
-            ("database", "connection"): f"sqlite:///{directory}/cell.sqlite"})
 
     def add_host(self, host):
         """Return the compute manager of a new host, with its service record and resources."""
@@ -115,6 +97,7 @@ class World:
             server.wait(5)
         self.compute.stop()
         self.rpc.close()
+        self.db.dispose()
 
     # --- Instances ---
 

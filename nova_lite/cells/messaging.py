@@ -56,6 +56,7 @@ class MessageRunner:
         conf = self.services.conf
         self.our_name = conf.cells.name
         self.max_hop_count = conf.cells.max_hop_count
+        self._max_message_b = conf.cells.max_message_bytes
         self.host = self.services.host
         self.clock = self.services.clock
         self.counts: collections.Counter[str] = collections.Counter()
@@ -97,7 +98,7 @@ class MessageRunner:
                 message._answer([], neighbour_only=True)
 
     def _accept(self, json_message: str):
-        if not isinstance(json_message, str) or len(json_message) > self.services.conf.cells.max_message_bytes:
+        if not isinstance(json_message, str) or len(json_message) > self._max_message_b:
             return self._refuse("malformed", "a message that is no text, or too long")
         try:
             message = self.message_from_json(self._signatures.open(json_message))

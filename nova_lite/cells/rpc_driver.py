@@ -1,10 +1,12 @@
 """Carries messages to neighbours over RPC: a cell publishes on its neighbour's broker, consumes on its own."""
 
 import abc
+from typing import Any
 
 from nova_lite import rpc
 
 VERSION = "1.0"
+_TRACED = ("request_id", "user_id", "project_id", "is_admin")
 
 
 class BaseCellsDriver(abc.ABC):
@@ -36,7 +38,8 @@ class CellsRPCDriver(BaseCellsDriver):
         base = self._services.conf.cells.rpc_driver_queue_base
         for message_type in sorted(msg_runner.get_message_types()):
             server = self._services.rpc.server(f"{base}.{message_type}", [dispatcher],
-                                               server_name=self._services.host, bind=self._services)
+                                               server_name=self._services.host, bind=self._services,
+                                               serializer=rpc.PlainSerializer())
             server.start()
             self._servers.append(server)
 
@@ -58,20 +61,27 @@ class InterCellRPCAPI:
         self._rpc = services.rpc
         conf = services.conf
         self._base = conf.cells.rpc_driver_queue_base
-        self._cap = conf.upgrade_levels.intercell
+        self._cap = rpc.resolve_cap("intercell", conf.upgrade_levels.intercell)
         self._clients: dict[tuple[str, str], rpc.RpcClient] = {}
 
     def send_message_to_cell(self, cell_state, message, server: str | None = None) -> None:
         client = self._client(cell_state.db_info["transport_url"], message.message_type)
         text = message.msg_runner.seal(cell_state, message.to_json(for_reference=not cell_state.is_ours))
-        client.cast(message.wire_ctxt, "process_message", server=server, fanout=bool(message.fanout), message=text)
+        client.cast(_trace(message.wire_ctxt), "process_message", server=server, fanout=bool(message.fanout),
+                    message=text)
 
     def _client(self, transport_url: str, message_type: str) -> rpc.RpcClient:
         key = (transport_url, message_type)
         if key not in self._clients:
             self._clients[key] = self._rpc.client(
-                f"{self._base}.{message_type}", version=VERSION, version_cap=self._cap, transport_url=transport_url)
+                f"{self._base}.{message_type}", version=VERSION, version_cap=self._cap, transport_url=transport_url,
+                serializer=rpc.PlainSerializer())
         return self._clients[key]
+
+
+def _trace(wire_ctxt: dict[str, Any]) -> dict[str, Any]:
+    """Return what the RPC layer is told of a request: whose it is. The context that counts is in the message."""
+    return {key: wire_ctxt[key] for key in _TRACED if key in wire_ctxt}
 
 
 class InterCellRPCDispatcher:

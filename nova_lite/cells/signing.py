@@ -27,7 +27,7 @@ class Signatures:
 
     def open(self, text: str) -> str:
         """Return the message's text. Raises Invalid when the signature is missing or wrong."""
-        keys = {cell.name: cell.shared_key for cell in self._state.get_neighbours() if cell.shared_key}
+        keys = {cell.name: key for cell in self._state.get_neighbours() if (key := cell.shared_key)}
         if not keys and not text.startswith('{"signed"'):
             return text
         envelope = json.loads(text)

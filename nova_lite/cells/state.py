@@ -136,7 +136,7 @@ class CellStateManager:
         self._state_cls = cell_state_cls or CellState
         self._servicegroup = servicegroup.API(services)
         self._lock = threading.RLock()
-        self._last_check_s: float | None = None
+        self._next_check_s = 0.0
         self._driver_cls = utils.load_class(self._conf.cells.driver)
         self.my_cell_state = self._new_state(self.our_name, is_me=True)
         self._first_load()
@@ -247,7 +247,8 @@ class CellStateManager:
         with self._lock:
             if not force and not self._is_due():
                 return
-            self._last_check_s = self._clock.monotonic()
+            # Looked up here rather than at every message: reading an option is not cheap.
+            self._next_check_s = self._clock.monotonic() + self._conf.cells.db_check_interval
             try:
                 self._load()
             except db_exc.DBError as error:
@@ -256,8 +257,7 @@ class CellStateManager:
                 LOG.error("Cannot read neighbours and capacities, keeping what is known: %s", type(error).__name__)
 
     def _is_due(self) -> bool:
-        interval_s = self._conf.cells.db_check_interval
-        return self._last_check_s is None or self._clock.monotonic() - self._last_check_s >= interval_s
+        return self._clock.monotonic() >= self._next_check_s
 
     def _load(self) -> None:
         raise NotImplementedError

@@ -9,11 +9,13 @@ from oslo_log import log as logging
 
 from nova_lite import exception
 from nova_lite.objects import vm_mode
+from nova_lite.virt.driver import block_device_info_get_mapping
 from nova_lite.virt.xenapi import instances, records, vif
 from nova_lite.virt.xenapi.disks import CONFIG_DRIVE, EPHEMERAL, ROOT, SWAP, Disk, Disks
 from nova_lite.virt.xenapi.errors import NULL_REF
 from nova_lite.virt.xenapi.images import ImageType
 from nova_lite.virt.xenapi.plan import Undo, make_step_decorator
+from nova_lite.virt.xenapi.volumeops import device_number
 
 LOG = logging.getLogger(__name__)
 
@@ -203,7 +205,7 @@ class Spawner:
         """Make the root disk, and swap, ephemeral disks and config drive as asked."""
         if build.disks:
             return  # those of a host that died
-        if build.image_meta.get("id"):
+        if build.image_meta.get("id") and not _boots_from_volume(build):
             self._add_image_disks(build)
         if build.is_rescue:
             return
@@ -334,6 +336,11 @@ class Spawner:
             if self._conf.vif_plugging_is_fatal:
                 raise
             LOG.warning("interfaces of %s are not active, booting all the same: %s", build.name_label, error)
+
+
+def _boots_from_volume(build: Build) -> bool:
+    return not build.is_rescue and any(device_number(mapping["mount_device"]) == ROOT
+                                       for mapping in block_device_info_get_mapping(build.block_device_info))
 
 
 def hostname_for(hostname: str, os_type: str | None) -> str:

@@ -67,7 +67,9 @@ class Storage:
                         self._filter)
             chosen = None
         if chosen is None:
-            raise exception.StorageRepositoryNotFound()
+            raise exception.StorageRepositoryNotFound(
+                f"No storage repository for guests: [xenserver] sr_matching_filter = {self._filter} matches none that "
+                "is plugged on this host")
         return chosen
 
     def _default(self) -> StorageRepository | None:

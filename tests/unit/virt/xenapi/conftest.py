@@ -85,7 +85,7 @@ class Bench:
 
     def spawn(self, instance=None, image=None, network_info=None, **kwargs):
         instance = instance or make_instance()
-        self.vmops.spawn(None, instance, image or self.image,
+        self.vmops.spawn(None, instance, self.image if image is None else image,
                          make_network_info() if network_info is None else network_info, **kwargs)
         return instance
 

@@ -1,0 +1,147 @@
+import contextlib
+
+import pytest
+import XenAPI
+
+from nova_lite import exception
+from nova_lite.virt.xenapi.session import XenAPISession
+from nova_lite.xensim import Simulator
+from tests.unit.virt.xenapi.conftest import make_network_info
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    simulator = Simulator(hosts=2, state_dir=str(tmp_path_factory.mktemp("pool")), name="pool")
+    simulator.start()
+    session = XenAPISession(simulator.url, simulator.username, simulator.password)
+    sr_ref = session.call_xenapi("SR.create", session.host_ref, {"server": "10.0.0.5", "serverpath": "/srv"}, "0",
+                                 "Shared storage", "", "nfs", "user", True, {})
+    session.call_xenapi("pool.set_default_SR", session.call_xenapi("pool.get_all")[0], sr_ref)
+    session.close()
+    yield simulator
+    simulator.stop()
+
+
+@pytest.fixture
+def source(pool, make_bench):
+    yield make_bench(at=pool)
+    pool.control.clear()
+
+
+@pytest.fixture
+def destination(pool, make_bench, source):
+    bench = make_bench(connection_url=pool.urls[1], at=None)
+    bench.simulator = pool
+    return bench
+
+
+class Manager:
+    """Remembers which of the two ends the driver called."""
+
+    def __init__(self):
+        self.called = []
+
+    def post(self, context, instance, dest, block_migration, migrate_data):
+        self.called.append("post")
+
+    def recover(self, context, instance, dest, block_migration, migrate_data):
+        self.called.append("recover")
+
+
+def migrate(source, instance, migrate_data):
+    manager = Manager()
+    with contextlib.suppress(exception.MigrationError):
+        source.driver.live_migration(None, instance, "compute-2", manager.post, manager.recover, False, migrate_data)
+    return manager.called
+
+
+def test_a_member_of_a_pool_manages_its_own_host_through_the_master(source, destination):
+    assert destination.vmops._session.is_slave
+    assert destination.vmops._session.host_ref != source.vmops._session.host_ref
+    instance = destination.spawn()
+    assert destination.vm(instance)["resident_on"] == destination.vmops._session.host_ref
+    assert instance["name"] in destination.vmops.list_instances()
+    assert instance["name"] not in source.vmops.list_instances()
+
+
+def test_a_vm_moves_to_the_other_host_of_its_pool(source, destination):
+    instance = source.spawn()
+    data = {"block_migration": False, "destination_host_ref": destination.vmops._session.host_ref}
+
+    called = migrate(source, instance, data)
+    destination.driver.post_live_migration_at_destination(None, instance, make_network_info())
+
+    assert called == ["post"]
+    vm = destination.vm(instance)
+    assert vm["resident_on"] == destination.vmops._session.host_ref
+    assert vm["other_config"]["nova_host"] == destination.vmops._session.host_uuid
+
+
+def test_the_source_does_not_destroy_what_moved_away(source, destination):
+    instance = source.spawn()
+    migrate(source, instance, {"block_migration": False, "destination_host_ref": destination.vmops._session.host_ref})
+    source.vmops.destroy(instance, make_network_info())
+    assert destination.vm(instance)["power_state"] == "Running"
+
+
+def test_a_migration_that_fails_is_recovered_from_once(source, destination):
+    instance = source.spawn()
+    source.simulator.control.fail("VM.pool_migrate", error=["INTERNAL_ERROR", "planted"])
+    called = migrate(source, instance, {"destination_host_ref": destination.vmops._session.host_ref})
+    assert called == ["recover"]
+    assert source.vm(instance)["resident_on"] == source.vmops._session.host_ref
+
+
+def test_a_source_outside_the_pool_needs_its_disks_moved(destination):
+    with pytest.raises(exception.MigrationPreCheckError):
+        destination.driver.check_can_live_migrate_destination(
+            None, {}, {"hypervisor_hostname": "stranger"}, {}, block_migration=False)
+
+
+def test_a_host_that_the_check_refuses_is_named_by_its_code_alone(source, destination):
+    instance = source.spawn()
+    check = {"migrate_data": {
+        "block_migration": True, "migrate_send_data": {"session_id": "secret"},
+        "destination_sr_ref": destination.vmops.storage.for_guests().ref,
+        "vif_uuid_map": {"": destination.vmops.vif_driver.networks.by_bridge("xenbr0")}}}
+    source.simulator.control.fail("VM.assert_can_migrate", error=["VM_HAS_VGPU", "secret"])
+    with pytest.raises(exception.MigrationPreCheckError, match="VM_HAS_VGPU") as raised:
+        source.driver.check_can_live_migrate_source(None, instance, check)
+    assert "secret" not in str(raised.value)
+
+
+def test_maintenance_moves_every_instance_away(source, destination):
+    instance = source.spawn()
+    try:
+        assert source.driver.host_maintenance_mode("compute-1", True) == "on_maintenance"
+        assert source.vm(instance)["resident_on"] == destination.vmops._session.host_ref
+        assert source.api("host.get_enabled", source.vmops._session.host_ref) is False
+    finally:
+        assert source.driver.host_maintenance_mode("compute-1", False) == "off_maintenance"
+
+
+def test_an_unknown_host_is_no_reason_to_destroy(source):
+    with pytest.raises(XenAPI.Failure):
+        source.api("VM.get_record", "OpaqueRef:none")
+
+
+def set_live(simulator, metrics_ref, is_live):
+    with simulator.toolstack.lock:
+        simulator.toolstack.db.set("host_metrics", metrics_ref, live=is_live)
+
+
+def test_an_instance_whose_host_died_is_taken_over_with_its_disk(source, destination):
+    instance = source.spawn()
+    root = source.api("VM.get_record", source.vmops.finder.require(instance))["VBDs"][0]
+    vdi = source.api("VBD.get_VDI", root)
+    metrics = source.api("host.get_metrics", source.vmops._session.host_ref)
+    set_live(source.simulator, metrics, False)
+    try:
+        assert destination.driver.instance_on_disk(instance)
+        destination.spawn(instance)
+    finally:
+        set_live(source.simulator, metrics, True)
+
+    vm = destination.vm(instance)
+    assert vm["resident_on"] == destination.vmops._session.host_ref
+    assert destination.api("VBD.get_VDI", vm["VBDs"][0]) == vdi

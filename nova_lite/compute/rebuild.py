@@ -59,15 +59,14 @@ class Rebuilder:
         migration = self._migration(context, instance, request)
         node = here.driver.get_available_nodes()[0]
         source = (instance.host, instance.node, instance.launched_on)
-        with here.trackers.of(node).instance_claim(context, instance) as claim:
-            del claim
-            try:
+        try:
+            with here.trackers.of(node).instance_claim(context, instance):
                 here.network_api.setup_networks_on_host(context, instance, here.name)
                 self._replace_guest(context, instance, request)
-            except Exception:  # the row must lead to the disks, which are still at the source
-                self._back_to(instance, source)
-                self._set_status(migration, "error")
-                raise
+        except Exception:  # the row must lead to the disks, which are still at the source
+            self._back_to(instance, source)
+            self._set_status(migration, "error")
+            raise
         self._set_status(migration, "done")
 
     def _check_evacuation(self, instance: objects.Instance, request: RebuildRequest) -> None:

@@ -10,7 +10,7 @@ from oslo_utils import importutils
 
 from nova_lite import exception, objects
 from nova_lite.compute.claims import ArrivalClaim, Claim, Limits, NopClaim, ResizeClaim
-from nova_lite.context import RequestContext, Services
+from nova_lite.context import RequestContext, Services, get_admin_context
 from nova_lite.objects import task_states, vm_states
 
 LOG = logging.getLogger(__name__)
@@ -81,6 +81,7 @@ class ResourceTracker:
         with self._lock:
             self._forget(instance["uuid"])
         self._disown(instance)
+        self._persist_abort()
 
     def resize_claim(self, context: RequestContext, instance_ref: objects.Instance, instance_type: objects.Flavor,
                      limits: Limits | None = None) -> NopClaim:
@@ -110,6 +111,7 @@ class ResourceTracker:
             held = self.tracked_migrations.get(instance_uuid)
             if held is not None and held[1]["id"] == instance_type["id"]:
                 self._release(instance_uuid)
+        self._persist_abort()
 
     def arrival_claim(self, context: RequestContext, instance: objects.Instance) -> ArrivalClaim:
         """Take room for a guest that is about to arrive by live migration, within the allocation ratios.
@@ -134,6 +136,7 @@ class ResourceTracker:
             sizes = self.arrivals.pop(instance["uuid"], None)
             if sizes is not None and not self.disabled:
                 self._use_sizes(sizes, -1)
+        self._persist_abort()
 
     def track(self, context: RequestContext, instance: Mapping[str, Any]) -> None:
         """Count an instance that has come here otherwise than by a claim."""
@@ -358,6 +361,13 @@ class ResourceTracker:
                 self._dirty = False
             self._write(context, view, stats)
             self._written_at_s = self._services.clock.monotonic()
+
+    def _persist_abort(self) -> None:
+        """Write that room is free again; whoever gives it back has no context, and often an error to report."""
+        try:
+            self.persist(get_admin_context().bind(self._services))
+        except Exception:  # the next claim or audit writes it
+            LOG.exception("Could not write the usage of node %s", self.nodename)
 
     def _persist_soon(self, context: RequestContext) -> None:
         """Write at most every few seconds; what is left out then is written by the next claim or audit."""

@@ -9,19 +9,19 @@ ADMIN = context.RequestContext(is_admin=True)
 TARGET = {"project_id": "p", "user_id": "u"}
 
 
-def rules():
+def rules_here():
     return policy.Policy.of(configuration.load(prog="test", config_files=[], config_dirs=[]))
 
 
 def test_an_administrators_rule_holds_for_administrators_alone():
-    checked = rules()
+    checked = rules_here()
 
     assert checked.authorize(ADMIN, "os_compute_api:os-cells:create")
     assert not checked.authorize(OWNER, "os_compute_api:os-cells:create", do_raise=False)
 
 
 def test_an_action_without_a_rule_is_the_owners():
-    checked = rules()
+    checked = rules_here()
 
     assert checked.authorize(OWNER, "compute:pause", TARGET)
     assert checked.authorize(ADMIN, "compute:pause", TARGET)
@@ -39,3 +39,17 @@ def test_an_operators_file_wins(tmp_path):
     assert checked.authorize(router, "cells_scheduler_filter:TargetCellFilter", do_raise=False)
     assert not checked.authorize(ADMIN, "cells_scheduler_filter:TargetCellFilter", do_raise=False)
     assert not checked.authorize(ADMIN, "compute:pause", TARGET, do_raise=False)
+
+
+@pytest.mark.parametrize("action", ["compute:pause", "os_compute_api:os-cells:create", "admin_or_owner"])
+@pytest.mark.parametrize("ctxt", [OWNER, STRANGER, ADMIN, context.RequestContext()], ids=repr)
+@pytest.mark.parametrize("target", [TARGET, {}, {"project_id": None}, None])
+def test_the_rules_mean_the_same_with_and_without_a_file(tmp_path, action, ctxt, target):
+    path = tmp_path / "policy.yaml"
+    path.write_text('"compute:rarely": "!"\n')
+    with_file = policy.Policy(configuration.load(
+        prog="test", config_files=[], config_dirs=[], overrides={("oslo_policy", "policy_file"): str(path)}))
+
+    decisions = {rules.authorize(ctxt, action, target, do_raise=False) for rules in (rules_here(), with_file)}
+
+    assert len(decisions) == 1

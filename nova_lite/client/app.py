@@ -99,8 +99,16 @@ class Program(App):
             self.close()
 
     def interact(self) -> None:
+        """Read commands until the end of input, or `quit`."""
+        from cliff.interactive import InteractiveApp
+
         self._interacted = True
-        super().interact()
+        self.interpreter = InteractiveApp(self, self.command_manager, self.stdin, self.stdout)
+        # cmd2 takes the arguments of this process (`demo --shell`) for commands to begin with.
+        self.interpreter._startup_commands.clear()
+        if self.stdin.isatty():
+            self.interpreter.prompt = f"({self.NAME}) "
+        self.interpreter.cmdloop()
 
     def run_subcommand(self, argv: list[str]) -> int:
         """As cliff's, but what went wrong is one clear line."""

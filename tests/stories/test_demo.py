@@ -30,6 +30,7 @@ def test_the_prompt_commands_work_on_the_running_tree():
     tail = done.stdout.partition("the tree is still running")[2]
     assert "west-1" in tail
     assert "east" in tail
+    assert "not a nova-lite command" not in tail
 
 
 def test_an_image_that_is_not_there_fails_the_demo_in_one_line(tmp_path):

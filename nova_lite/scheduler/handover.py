@@ -61,7 +61,7 @@ class HostScheduler:
         try:
             return Instance.get_by_uuid(ctxt, template["uuid"])
         except exception.InstanceNotFound:
-            return self._services.compute_api.create_db_entry_for_new_instance(
+            return ctxt.services.compute_api.create_db_entry_for_new_instance(
                 ctxt, flavor, image, template, groups, mappings, count, index)
 
     def _record_create(self, ctxt: RequestContext, uuid: str) -> None:

@@ -8,6 +8,7 @@ from oslo_log import log as logging
 from nova_lite import exception, manager, objects
 from nova_lite.cells import operations, own_methods, routing, utils
 from nova_lite.cells.messaging import MessageRunner
+from nova_lite.cells.reports import Reports
 from nova_lite.cells.state import CellStateManager
 from nova_lite.objects import base
 
@@ -33,6 +34,7 @@ class CellsManager(manager.Manager):
         super().__init__(*args, service_name="cells", **kwargs)
         self.state_manager = state_manager_class(services=self.services)
         self.msg_runner = MessageRunner(self.state_manager, services=self.services)
+        self.reports = Reports(self.msg_runner)
         self.driver = utils.load_class(self.services.conf.cells.driver)(self.services)
         self.own_methods = own_methods.OwnCellsMethods(self.msg_runner)
         self.additional_endpoints = [self.own_methods]
@@ -57,12 +59,17 @@ class CellsManager(manager.Manager):
         self.driver.stop_servers()
         self.msg_runner.outbox.stop()
 
-    @manager.periodic_task
+    @manager.periodic_task(spacing=60)
     def _update_our_parents(self, ctxt):
         self.msg_runner.tell_parents_our_capabilities(ctxt)
         self.msg_runner.tell_parents_our_capacities(ctxt)
 
-    @manager.periodic_task
+    @manager.periodic_task(spacing=1)
+    def _report_changes(self, ctxt):
+        """A host that came up below, or a parent that was not there a moment ago, must not wait for the next report."""
+        self.reports.tell_changes(ctxt)
+
+    @manager.periodic_task(spacing=60)
     def _heal_instances(self, ctxt):
         """Tell the top again what it may have missed: what differs where it can be compared, else some of all."""
         if not self.state_manager.get_parent_cells():

@@ -48,6 +48,7 @@ class CellState:
         self.driver = driver
         self.peer_version: int | None = None
         self.heard = False
+        self.is_reachable = True
         self.full_name: str | None = None
         self._clock = services.clock if services else None
 
@@ -111,8 +112,13 @@ class CellState:
         return plain
 
     def send_message(self, message, server: str | None = None):
-        """Send a message to this neighbour, to the one process `server` of it if given."""
+        """Send a message to this neighbour, to the one process `server` of it if given.
+
+        `is_reachable` tells whether the last one went out.
+        """
+        self.is_reachable = False
         self.driver.send_message_to_cell(self, message, server=server)
+        self.is_reachable = True
 
     def __repr__(self):
         return f"<Cell {self.name}{' (this one)' if self.is_me else ''}>"

@@ -112,3 +112,27 @@ def test_a_changed_message_is_refused(make_tree):
     tree["west"].runner.receive(json.dumps(sealed))
 
     assert tree.probes == []
+
+
+def test_a_change_below_is_reported_at_once(make_live_tree):
+    tree = make_live_tree(LINE)
+    eventually(lambda: tree["api"].child("west").capabilities)
+    rack1 = tree["rack1"]
+    rack1.state.get_my_state().update_capabilities({"gpu": {"yes"}})
+
+    rack1.manager._report_changes(rack1.context())
+
+    eventually(lambda: tree["api"].child("west").capabilities.get("gpu") == {"yes"})
+
+
+def test_a_parent_that_was_not_there_is_told_again(make_live_tree):
+    tree = make_live_tree(LINE)
+    rack1 = tree["rack1"]
+    rack1.manager._report_changes(rack1.context())
+    eventually(lambda: tree["west"].child("rack1").capabilities)
+    tree["west"].child("rack1").capabilities = {}
+    rack1.parent("west").is_reachable = False
+
+    rack1.manager._report_changes(rack1.context())
+
+    eventually(lambda: tree["west"].child("rack1").capabilities)

@@ -1,0 +1,24 @@
+"""What this cell tells its parents of itself as soon as it changes, beside the regular reports."""
+
+from typing import Any
+
+
+class Reports:
+    """Remembers what each parent was told last, and tells it again when that is no longer so or did not arrive."""
+
+    def __init__(self, runner):
+        self._runner = runner
+        self._told: dict[str, tuple[Any, Any]] = {}
+
+    def tell_changes(self, ctxt) -> None:
+        """Tell the parents this cell's capabilities and capacities if any of them does not know the present ones."""
+        state = self._runner.state_manager
+        parents = state.get_parent_cells()
+        if not parents:
+            return
+        now = (state.get_our_capabilities(), state.get_our_capacities())
+        if all(parent.is_reachable and self._told.get(parent.name) == now for parent in parents):
+            return
+        self._runner.tell_parents_our_capabilities(ctxt)
+        self._runner.tell_parents_our_capacities(ctxt)
+        self._told = {parent.name: now for parent in parents}

@@ -173,6 +173,8 @@ class XapiTransport(xmlrpc.client.Transport):
     def send_request(self, host, handler, request_body, debug):
         connection = super().send_request(host, handler, request_body, debug)
         connection.sock.settimeout(self.read_timeout_s)
+        if self._aborted:
+            raise ConnectionAbortedError("the session is being closed")
         return connection
 
     def abort(self):

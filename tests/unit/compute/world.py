@@ -4,12 +4,13 @@ import contextlib
 import io
 import uuid
 
-from nova_lite import image, network, objects, volume
+from nova_lite import image, network, objects
 from nova_lite.compute.manager import ComputeManager
 from nova_lite.context import RequestContext
 from nova_lite.objects import task_states, vm_states
 from nova_lite.rpc import Rpc
 from tests.fixtures.services import make_services
+from tests.unit.compute.volume_shelf import VolumeShelf
 
 
 class RecordingNotifier:
@@ -62,9 +63,10 @@ class World:
         self.rpc = Rpc(self.conf, clock=self.clock)
         self.notifier = RecordingNotifier()
         self.compute_api = RecordingComputeAPI()
+        self.shelf = VolumeShelf()
         self.services = self.services.with_(
             notifier=self.notifier, rpc=self.rpc, compute_api=self.compute_api, network_api=network.load(self.conf),
-            volume_api=volume.load(self.conf), image_api=image.load(self.conf))
+            volume_api=self.shelf, image_api=image.load(self.conf))
         self.context = RequestContext("alice", "blue", is_admin=True).bind(self.services)
         self.network = self.db.network_create(
             self.context, {"label": "net", "cidr": "10.1.0.0/28", "bridge": "xenbr0"})

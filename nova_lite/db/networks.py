@@ -18,7 +18,9 @@ IPS = models.FixedIp.__table__
 VIFS = models.VirtualInterface.__table__
 
 _MOST_ADDRESSES = 65_536
+_CANDIDATES = 20
 
+_IS_FREE = (IPS.c.deleted == 0, IPS.c.reserved.is_(False), IPS.c.allocated.is_(False), IPS.c.instance_uuid.is_(None))
 _FREE = {"instance_uuid": None, "virtual_interface_id": None, "allocated": False, "leased": False, "host": None}
 
 
@@ -148,26 +150,29 @@ class FixedIps(Part):
         taken = {"instance_uuid": instance_uuid, "virtual_interface_id": virtual_interface_id, "allocated": True,
                  "host": host}
         with self.store.writer(context) as session:
-            row = (self._free_address(session, network_id) if address is None
-                   else self._this_address(session, network_id, address))
-            session.update_rows(models.FixedIp, IPS.c.id == row["id"], **taken)
+            row = (self._take_any(session, network_id, taken) if address is None
+                   else self._take(session, network_id, address, taken))
             return {**row, **taken, "updated_at": session.now}
 
-    def _free_address(self, session: RowSession, network_id: int) -> dict[str, Any]:
-        free = session.one(sqlalchemy.select(IPS).where(
-            IPS.c.network_id == network_id, IPS.c.deleted == 0, IPS.c.reserved.is_(False),
-            IPS.c.allocated.is_(False), IPS.c.instance_uuid.is_(None)).order_by(
-            IPS.c.updated_at.is_not(None), IPS.c.updated_at, IPS.c.id).limit(1).with_for_update(skip_locked=True))
-        if free is None:
-            raise exception.NoMoreFixedIps(net=network_id)
-        return free
+    def _take_any(self, session: RowSession, network_id: int, taken: dict[str, Any]) -> dict[str, Any]:
+        """Take the first address that nobody takes meanwhile.
 
-    def _this_address(self, session: RowSession, network_id: int, address: str) -> dict[str, Any]:
+        Looking does not lock: a search that locks what it sorts would hide free addresses from others.
+        """
+        free = sqlalchemy.select(IPS).where(IPS.c.network_id == network_id, *_IS_FREE).order_by(
+            IPS.c.updated_at.is_not(None), IPS.c.updated_at, IPS.c.id).limit(_CANDIDATES)
+        while candidates := session.all(free):
+            for row in candidates:
+                if session.update_rows(models.FixedIp, IPS.c.id == row["id"], *_IS_FREE, **taken):
+                    return row
+        raise exception.NoMoreFixedIps(net=network_id)
+
+    def _take(self, session: RowSession, network_id: int, address: str, taken: dict[str, Any]) -> dict[str, Any]:
         row = session.one(sqlalchemy.select(IPS).where(
-            IPS.c.network_id == network_id, IPS.c.address == address, IPS.c.deleted == 0).with_for_update())
+            IPS.c.network_id == network_id, IPS.c.address == address, IPS.c.deleted == 0))
         if row is None:
             raise exception.FixedIpNotFoundForAddress(address=address)
-        if row["reserved"] or row["allocated"] or row["instance_uuid"]:
+        if not session.update_rows(models.FixedIp, IPS.c.id == row["id"], *_IS_FREE, **taken):
             raise exception.FixedIpAlreadyInUse(address=address, instance_uuid=row["instance_uuid"])
         return row
 

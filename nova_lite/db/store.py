@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import oslo_db.exception
 import sqlalchemy
 from sqlalchemy import orm
 
@@ -118,6 +119,7 @@ class Store:
         session.may_write = may_write
         self._open.session = session
         try:
+            _connect(session)
             yield session
             session.commit()
         except BaseException:
@@ -126,6 +128,16 @@ class Store:
         finally:
             self._open.session = outer
             session.close()
+
+
+def _connect(session: RowSession) -> None:
+    """Begin at once. oslo.db leaves two failures of that as they are: a refused connection, and a locked file."""
+    try:
+        session.connection()
+    except sqlalchemy.exc.OperationalError as exc:
+        if "database is locked" in str(exc.orig):
+            raise oslo_db.exception.DBDeadlock(exc.orig) from exc
+        raise oslo_db.exception.DBConnectionError(exc.orig) from exc
 
 
 def naive(value: Any) -> Any:

@@ -1,7 +1,9 @@
 """Several at once: nobody's change is lost, and nobody gets what another has."""
 
+import sqlite3
 import threading
 
+import oslo_db.exception
 import pytest
 
 from nova_lite import exception
@@ -104,3 +106,18 @@ def test_a_database_in_memory_is_refused_in_one_line(services, url):
 
     with pytest.raises(exception.ConfigurationError, match="SQLite needs a file"):
         Database(services.conf)
+
+
+def test_a_writer_of_another_process_is_waited_for_and_then_given_up(db, ctxt, services, make_instance):
+    row = make_instance()
+    db.dispose()
+    services.conf.set_override("sqlite_busy_timeout", 1, group="database")
+    other = sqlite3.connect(db.store.engines.url.database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(oslo_db.exception.DBDeadlock), db.writer(ctxt):
+        pass
+    other.execute("ROLLBACK")
+    other.close()
+
+    assert db.instance_update(ctxt, row["uuid"], {"progress": 1})["progress"] == 1

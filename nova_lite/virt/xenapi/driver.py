@@ -211,6 +211,7 @@ class XenAPIDriver(driver.ComputeDriver):
 
     def manage_image_cache(self, context, all_instances):
         self.vmops.image_cache.sweep()
+        self.vmops.janitor.report({instance["uuid"] for instance in all_instances})
 
     def get_instance_disk_info(self, instance_name):
         """Return None: the destination learns nothing from it."""

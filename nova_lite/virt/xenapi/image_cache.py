@@ -65,3 +65,26 @@ def _children_by_parent(vdis: dict[str, dict]) -> dict[str, int]:
         if parent:
             children[parent] = children.get(parent, 0) + 1
     return children
+
+
+class Janitor:
+    """Tells about disks of instances nobody knows any more. It removes nothing: that is left to an operator."""
+
+    def __init__(self, session, storage: Storage):
+        self._session = session
+        self._storage = storage
+        self._seen: set[str] = set()
+
+    def report(self, known_instance_uuids: set[str]) -> list[str]:
+        """Return, and log, the uuids of detached disks of unknown instances that were so in the last round too."""
+        suspects = set()
+        for vdi in self._session.records_where("VDI", SR=self._storage.for_guests().ref).values():
+            owner = vdi["other_config"].get("nova_instance_uuid")
+            if owner and owner not in known_instance_uuids and not vdi["VBDs"] and vdi["managed"]:
+                suspects.add(vdi["uuid"])
+        orphans = sorted(suspects & self._seen)
+        self._seen = suspects
+        for uuid in orphans:
+            LOG.warning("Disk %s belongs to an instance nobody knows; remove it with xe vdi-destroy if that is right",
+                        uuid)
+        return orphans

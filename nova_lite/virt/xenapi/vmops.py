@@ -13,7 +13,7 @@ from nova_lite.virt.xenapi.agent import Agents, cmp_version
 from nova_lite.virt.xenapi.destroy import Destroyer
 from nova_lite.virt.xenapi.disks import Disks
 from nova_lite.virt.xenapi.host import Host
-from nova_lite.virt.xenapi.image_cache import ImageCache
+from nova_lite.virt.xenapi.image_cache import ImageCache, Janitor
 from nova_lite.virt.xenapi.images import Images
 from nova_lite.virt.xenapi.kernels import Kernels
 from nova_lite.virt.xenapi.livemigrate import LiveMigrations, name_of_source
@@ -96,6 +96,7 @@ class VMOps:
         self.metrics = Metrics(session, self.finder, self.cache)
         self.consoles = Consoles(session, self.finder, self.cache, conf)
         self.image_cache = ImageCache(session, self.storage, self.disks)
+        self.janitor = Janitor(session, self.storage)
 
     # Listing and state ----------------------------------------------------------------------------------------
 

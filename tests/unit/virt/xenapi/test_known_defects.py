@@ -1,0 +1,177 @@
+"""Defects of the original driver, by their number in the XenAPI specification; others are named so in other files."""
+
+import threading
+
+import pytest
+import XenAPI
+
+from nova_lite import exception
+from nova_lite.virt.driver import HypervisorUnavailable
+from nova_lite.virt.xenapi.session import XenAPISession
+from nova_lite.virt.xenapi.snapshot import CoalesceTimeout
+from nova_lite.virt.xenapi.spawn import MemoryReservations
+from tests.unit.virt.xenapi.conftest import GIB, MIB, make_instance, make_network_info
+
+
+@pytest.fixture
+def session(simulator):
+    session = XenAPISession(simulator.url, simulator.username, simulator.password)
+    yield session
+    session.close()
+
+
+def snapshot_image(bench):
+    return bench.images.add(b"", status="queued")["id"]
+
+
+def test_defect_5_a_merge_that_never_comes_ends_the_wait_with_the_chain_in_the_error(make_bench):
+    bench = make_bench(vhd_coalesce_max_attempts=3, cache_images="none")
+    instance = bench.spawn()
+    bench.vmops.snapshot(None, instance, snapshot_image(bench))
+    snapshots = bench.vmops.snapshots
+    vdi_ref = bench.vmops.disks.root_vdi_of(bench.vmops.finder.require(instance))
+    chain = snapshots.chain(vdi_ref)
+    bench.simulator.control.collector(is_paused=True)
+    try:
+        bench.api("VDI.snapshot", vdi_ref, {})
+        with pytest.raises(CoalesceTimeout, match=chain[0]):
+            snapshots.wait_for_coalesce(vdi_ref, [chain[0], "a former parent"])
+    finally:
+        bench.simulator.control.collector(is_paused=False)
+
+
+def test_defect_7_a_disk_the_guest_holds_is_tried_again_and_then_forced(make_bench):
+    bench = make_bench(num_vbd_unplug_retries=2)
+    bench.vmops._session.clock.sleep = lambda seconds: None
+    instance = bench.spawn()
+    vm_ref = bench.vmops.finder.require(instance)
+    bench.simulator.control.fail("VBD.unplug", error=["DEVICE_DETACH_REJECTED", "VBD", "ref", "no"], count=3)
+    bench.simulator.control.reset_calls()
+    vbd_ref = bench.vm(instance)["VBDs"][0]
+
+    bench.vmops.disks.unplug(vm_ref, vbd_ref)
+
+    assert bench.calls().count("VBD.unplug") == 3
+    assert "VBD.unplug_force" in bench.calls()
+
+
+def test_defect_8_disks_of_unknown_instances_are_told_in_the_second_round(bench):
+    instance = bench.spawn()
+    bench.vmops.destroy(instance, [], destroy_disks=False)
+    known = {make_instance()["uuid"]}
+    assert bench.vmops.janitor.report(known) == []
+    orphans = bench.vmops.janitor.report(known)
+    labels = [bench.api("VDI.get_name_label", bench.api("VDI.get_by_uuid", uuid)) for uuid in orphans]
+    assert instance["name"] in labels
+
+
+def test_defect_9_cached_images_are_removed_when_they_are_old_and_nothing_depends_on_them(bench):
+    instance = bench.spawn()
+    cache = bench.vmops.image_cache
+    label = f"Glance Image {bench.image['id']}"
+    cache._keep_unused_s = -10
+    cache.sweep()
+    assert bench.api("VDI.get_by_name_label", label), "a disk depends on it"
+
+    bench.vmops.destroy(instance, [])
+    bench.api("SR.scan", bench.vmops.storage.for_guests().ref)
+    cache._keep_unused_s = 3600
+    cache.sweep()
+    assert bench.api("VDI.get_by_name_label", label), "it is not old"
+
+    cache._keep_unused_s = -10
+    cache.sweep()
+    assert not bench.api("VDI.get_by_name_label", label)
+
+
+def test_defect_10_builds_at_the_same_time_share_one_download(bench):
+    opened = []
+    original = bench.images.open
+    bench.images.open = lambda context, image_id: opened.append(image_id) or original(context, image_id)
+    errors = []
+
+    def build():
+        try:
+            bench.spawn()
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=build) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors and len(opened) == 1
+
+
+def test_defect_11_listing_takes_no_call_and_shows_halted_instances(bench):
+    instance = bench.spawn()
+    bench.vmops.power_off(instance)
+    bench.simulator.control.reset_calls()
+    assert instance["name"] in bench.driver.list_instances()
+    assert bench.calls() == []
+
+
+def test_defect_13_the_host_is_known_without_a_call(bench):
+    bench.simulator.control.reset_calls()
+    assert bench.vmops._session.get_xenapi_host().startswith("OpaqueRef:")
+    assert bench.calls() == []
+
+
+def test_defect_15_a_master_that_moved_is_followed_at_any_call(simulator, session):
+    simulator.control.fail("host.get_uuid", error=["HOST_IS_SLAVE", "127.0.0.1"])
+    assert session.call_xenapi("host.get_uuid", session.host_ref) == session.host_uuid
+    assert session.is_slave
+
+
+def test_two_hosts_that_send_us_to_each_other_are_an_error(simulator, session):
+    simulator.control.fail("host.get_uuid", error=["HOST_IS_SLAVE", "127.0.0.1"], count=5)
+    with pytest.raises(XenAPI.Failure, match="HOST_IS_SLAVE"):
+        session.call_xenapi("host.get_uuid", session.host_ref)
+
+
+def test_defect_18_what_is_blocked_is_every_way_to_start(bench):
+    instance = bench.spawn()
+    bench.vmops.soft_delete(instance)
+    assert set(bench.vm(instance)["blocked_operations"]) == {"start", "start_on"}
+
+
+def test_defect_30_no_password_and_no_session_is_shown(bench):
+    session = bench.vmops._session
+    assert bench.simulator.password not in repr(session)
+    with pytest.raises(HypervisorUnavailable) as raised:
+        raise session._unavailable("reason")
+    assert bench.simulator.password not in str(raised.value)
+
+
+def test_defect_33_builds_at_the_same_time_do_not_count_memory_twice():
+    memory = MemoryReservations(lambda: 300 * MIB)
+    memory.take("first", 200)
+    with pytest.raises(exception.InsufficientFreeMemory):
+        memory.take("second", 200)
+    memory.release("first")
+    memory.take("second", 200)
+
+
+def test_defect_37_the_instance_is_found_beside_the_vm_it_left_behind(bench):
+    instance = bench.spawn()
+    larger = {"root_gb": 2, "memory_mb": 256, "vcpus": 2, "ephemeral_gb": 0, "swap": 0, "vcpu_weight": None}
+    disk_info = bench.vmops.migrate_disk_and_power_off(None, instance, "127.0.0.1", larger)
+    moved = {**instance, "flavor": {**instance["flavor"], **larger}}
+    bench.vmops.finish_migration(None, {}, moved, disk_info, make_network_info(), bench.image, True)
+
+    bench.vmops.pause(moved)
+
+    assert bench.vm(instance)["power_state"] == "Paused"
+    assert bench.vm(instance, "-orig")["power_state"] == "Halted"
+    root = bench.vmops.disks.root_vdi_of(bench.vmops.finder.require(moved))
+    assert bench.api("VDI.get_virtual_size", root) == str(2 * GIB)
+
+
+def test_the_picture_of_the_vms_survives_the_loss_of_all_sessions(bench):
+    instance = bench.spawn()
+    bench.simulator.control.lose_sessions()
+    bench.vmops.pause(instance)
+    assert bench.vmops.cache.wait_synced(10)
+    other = bench.spawn()
+    assert {instance["name"], other["name"]} <= set(bench.vmops.list_instances())

@@ -23,6 +23,8 @@ DEFAULTS: Mapping[str, str] = {
     "admin_or_owner": ADMIN_OR_OWNER,
     "cells_scheduler_filter:DifferentCellFilter": ADMIN,
     "cells_scheduler_filter:TargetCellFilter": ADMIN,
+    "compute:create:forced_host": ADMIN,
+    "compute:unlock_override": ADMIN,
     "os_compute_api:os-cells": ADMIN,
     "os_compute_api:os-cells:create": ADMIN,
     "os_compute_api:os-cells:delete": ADMIN,

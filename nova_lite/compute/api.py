@@ -9,17 +9,20 @@ from typing import Any
 from nova_lite import exception, notifications, policy
 from nova_lite.compute import api_block_devices as block_devices
 from nova_lite.compute.api_actions import InstanceActionAPI
+from nova_lite.compute.api_aggregates import AggregateAPI
 from nova_lite.compute.api_consoles import Consoles
 from nova_lite.compute.api_create import BuildOrder, InstanceCreation
 from nova_lite.compute.api_delete import Deletion
 from nova_lite.compute.api_find import InstanceSearch
 from nova_lite.compute.api_guards import IDLE, guarded
 from nova_lite.compute.api_images import Imaging
+from nova_lite.compute.api_keypairs import KeypairAPI
 from nova_lite.compute.api_metadata import Metadata
 from nova_lite.compute.api_power import REBOOT_VM_STATES, Power
 from nova_lite.compute.api_quota import Quotas
 from nova_lite.compute.api_resize import LocalTasks, Rebuilding, Resizing
 from nova_lite.compute.api_rows import NewRows
+from nova_lite.compute.api_security_groups import SecurityGroupAPI
 from nova_lite.compute.api_steps import Steps
 from nova_lite.compute.api_volumes import Volumes
 from nova_lite.compute.host_api import HostAPI
@@ -35,7 +38,7 @@ from nova_lite.objects import (
 from nova_lite.objects import instance_actions as actions
 from nova_lite.scheduler.rpcapi import SchedulerAPI, network_triples, request_spec
 
-__all__ = ["API", "HostAPI", "InstanceActionAPI"]
+__all__ = ["API", "AggregateAPI", "HostAPI", "InstanceActionAPI", "KeypairAPI", "SecurityGroupAPI"]
 
 ACTIVE, STOPPED, PAUSED = vm_states.ACTIVE, vm_states.STOPPED, vm_states.PAUSED
 SUSPENDED, RESCUED, RESIZED = vm_states.SUSPENDED, vm_states.RESCUED, vm_states.RESIZED

@@ -1,5 +1,6 @@
 """Planting faults and looking inside: the same operations in process and over HTTP under /_xensim/."""
 
+import base64
 import json
 import urllib.error
 import urllib.request
@@ -7,11 +8,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from nova_lite.xensim.faults import Fault
+from nova_lite.xensim.guests import BEHAVIOURS
 from nova_lite.xensim.handlers import Router
 from nova_lite.xensim.http import HttpError, Request
+from nova_lite.xensim.iscsi import Target
 from nova_lite.xensim.noun import Caller
 
 if TYPE_CHECKING:
+    from nova_lite.xensim.simulator import Simulator
     from nova_lite.xensim.toolstack import Toolstack
 
 PATH = "/_xensim/"
@@ -24,8 +28,9 @@ class Control:
     asynchronous form too. The data handlers are named `PUT /import_raw_vdi` and `GET /export_raw_vdi`.
     """
 
-    def __init__(self, toolstack: "Toolstack"):
+    def __init__(self, toolstack: "Toolstack", simulator: "Simulator | None" = None):
         self._toolstack = toolstack
+        self._simulator = simulator
         self._faults = toolstack.faults
 
     def fail(self, method: str, *, nth: int = 1, error: list[str], count: int = 1, after: bool = False) -> None:
@@ -64,19 +69,78 @@ class Control:
         with self._toolstack.lock:
             self._toolstack.sessions.end_all()
 
+    def restart_toolstack(self, down_s: float = 0.0) -> None:
+        """End every connection, session and task; answer nothing for a while. Domains go on running."""
+        self._simulator.restart_toolstack(down_s)
+
+    def kill_host(self, host: str) -> None:
+        """Cut the power of a host: it answers nothing, its VMs stay Running until it is declared dead."""
+        with self._toolstack.lock:
+            self._toolstack.dead_hosts.add(host)
+            self._toolstack.db.set("host_metrics", self._toolstack.db.get("host", host, "metrics"), live=False)
+        self._simulator.close_host(host)
+
+    def revive_host(self, host: str) -> None:
+        """Let a host that was killed come up again, without the VMs it ran."""
+        with self._toolstack.lock:
+            self._toolstack.dead_hosts.discard(host)
+            self._toolstack.hosts.clear_residents(host)
+            self._toolstack.db.set("host_metrics", self._toolstack.db.get("host", host, "metrics"), live=True)
+            self._toolstack.operations.refresh()
+        self._simulator.open_host(host)
+
+    def iscsi_target(
+        self, target: str, iqn: str, luns: dict[str, int], username: str = "", password: str = "", is_away: bool = False
+    ) -> None:
+        """Describe an iSCSI target: LUN numbers and sizes in bytes, CHAP credentials, whether it can be reached."""
+        sizes = {int(number): size for number, size in luns.items()}
+        with self._toolstack.lock:
+            self._toolstack.iscsi.targets[target, iqn] = Target(sizes, username, password, is_away)
+
+    def xenstore(self, vm: str) -> dict[str, str]:
+        """Return {path: value} of what is in xenstore below a running VM's domain."""
+        with self._toolstack.lock:
+            store, root = self._toolstack.domains.of(self._toolstack.db.row("VM", vm))
+            return dict(store.tree(root))
+
+    def guest_writes(self, vm: str, path: str, value: str) -> None:
+        """Let a guest write into xenstore, at a path below its own."""
+        with self._toolstack.lock:
+            store, root = self._toolstack.domains.of(self._toolstack.db.row("VM", vm))
+            store.write(f"{root}/{path}", value)
+
+    def guest_state(self, vm: str) -> dict[str, Any]:
+        """Return what was done to a guest through its agent: password, files (base64), resets, updates."""
+        with self._toolstack.lock:
+            agent = self._toolstack.guests.agent(vm)
+            files = {path: base64.b64encode(content).decode() for path, content in agent.files.items()}
+            return {
+                "password": agent.password,
+                "files": files,
+                "network_resets": agent.network_resets,
+                "updates": list(agent.updates),
+            }
+
     def slow_disks(self, bytes_per_s: float) -> None:
         """Limit the speed of imports, exports and copies; 0 lifts the limit."""
         self._faults.disk_bytes_per_s = bytes_per_s
 
     def guest(self, vm: str, behaviour: list[str]) -> None:
-        """Say how a VM's guest behaves: no-drivers, ignores-shutdown, holds-devices. The VM "" stands for all."""
+        """Say how a VM's guest departs from a good one; the VM "" stands for all. Raises ValueError.
+
+        no-drivers, no-agent, ignores-shutdown, holds-devices.
+        """
+        unknown = set(behaviour) - BEHAVIOURS
+        if unknown:
+            raise ValueError(f"unknown behaviour {', '.join(sorted(unknown))}: one of {', '.join(sorted(BEHAVIOURS))}")
         with self._toolstack.lock:
             self._toolstack.guests.behaviour[vm] = set(behaviour)
 
-    def guest_timing(self, start_s: float = 0.0, shutdown_s: float = 0.0) -> None:
-        """Say how long guests take to start and to shut down."""
+    def guest_timing(self, start_s: float = 0.0, boot_s: float = 0.0, shutdown_s: float = 0.0) -> None:
+        """Say how long VM.start takes, how long after it the agent is up, and how long guests take to shut down."""
         with self._toolstack.lock:
-            self._toolstack.guests.start_s, self._toolstack.guests.shutdown_s = start_s, shutdown_s
+            guests = self._toolstack.guests
+            guests.start_s, guests.boot_s, guests.shutdown_s = start_s, boot_s, shutdown_s
 
     def guest_stops(self, vm: str, how: str = "shutdown") -> None:
         """Let a running guest shut down, reboot or crash by itself."""
@@ -124,8 +188,8 @@ class ControlPath:
 
     def handle(self, request: Request, caller: Caller) -> None:
         name = request.path.removeprefix(PATH)
-        if not caller.is_trusted and not self._door._has_password(request):
-            raise self._door._refusal("xensim")
+        if not caller.is_trusted and not self._door.has_password(request):
+            raise self._door.refusal("xensim")
         if name not in OPERATIONS:
             raise HttpError(404, f"no such control operation: {name[:60]}")
         try:
@@ -144,8 +208,6 @@ class RemoteControl:
     """
 
     def __init__(self, url: str, username: str = "root", password: str = "xensim"):
-        import base64
-
         self._url = url.rstrip("/") + PATH
         token = base64.b64encode(f"{username}:{password}".encode()).decode()
         self._headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}

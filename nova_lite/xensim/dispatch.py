@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nova_lite.xensim.errors import ApiError, internal_error
 from nova_lite.xensim.http import DropConnection
 from nova_lite.xensim.model import NULL, REQUIRED, Call, Type
-from nova_lite.xensim.noun import Caller, GenericCalls, Implementation, Noun
+from nova_lite.xensim.noun import Caller, Implementation, Noun
 from nova_lite.xensim.values import Reader
 from nova_lite.xensim.wire import Wire, XmlWire
 
@@ -29,7 +29,7 @@ class Dispatcher:
         self._db = toolstack.db
         self._faults = toolstack.faults
         self._reader = Reader(toolstack.schema)
-        self._generic = GenericCalls(toolstack)
+        self._generic = toolstack.generic
         self._xml = XmlWire(toolstack.schema)
         self.implementations: dict[str, Implementation] = {}
         for noun in nouns:

@@ -1,82 +1,153 @@
-"""The guests inside the VMs: how they boot, answer shutdown requests, and what their agents report."""
+"""The guests inside the VMs: how they boot, answer requests, and what their agents write into xenstore."""
 
+import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from nova_lite.xensim.agent import Agent
+from nova_lite.xensim.db import Row
 from nova_lite.xensim.errors import ApiError
+from nova_lite.xensim.guest_metrics import WATCHED, guest_metrics
 from nova_lite.xensim.noun import Caller, Noun
 from nova_lite.xensim.values import timestamp_text
-from nova_lite.xensim.vm_rules import RUNNING, has_pv_drivers
+from nova_lite.xensim.vm_rules import PAUSED, RUNNING, has_pv_drivers
 
 if TYPE_CHECKING:
     from nova_lite.xensim.toolstack import Toolstack
 
-DRIVERS_VERSION = {"major": "8", "minor": "4", "micro": "0", "build": "1"}
-OS_VERSION = {"name": "Debian GNU/Linux 12 (bookworm)", "uname": "6.1.0-18-amd64", "distro": "debian", "major": "12"}
-SHUTDOWN_TIMEOUT_S = 1200
+BOOTED_KEYS = {
+    "data/os_name": "Debian GNU/Linux 12 (bookworm)",
+    "data/os_uname": "6.1.0-18-amd64",
+    "data/os_distro": "debian",
+    "data/os_majorver": "12",
+    "control/feature-balloon": "1",
+    "control/feature-shutdown": "1",
+    "control/feature-suspend": "1",
+    "control/feature-reboot": "1",
+    "control/feature-vcpu-hotplug": "1",
+    "feature/hotplug/vbd": "1",
+    "feature/hotplug/vif": "1",
+    "attr/PVAddons/MajorVersion": "8",
+    "attr/PVAddons/MinorVersion": "4",
+    "attr/PVAddons/MicroVersion": "0",
+    "attr/PVAddons/BuildVersion": "1",
+}
+BEHAVIOURS = frozenset({"no-drivers", "no-agent", "ignores-shutdown", "holds-devices"})
 
 
 class Guests(Noun):
-    """Every running VM has a guest; `behaviour` says how it behaves, by VM reference or for all (the key "")."""
+    """Every running VM has a guest. `behaviour` says how it departs from a good one, by VM or for all (the key "")."""
 
     def __init__(self, toolstack: "Toolstack"):
         super().__init__(toolstack)
-        self.start_s = 0.0
+        self.start_s = 0.0  # between VM.start and the running domain
+        self.boot_s = 0.0  # between the running domain and its agent's first words
         self.shutdown_s = 0.0
-        # VM reference -> set of words: no-drivers, ignores-shutdown, holds-devices
         self.behaviour: dict[str, set[str]] = {}
+        self._agents: dict[str, Agent] = {}
 
     def has(self, vm_ref: str, word: str) -> bool:
         return word in self.behaviour.get(vm_ref, ()) or word in self.behaviour.get("", ())
 
+    def agent(self, vm_ref: str) -> Agent:
+        """Return the agent of a VM's guest; its files and password survive reboots."""
+        return self._agents.setdefault(vm_ref, Agent())
+
+    # life
+
     def domain_started(self, vm_ref: str) -> None:
-        """A domain came to life: its guest boots, if it is not paused."""
-        if self.db.get("VM", vm_ref, "power_state") == RUNNING:
-            self._boot(vm_ref)
+        """A domain came to life: its guest boots, unless it is paused."""
+        vm = self.db.row("VM", vm_ref)
+        self.toolstack.domains.build(vm)
+        if vm["power_state"] == RUNNING:
+            self._start_boot(vm)
 
     def unpaused(self, vm_ref: str) -> None:
         vm = self.db.row("VM", vm_ref)
         metrics = self.db.find("VM_guest_metrics", vm["guest_metrics"])
         if metrics and not metrics["live"]:
-            self._boot(vm_ref)
+            self._start_boot(vm)
 
-    def _boot(self, vm_ref: str) -> None:
-        if self.has(vm_ref, "no-drivers"):
+    def _start_boot(self, vm: Row) -> None:
+        if self.has(vm.ref, "no-drivers"):
             return
-        vm = self.db.row("VM", vm_ref)
-        networks = {}
+        if not self.boot_s:
+            self._boot(vm)
+            return
+        timer = threading.Timer(self.boot_s, self._boot_later, args=(vm.ref, vm["domid"]))
+        timer.daemon = True
+        timer.start()
+
+    def _boot_later(self, vm_ref: str, domid: int) -> None:
+        with self.toolstack.lock:
+            vm = self.db.find("VM", vm_ref)
+            if vm and vm["domid"] == domid and vm["power_state"] == RUNNING:
+                self._boot(vm)
+                self.toolstack.operations.refresh()
+
+    def _boot(self, vm: Row) -> None:
+        store, root = self.toolstack.domains.of(vm)
+        for key, value in BOOTED_KEYS.items():
+            store.put(f"{root}/{key}", value)
+        self._report_addresses(vm)
+        store.write(f"{root}/data/updated", "1")
+        self.refresh_metrics(vm)
+
+    def _report_addresses(self, vm: Row) -> None:
+        store, root = self.toolstack.domains.of(vm)
         for vif_ref in vm["VIFs"]:
             vif = self.db.row("VIF", vif_ref)
-            for index, address in enumerate(vif["ipv4_allowed"] or vif["ipv4_addresses"]):
-                networks[f"{vif['device']}/ipv4/{index}"] = address.partition("/")[0]
-        self.db.set(
-            "VM_guest_metrics",
-            vm["guest_metrics"],
-            os_version=dict(OS_VERSION),
-            PV_drivers_version=dict(DRIVERS_VERSION),
-            PV_drivers_detected=True,
-            PV_drivers_up_to_date=True,
-            networks=networks,
-            other={
-                "feature-balloon": "1",
-                "feature-shutdown": "1",
-                "feature-suspend": "1",
-                "feature-vcpu-hotplug": "1",
-            },
-            can_use_hotplug_vbd="yes",
-            can_use_hotplug_vif="yes",
-            live=True,
-            last_updated=timestamp_text(time.time()),
-        )
+            for family in ("ipv4", "ipv6"):
+                for index, address in enumerate(vif[f"{family}_allowed"] or vif[f"{family}_addresses"]):
+                    store.put(f"{root}/attr/vif/{vif['device']}/{family}/{index}", address.partition("/")[0])
 
     def domain_ended(self, vm_ref: str) -> None:
-        """The domain is gone."""
+        """The domain is about to go."""
+        self.toolstack.domains.tear_down(self.db.row("VM", vm_ref))
 
     def domain_moved(self, vm_ref: str) -> None:
-        """The domain runs elsewhere under another number."""
+        """The domain runs elsewhere under another number: its guest goes on."""
+        vm = self.db.row("VM", vm_ref)
+        self.toolstack.domains.build(vm)
+        self._start_boot(vm)
 
     def device_changed(self, vm_ref: str) -> None:
         """A device came or went."""
+        vm = self.db.row("VM", vm_ref)
+        if vm["power_state"] in (RUNNING, PAUSED) and vm["domid"] > 0:
+            self.toolstack.domains.show_devices(vm)
+
+    # xenstore
+
+    def xenstore_changed(self, vm: Row, path: str) -> None:
+        """Something changed at a path below the domain's."""
+        if path.startswith("data/host/") and not self.has(vm.ref, "no-agent") and not self.has(vm.ref, "no-drivers"):
+            self._answer(vm, path)
+        elif WATCHED.match(path):
+            self.refresh_metrics(vm)
+
+    def _answer(self, vm: Row, path: str) -> None:
+        store, root = self.toolstack.domains.of(vm)
+        request = store.read(f"{root}/{path}")
+        if request is None or vm["power_state"] != RUNNING:
+            return
+        answer = self.agent(vm.ref).answer(request)
+        store.remove(f"{root}/{path}")
+        store.write(f"{root}/data/guest/{path.removeprefix('data/host/')}", answer)
+
+    def refresh_metrics(self, vm: Row) -> None:
+        """Bring VM_guest_metrics in line with what the guest wrote."""
+        metrics = self.db.find("VM_guest_metrics", vm["guest_metrics"])
+        if metrics is None:
+            return
+        values: dict[str, Any] = guest_metrics(*self.toolstack.domains.of(vm))
+        has_devices = bool(values["PV_drivers_version"])
+        values |= {"PV_drivers_detected": has_devices, "PV_drivers_up_to_date": has_devices}
+        values["live"] = bool(metrics["live"] or has_devices)
+        if any(metrics[field] != value for field, value in values.items()):
+            self.db.set("VM_guest_metrics", metrics.ref, **values, last_updated=timestamp_text(time.time()))
+
+    # requests of the toolstack
 
     def ask(self, caller: Caller, vm_ref: str, request: str) -> None:
         """Ask the guest to halt, reboot or suspend and wait for it.

@@ -1,5 +1,7 @@
 """What the HTTP paths do: RPC, raw disks, and the simulator's own control path."""
 
+import base64
+import binascii
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -7,6 +9,7 @@ from typing import TYPE_CHECKING
 from nova_lite.xensim.errors import ApiError, MalformedRequest, internal_error
 from nova_lite.xensim.http import HttpError, Request
 from nova_lite.xensim.noun import Caller
+from nova_lite.xensim.storage_rules import active_vbds
 from nova_lite.xensim.vhd import BLOCK_SIZE, VhdError, VhdReader, stream_vhd
 from nova_lite.xensim.wire import XmlWire, parse_json_request
 from nova_lite.xensim.xmlrpc import parse_request, text_value
@@ -107,21 +110,18 @@ class Door:
         if session_ref:
             row = self._db.find("session", session_ref)
             if row is None:
-                raise self._refusal(label)
+                raise self.refusal(label)
             caller.session_ref = session_ref
-        elif not (caller.is_trusted or self._has_password(request) or secret == self._toolstack.pool_secret):
-            raise self._refusal(label)
+        elif not (caller.is_trusted or self.has_password(request) or secret == self._toolstack.pool_secret):
+            raise self.refusal(label)
         else:
             caller.session_ref = self._toolstack.sessions.open(caller.host_ref, username=self._toolstack.username)
 
     @staticmethod
-    def _refusal(label: str) -> HttpError:
+    def refusal(label: str) -> HttpError:
         return HttpError(401, "credentials are required", {"WWW-Authenticate": f'Basic realm="{label}"'})
 
-    def _has_password(self, request: Request) -> bool:
-        import base64
-        import binascii
-
+    def has_password(self, request: Request) -> bool:
         kind, _, encoded = request.headers.get("authorization", "").partition(" ")
         if kind.lower() != "basic":
             return False
@@ -214,8 +214,6 @@ class RawDisks:
             raise HttpError(404, "a Content-Length is required")
 
     def _writable_error(self, vdi) -> ApiError | None:
-        from nova_lite.xensim.storage_rules import active_vbds
-
         if vdi["read_only"]:
             return ApiError("VDI_READONLY", vdi.ref)
         if active_vbds(self._db, vdi):

@@ -4,6 +4,7 @@ import time
 from datetime import datetime
 
 from nova_lite.xensim.errors import ApiError
+from nova_lite.xensim.model import NULL
 from nova_lite.xensim.noun import Noun, call
 from nova_lite.xensim.values import timestamp_text
 from nova_lite.xensim.vm_rules import HALTED
@@ -26,6 +27,44 @@ class Hosts(Noun):
         now = timestamp_text(time.time())
         for host in self.db.rows("host"):
             self.db.set("host_metrics", host["metrics"], memory_free=self.free_memory(host.ref), last_updated=now)
+
+    def clear_residents(self, host_ref: str) -> None:
+        """Mark the VMs of a host that lost power as halted."""
+        for vm in self._residents(host_ref):
+            if not vm["is_control_domain"]:
+                self.toolstack.power.halt(vm.ref)
+
+    def remove(self, host_ref: str) -> None:
+        """Forget a host and what exists only on it."""
+        host = self.db.row("host", host_ref)
+        self.clear_residents(host_ref)
+        for pbd_ref in host["PBDs"]:
+            sr_ref = self.db.get("PBD", pbd_ref, "SR")
+            self.db.destroy("PBD", pbd_ref)
+            if not self.db.get("SR", sr_ref, "PBDs"):
+                self.toolstack.repositories.drop(sr_ref)
+        for pif_ref in host["PIFs"]:
+            self.db.destroy("PIF", pif_ref)
+        for cpu_ref in host["host_CPUs"]:
+            self.db.destroy("host_cpu", cpu_ref)
+        self.toolstack.vms.drop_record(host["control_domain"])
+        for vm in list(self.db.select("VM", affinity=host_ref)):
+            self.db.set("VM", vm.ref, affinity=NULL)
+        self.db.destroy("host_metrics", host["metrics"])
+        self.db.destroy("host", host_ref)
+
+    @call("host.destroy")
+    def destroy(self, _caller, ref):
+        if ref == self.toolstack.master_ref:
+            raise ApiError("HOST_CANNOT_DESTROY_SELF", ref)
+        if self.db.get("host_metrics", self.db.get("host", ref, "metrics"), "live"):
+            raise ApiError("HOST_IS_LIVE", ref)
+        self.remove(ref)
+
+    @call("host.declare_dead")
+    def declare_dead(self, _caller, ref):
+        self.db.set("host_metrics", self.db.get("host", ref, "metrics"), live=False)
+        self.clear_residents(ref)
 
     @call("host.compute_free_memory")
     def compute_free_memory(self, _caller, ref):
@@ -134,7 +173,7 @@ class Hosts(Noun):
         self.db.row("network", network_ref)
         for pif in self.db.select("PIF", host=ref, network=network_ref):
             if pif["IP"]:
-                url = f"http://{self.toolstack.address_of(ref)}"
+                url = f"http://{host['address']}"
                 return {"SM": f"{url}/services/SM?session_id={caller.session_ref}", "host": ref,
                         "xenops": f"{url}/services/xenops?session_id={caller.session_ref}",
                         "session_id": caller.session_ref, "master": url, "network": host["address"]}  # fmt: skip
@@ -168,4 +207,15 @@ class Pools(Noun):
         for vm in list(self.db.select("VM", resident_on=host_ref)):
             if not vm["is_control_domain"] and vm["power_state"] != HALTED:
                 raise ApiError("HOST_HAS_RESIDENT_VMS", host_ref)
-        self.toolstack.remove_host(host_ref)
+        self.toolstack.hosts.remove(host_ref)
+
+    @call("pool.recover_slaves")
+    def recover_slaves(self, _caller):
+        return [host.ref for host in self.db.rows("host") if host.ref != self.toolstack.master_ref]
+
+    @call("pool.emergency_reset_master")
+    def emergency_reset_master(self, _caller, address):
+        for host in self.db.select("host", address=address):
+            self.toolstack.promote(host.ref)
+            return
+        raise ApiError("CANNOT_CONTACT_HOST", address)

@@ -202,7 +202,8 @@ class Listener:
         if self._is_unix:
             with contextlib.suppress(OSError):
                 os.unlink(self.address)
-        self._thread.join(5)
+        if self._thread.is_alive():
+            self._thread.join(5)
 
     def drop_connections(self) -> None:
         with self._lock:

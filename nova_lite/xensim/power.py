@@ -343,6 +343,7 @@ class Power(Noun):
 
     def move(self, vm: Row, host_ref: str) -> None:
         """Let the VM go on running on another host."""
+        self.toolstack.guests.domain_ended(vm.ref)
         self.db.set("VM", vm.ref, resident_on=host_ref, domid=self.next_domid())
         self.toolstack.hosts.refresh_free_memory()
         self.toolstack.guests.domain_moved(vm.ref)

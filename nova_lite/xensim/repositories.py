@@ -74,7 +74,7 @@ class Repositories(Noun):
                 pbd_ref = self.db.create("PBD", host=host_ref, SR=sr_ref, device_config=device_config)
                 self.plug(caller, pbd_ref)
         except ApiError:
-            self._drop(sr_ref)
+            self.drop(sr_ref)
             raise
         return sr_ref
 
@@ -107,15 +107,16 @@ class Repositories(Noun):
         if sr["VDIs"]:
             raise ApiError("SR_NOT_EMPTY")
         shutil.rmtree(os.path.join(self.toolstack.directory, "sr", sr["uuid"]), ignore_errors=True)
-        self._drop(ref)
+        self.drop(ref)
 
     @call("SR.forget", operation="forget")
     def forget(self, _caller, ref):
         if self.db.get("SR", ref, "other_config").get("indestructible") == "true":
             raise ApiError("SR_INDESTRUCTIBLE", ref)
-        self._drop(ref)
+        self.drop(ref)
 
-    def _drop(self, ref: str) -> None:
+    def drop(self, ref: str) -> None:
+        """Remove the records of a repository, its disks and its connections."""
         for vdi_ref in self.db.get("SR", ref, "VDIs"):
             self.toolstack.vdis.drop_record(vdi_ref)
         for pbd_ref in self.db.get("SR", ref, "PBDs"):

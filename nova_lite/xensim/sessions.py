@@ -45,14 +45,23 @@ class Sessions(Noun):
         if row is None:
             raise ApiError("SESSION_INVALID", caller.session_ref)
         caller.is_pool_internal = row["pool"]
-        if caller.host_ref != self.toolstack.master_ref and not row["pool"] and not caller.is_trusted:
-            raise ApiError("HOST_IS_SLAVE", self.db.get("host", self.toolstack.master_ref, "address"))
+        if not row["pool"] and not caller.is_trusted:
+            self._check_master(caller)
         now, last = time.time(), timestamp_seconds(row["last_active"])
         if now - last > IDLE_LIMIT_S:
             self.end(caller.session_ref)
             raise ApiError("SESSION_INVALID", caller.session_ref)
         if now - last > REFRESH_S:
             self.db.set("session", caller.session_ref, last_active=timestamp_text(now))
+
+    def _check_master(self, caller: Caller) -> None:
+        """Raise HOST_IS_SLAVE on a host that is not the master, HOST_IN_EMERGENCY_MODE when it has lost its master."""
+        master_ref = self.toolstack.master_ref
+        if caller.host_ref == master_ref:
+            return
+        if master_ref in self.toolstack.dead_hosts:
+            raise ApiError("HOST_IN_EMERGENCY_MODE")
+        raise ApiError("HOST_IS_SLAVE", self.db.get("host", master_ref, "address"))
 
     def end(self, session_ref: str) -> None:
         """Destroy a session; whoever waits with it is woken."""
@@ -104,8 +113,8 @@ class Sessions(Noun):
 
     @call("session.login_with_password")
     def login_with_password(self, caller, uname, pwd, _version, originator):
-        if caller.host_ref != self.toolstack.master_ref and not caller.is_trusted:
-            raise ApiError("HOST_IS_SLAVE", self.db.get("host", self.toolstack.master_ref, "address"))
+        if not caller.is_trusted:
+            self._check_master(caller)
         self._authenticate(caller, uname, pwd)
         return self.open(caller.host_ref, username=uname, originator=originator)
 

@@ -1,13 +1,18 @@
 """The simulator as a whole: a pool, its sockets, its control."""
 
 import contextlib
+import os
 import shutil
+import socket
+import ssl
 import tempfile
+import threading
 
 from nova_lite.xensim.control import Control, ControlPath
 from nova_lite.xensim.handlers import Door, RawDisks, Router, Rpc
 from nova_lite.xensim.http import Listener, listen_tcp, listen_unix
 from nova_lite.xensim.population import HostPlan, Population, prepare_directory
+from nova_lite.xensim.state import StateFile
 from nova_lite.xensim.toolstack import Toolstack
 
 PORT_ATTEMPTS = 20
@@ -20,9 +25,10 @@ class Simulator:
             session = XenAPI.Session(simulator.url)
             session.login_with_password(simulator.username, simulator.password)
 
-    `state_dir` keeps disks; without one a temporary directory is used and removed by `stop`. Hosts listen on
-    successive loopback addresses (127.0.0.1, 127.0.0.2, ...) with one port, so that a host's `address` and the port
-    of the first URL reach any of them.
+    `state_dir` keeps records and disks over a restart; without one a temporary directory is used and removed by
+    `stop`. Hosts listen on successive loopback addresses (127.0.0.1, 127.0.0.2, ...) with one port, so that a host's
+    `address` and the port of the first URL reach any of them; on other addresses they listen on successive ports, and
+    `address` holds the port. `plugins` is the directory that stands for /etc/xapi.d/plugins.
     """
 
     def __init__(
@@ -34,70 +40,79 @@ class Simulator:
         username: str = "root",
         password: str = "xensim",
         plan: HostPlan | None = None,
+        plugins: str | None = None,
     ):
         self.username = username
         self.password = password
         self.name = name
         self.url = ""
         self.urls: list[str] = []
+        self.certificate = ""  # path of the PEM file, once started with TLS
+        self.control: Control | None = None
+        self.toolstack: Toolstack | None = None
         self._host_count = hosts
-        self._owns_directory = state_dir is None
         self._state_dir = state_dir
         self._plan = plan or HostPlan()
-        self._listeners: list[Listener] = []
-        self.toolstack: Toolstack | None = None
-        self.control: Control | None = None
+        self._plugins = plugins
+        self._listeners: dict[str, list[Listener]] = {}
+        self._endpoints: list[tuple[str, int]] = []
+        self._tls: ssl.SSLContext | None = None
+        self._state: StateFile | None = None
+
+    # starting
 
     def start(self, listen: str = "127.0.0.1:0", tls: bool = False) -> str:
-        """Listen on HOST:PORT (port 0: any free one) or on a Unix socket path; return the URL of the first host."""
-        sockets, addresses, urls = self._open_sockets(listen, tls)
+        """Listen on HOST:PORT (port 0: any free one) or on a Unix socket path; return the URL of the first host.
+
+        Raises OSError when that cannot be done.
+        """
         directory = prepare_directory(self._state_dir or tempfile.mkdtemp(prefix="xensim-"))
-        self.toolstack = Toolstack(directory, username=self.username, password=self.password)
-        self.control = Control(self.toolstack)
-        names = [f"{self.name}-{number}" if number else self.name for number in range(self._host_count)]
-        with self.toolstack.lock:
-            Population(self.toolstack, self._plan).install(names, addresses)
-            host_refs = list(self.toolstack.db.tables["host"])
-        for sock, host_ref in zip(sockets, host_refs, strict=False):
-            self._listeners.append(Listener(sock, self._router(host_ref).handle))
-        for listener in self._listeners:
-            listener.start()
-        self.urls, self.url = urls, urls[0]
+        self.toolstack = Toolstack(
+            directory, username=self.username, password=self.password, plugin_directory=self._plugins
+        )
+        self.control = Control(self.toolstack, self)
+        try:
+            self._install(directory, listen, tls)
+        except OSError:
+            self.stop()
+            raise
         return self.url
 
-    def _open_sockets(self, listen: str, tls: bool):
-        if "/" in listen:
-            return [listen_unix(listen)], ["127.0.0.1"] * self._host_count, ["http://" + listen.replace("/", "_") + "/"]
-        host, _, port = listen.rpartition(":")
-        host = host.strip("[]") or "127.0.0.1"
-        for attempt in range(PORT_ATTEMPTS):
-            with contextlib.ExitStack() as undo:
-                try:
-                    return self._listen_all(host, int(port), undo)
-                except OSError:
-                    if int(port) or attempt == PORT_ATTEMPTS - 1:
-                        raise
-        raise OSError("no port is free on all addresses")
+    def _install(self, directory: str, listen: str, tls: bool) -> None:
+        with self.toolstack.lock:
+            has_state = self._load(directory)
+            sockets = self._open_sockets(listen, tls, directory)
+            addresses = self._addresses()
+            if has_state:
+                for host, address in zip(self.toolstack.db.rows("host"), addresses, strict=True):
+                    self.toolstack.db.set("host", host.ref, address=address)
+            else:
+                names = [f"{self.name}-{number}" if number else self.name for number in range(self._host_count)]
+                Population(self.toolstack, self._plan).install(names, addresses)
+            if self._state:
+                self._state.start()
+            host_refs = list(self.toolstack.db.tables["host"])
+        for number, host_ref in enumerate(host_refs):
+            self._serve(host_ref, sockets[number] if number < len(sockets) else None)
 
-    def _listen_all(self, host: str, port: int, undo: contextlib.ExitStack):
-        sockets, addresses = [], []
-        first, _, last = host.rpartition(".")
-        for number in range(self._host_count):
-            is_loopback = host.startswith("127.")
-            own_host = f"{first}.{int(last) + number}" if is_loopback and number else host
-            own_port = port if is_loopback or not port else port + number
-            sock = listen_tcp(own_host, own_port)
-            undo.callback(sock.close)
-            port = port or sock.getsockname()[1]
-            sockets.append(sock)
-            addresses.append(own_host if is_loopback else f"{own_host}:{sock.getsockname()[1]}")
-        urls = [f"http://{self._bracketed(sock.getsockname()[0])}:{sock.getsockname()[1]}" for sock in sockets]
-        undo.pop_all()
-        return sockets, addresses, urls
+    def _load(self, directory: str) -> bool:
+        if self._state_dir is None:
+            return False
+        self._state = StateFile(os.path.join(directory, "state.sqlite"), self.toolstack)
+        has_state = self._state.load()
+        if has_state:
+            self._host_count = len(self.toolstack.db.tables["host"])
+        return has_state
 
-    @staticmethod
-    def _bracketed(host: str) -> str:
-        return f"[{host}]" if ":" in host else host
+    def _serve(self, host_ref: str, sock: socket.socket | None) -> None:
+        handle = self._router(host_ref).handle
+        local = listen_unix(self.toolstack.dom0.socket_path(host_ref))
+        listeners = [Listener(local, handle)]
+        if sock is not None:
+            listeners.append(Listener(sock, handle, None if sock.family == socket.AF_UNIX else self._tls))
+        self._listeners[host_ref] = listeners
+        for listener in listeners:
+            listener.start()
 
     def _router(self, host_ref: str) -> Router:
         router = Router(self.toolstack, host_ref)
@@ -106,16 +121,99 @@ class Simulator:
             handler.register(router)
         return router
 
+    # sockets
+
+    def _open_sockets(self, listen: str, tls: bool, directory: str) -> list[socket.socket]:
+        if "/" in listen:
+            self.urls = ["http://" + listen.replace("/", "_") + "/"]
+            self.url = self.urls[0]
+            return [listen_unix(listen)]
+        host, _, port = listen.rpartition(":")
+        sockets = self._listen_retrying(host.strip("[]") or "127.0.0.1", int(port))
+        self._endpoints = [sock.getsockname()[:2] for sock in sockets]
+        if tls:
+            # Costs a tenth of a second of start-up, and only with TLS.
+            from nova_lite.xensim.tls import make_certificate, server_context
+
+            self.certificate = make_certificate(
+                directory, [*dict.fromkeys(host for host, _ in self._endpoints), "localhost"]
+            )
+            self._tls = server_context(self.certificate)
+        scheme = "https" if tls else "http"
+        self.urls = [f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}" for host, port in self._endpoints]
+        self.url = self.urls[0]
+        return sockets
+
+    def _listen_retrying(self, host: str, port: int) -> list[socket.socket]:
+        """Listen once for each host; with port 0 another port is tried when one is taken on a later address."""
+        for attempt in range(PORT_ATTEMPTS):
+            with contextlib.ExitStack() as undo:
+                try:
+                    return self._listen_all(host, port, undo)
+                except OSError:
+                    if port or attempt == PORT_ATTEMPTS - 1:
+                        raise
+        raise OSError("no port is free on all addresses")
+
+    def _listen_all(self, host: str, port: int, undo: contextlib.ExitStack) -> list[socket.socket]:
+        sockets: list[socket.socket] = []
+        first, _, last = host.rpartition(".")
+        is_loopback = host.startswith("127.")
+        for number in range(self._host_count):
+            own_host = f"{first}.{int(last) + number}" if is_loopback else host
+            sock = listen_tcp(own_host, port if is_loopback or not port else port + number)
+            undo.callback(sock.close)
+            if is_loopback:
+                port = port or sock.getsockname()[1]
+            sockets.append(sock)
+        undo.pop_all()
+        return sockets
+
+    def _addresses(self) -> list[str]:
+        if not self._endpoints:
+            return [f"127.0.0.{number + 1}" for number in range(self._host_count)]
+        is_loopback = self._endpoints[0][0].startswith("127.")
+        return [host if is_loopback else f"{host}:{port}" for host, port in self._endpoints]
+
+    # accidents
+
+    def restart_toolstack(self, down_s: float = 0.0) -> None:
+        """End every connection and session and answer nothing for a while, as a restarted toolstack does."""
+        for host_ref in list(self._listeners):
+            self.close_host(host_ref)
+        with self.toolstack.lock:
+            self.toolstack.restart()
+        if down_s:
+            threading.Event().wait(down_s)
+        for host_ref in list(self._listeners):
+            self.open_host(host_ref)
+
+    def close_host(self, host_ref: str) -> None:
+        """Stop answering on a host's sockets, as a host that lost power does."""
+        for listener in self._listeners.get(host_ref, []):
+            listener.stop()
+
+    def open_host(self, host_ref: str) -> None:
+        """Answer again on a host's sockets."""
+        public = [listener.address for listener in self._listeners[host_ref][1:]]
+        sockets = [listen_unix(address) if isinstance(address, str) else listen_tcp(*address[:2]) for address in public]
+        self._serve(host_ref, sockets[0] if sockets else None)
+
+    # ending
+
     def stop(self) -> None:
         """End every connection and remove what was temporary. Stopping twice is no error."""
-        for listener in self._listeners:
-            listener.stop()
-        self._listeners = []
-        if self.toolstack:
-            self.toolstack.stop()
-            if self._owns_directory:
-                shutil.rmtree(self.toolstack.directory, ignore_errors=True)
-            self.toolstack = None
+        if self.toolstack is None:
+            return
+        for host_ref in list(self._listeners):
+            self.close_host(host_ref)
+        self._listeners = {}
+        self.toolstack.stop()
+        if self._state:
+            self._state.stop()
+        if self._state_dir is None:
+            shutil.rmtree(self.toolstack.directory, ignore_errors=True)
+        self.toolstack = None
 
     def __enter__(self) -> "Simulator":
         if not self.url:

@@ -12,6 +12,8 @@ from nova_lite.xensim.consoles import Consoles
 from nova_lite.xensim.db import Database
 from nova_lite.xensim.devices import Vbds, Vifs
 from nova_lite.xensim.dispatch import Dispatcher, is_null
+from nova_lite.xensim.dom0 import Dom0
+from nova_lite.xensim.domains import Domains
 from nova_lite.xensim.errors import ApiError
 from nova_lite.xensim.events import Events, Messages
 from nova_lite.xensim.faults import Faults
@@ -21,7 +23,7 @@ from nova_lite.xensim.images import ImageStore
 from nova_lite.xensim.iscsi import Iscsi
 from nova_lite.xensim.model import Schema
 from nova_lite.xensim.networks import Networks
-from nova_lite.xensim.noun import Caller
+from nova_lite.xensim.noun import Caller, GenericCalls
 from nova_lite.xensim.operations import Operations
 from nova_lite.xensim.power import Power
 from nova_lite.xensim.repositories import Repositories
@@ -38,7 +40,15 @@ class Toolstack:
     `lock` is held while a call runs. `unlocked` and `wait` give it up where XenServer would let others work.
     """
 
-    def __init__(self, directory: str, *, username: str, password: str, faults: Faults | None = None):
+    def __init__(
+        self,
+        directory: str,
+        *,
+        username: str,
+        password: str,
+        faults: Faults | None = None,
+        plugin_directory: str | None = None,
+    ):
         self.directory = directory
         self.username = username
         self.password = password
@@ -49,6 +59,8 @@ class Toolstack:
         self.faults = faults or Faults()
         self.images = ImageStore(os.path.join(directory, "sr"))
         self.is_stopping = False
+        self.dead_hosts: set[str] = set()  # hosts without power
+        self.generic = GenericCalls(self)
         self.operations = Operations(self)
         self.sessions = Sessions(self)
         self.tasks = Tasks(self)
@@ -60,7 +72,9 @@ class Toolstack:
         self.vdis = Vdis(self)
         self.vbds = Vbds(self)
         self.vifs = Vifs(self)
+        self.domains = Domains(self)
         self.guests = Guests(self)
+        self.dom0 = Dom0(self, plugin_directory)
         self.vms = Vms(self)
         self.vm_copies = VmCopies(self)
         self.power = Power(self)
@@ -70,7 +84,7 @@ class Toolstack:
         self.consoles = Consoles(self)
         nouns = [self.sessions, self.tasks, self.events, self.messages, self.repositories, self.vdis, self.vbds]
         nouns += [self.vifs, self.vms, self.vm_copies, self.power, self.networks, self.hosts, self.pools]
-        nouns += [self.consoles, Secrets(self)]
+        nouns += [self.consoles, self.domains, self.dom0, Secrets(self)]
         self.dispatcher = Dispatcher(self, nouns)
 
     @property
@@ -80,6 +94,22 @@ class Toolstack:
     @property
     def master_ref(self) -> str:
         return self.db.get("pool", self.pool_ref, "master")
+
+    def promote(self, host_ref: str) -> None:
+        """Make another host the master; sessions are lost. Expects the lock."""
+        self.db.set("pool", self.pool_ref, master=host_ref)
+        self.sessions.end_all()
+
+    def restart(self) -> None:
+        """Forget what a toolstack does not keep: sessions, tasks, running operations. Expects the lock."""
+        self.sessions.end_all()
+        for task in self.db.rows("task"):
+            self.db.destroy("task", task.ref)
+        for class_name, described in self.schema.classes.items():
+            if described.has_table and "current_operations" in described.fields:
+                for row in self.db.rows(class_name):
+                    self.db.set(class_name, row.ref, current_operations={})
+        self.operations.refresh()
 
     @contextlib.contextmanager
     def unlocked(self) -> Iterator[None]:
@@ -114,3 +144,4 @@ class Toolstack:
             self.is_stopping = True
             self.db.changed.notify_all()
         self.collector.stop()
+        self.dom0.stop()

@@ -40,6 +40,8 @@ class XmlWire:
     def value(self, type_: Type, value: Any) -> str:
         if isinstance(value, Row):
             return value.record_xml()
+        if type_.kind == "void":
+            return "<value></value>"
         if type_.kind == "map" and type_.inner[1].kind == "record":
             return xmlrpc.struct([xmlrpc.member(ref, row.record_xml()) for ref, row in value.items()])
         if type_.kind == "set" and type_.inner[0].kind == "record":

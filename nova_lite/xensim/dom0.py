@@ -1,0 +1,271 @@
+"""Each host's dom0 as plugins see it: a process of their own, XenAPIPlugin, a local socket, the xenstore tools.
+
+For every host a small tree of files is made: `bin` with the xenstore tools, `lib` with the helper module, `xapi` the
+local XenAPI socket, `xenstored` the socket that the tools use.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from typing import TYPE_CHECKING
+from xml.parsers.expat import ExpatError
+from xmlrpc.client import Fault, dumps, loads
+
+from nova_lite.xensim.errors import ApiError
+from nova_lite.xensim.noun import Noun, call
+from nova_lite.xensim.xenstore import XenStore
+
+if TYPE_CHECKING:
+    from nova_lite.xensim.toolstack import Toolstack
+
+TOOLS = ("read", "write", "rm", "list", "ls", "exists", "chmod")
+TOOL_TEXT = """#!{python} -SEs
+import _socket, os, sys
+client = _socket.socket(_socket.AF_UNIX)
+client.connect({path!r})
+client.sendall("\\0".join([{tool!r}] + sys.argv[1:]).encode("utf-8", "surrogateescape") + b"\\0\\n")
+client.shutdown(_socket.SHUT_WR)
+answer = b""
+while True:
+    piece = client.recv(65536)
+    if not piece:
+        break
+    answer += piece
+status, out, err = answer.split(b"\\0")
+os.write(1, out)
+os.write(2, err)
+os._exit(int(status))
+"""
+HELPER_TEXT = '''"""What XenServer gives its plugins: dispatch(), Failure, and a session of the caller."""
+import socket
+import sys
+import xmlrpc.client
+from http.client import HTTPConnection
+
+SOCKET = {path!r}
+
+
+class Failure(Exception):
+    def __init__(self, code, params):
+        super().__init__(code, params)
+        self.params = [code] + list(params)
+
+
+class _Connection(HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(SOCKET)
+
+
+class _Transport(xmlrpc.client.Transport):
+    def make_connection(self, host):
+        return _Connection("localhost")
+
+
+class _Calls:
+    def __init__(self, session, name=""):
+        self._session = session
+        self._name = name
+
+    def __getattr__(self, part):
+        return _Calls(self._session, self._name + "." + part if self._name else part)
+
+    def __call__(self, *arguments):
+        return self._session.xenapi_request(self._name, arguments)
+
+
+class _Session:
+    def __init__(self, handle):
+        self.handle = self._session = handle
+        self._proxy = xmlrpc.client.ServerProxy("http://localhost", transport=_Transport(), allow_none=True)
+        self.xenapi = _Calls(self)
+
+    def xenapi_request(self, name, arguments):
+        result = getattr(self._proxy, name)(self._session, *arguments)
+        if result["Status"] != "Success":
+            raise Failure(result["ErrorDescription"][0], result["ErrorDescription"][1:])
+        return result["Value"]
+
+
+def _success(value):
+    return {{"Status": "Success", "Value": value}}
+
+
+def _failure(description):
+    return {{"Status": "Failure", "ErrorDescription": [str(each) for each in description]}}
+
+
+def dispatch(functions):
+    if len(sys.argv) != 2:
+        raise SystemExit("one argument is expected, an XML-RPC call")
+    (handle, arguments), name = xmlrpc.client.loads(sys.argv[1])
+    try:
+        if name not in functions:
+            answer = _failure(["UNKNOWN_XENAPI_PLUGIN_FUNCTION", name])
+        else:
+            answer = _success(functions[name](_Session(handle), arguments))
+    except Failure as error:
+        answer = _failure(error.params)
+    except Exception as error:
+        answer = _failure(["XENAPI_PLUGIN_FAILURE", name, type(error).__name__, str(error)])
+    sys.stdout.write(xmlrpc.client.dumps((answer,), methodresponse=True, allow_none=True))
+'''
+
+
+class Dom0(Noun):
+    """Runs plugins. `plugin_directory` stands for /etc/xapi.d/plugins of every host."""
+
+    def __init__(self, toolstack: "Toolstack", plugin_directory: str | None):
+        super().__init__(toolstack)
+        self.plugin_directory = plugin_directory
+        # Unix socket paths are short: not below the state directory, whose path may be long.
+        self._directory = tempfile.mkdtemp(prefix="xensim-dom0-")
+        self._stores: dict[str, tuple[str, socket.socket]] = {}
+
+    def socket_path(self, host_ref: str) -> str:
+        """Return the path of a host's local XenAPI socket."""
+        return os.path.join(self._root(host_ref), "xapi")
+
+    def _root(self, host_ref: str) -> str:
+        path = os.path.join(self._directory, self.db.get("host", host_ref, "uuid")[:8])
+        os.makedirs(os.path.join(path, "bin"), exist_ok=True)
+        os.makedirs(os.path.join(path, "lib"), exist_ok=True)
+        return path
+
+    def stop(self) -> None:
+        for _path, listener in self._stores.values():
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _prepare(self, host_ref: str) -> str:
+        """Make the files a plugin on the host needs; return its root directory."""
+        root = self._root(host_ref)
+        if host_ref not in self._stores:
+            path = os.path.join(root, "xenstored")
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(path)
+            listener.listen(64)
+            self._stores[host_ref] = (path, listener)
+            threading.Thread(target=self._serve_xenstore, args=(host_ref, listener), daemon=True).start()
+            with contextlib.suppress(FileExistsError):
+                os.symlink(os.path.realpath(sys.executable), os.path.join(root, "bin", "python3"))
+            for tool in TOOLS:
+                tool_path = os.path.join(root, "bin", f"xenstore-{tool}")
+                with open(tool_path, "w") as file:
+                    file.write(TOOL_TEXT.format(python=sys.executable, tool=tool, path=path))
+                os.chmod(tool_path, 0o755)
+            with open(os.path.join(root, "lib", "XenAPIPlugin.py"), "w") as file:
+                file.write(HELPER_TEXT.format(path=self.socket_path(host_ref)))
+        return root
+
+    # plugins
+
+    @call("host.call_plugin")
+    def call_plugin(self, caller, host_ref, plugin, function, arguments):
+        self.db.row("host", host_ref)
+        path = self._find(plugin)
+        root = self._prepare(host_ref)
+        argument = dumps((caller.session_ref, arguments), function)
+        environment = {
+            "PATH": f"{root}/bin:/sbin:/usr/sbin:/bin:/usr/bin",
+            "PYTHONPATH": f"{root}/lib",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        with self.toolstack.unlocked():
+            try:
+                done = subprocess.run(
+                    [path, argument], env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
+                )
+            except OSError as error:
+                raise ApiError("XENAPI_PLUGIN_FAILURE", "non-zero exit", "", str(error)) from None
+        return self._result(done)
+
+    def _find(self, plugin: str) -> str:
+        """Return the plugin's path. Raises XENAPI_MISSING_PLUGIN when no executable file has this very name."""
+        if self.plugin_directory and plugin and os.path.basename(plugin) == plugin:
+            path = os.path.join(self.plugin_directory, plugin)
+            with contextlib.suppress(OSError, ValueError):
+                mode = os.stat(path).st_mode
+                if stat.S_ISREG(mode) and mode & 0o111:
+                    return path
+        raise ApiError("XENAPI_MISSING_PLUGIN", plugin)
+
+    @staticmethod
+    def _result(done: subprocess.CompletedProcess) -> str:
+        """Turn what the process left into the call's result. Raises what XenServer makes of a bad one."""
+        output, log = done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+        if done.returncode < 0:
+            name = signal.Signals(-done.returncode).name
+            raise ApiError("XENAPI_PLUGIN_FAILURE", f"signal: {name}", output, log)
+        if done.returncode:
+            raise ApiError("XENAPI_PLUGIN_FAILURE", "non-zero exit", output, log)
+        try:
+            (answer,), _ = loads(output)
+        except Fault as fault:
+            raise ApiError("XENAPI_PLUGIN_FAILURE", "fault", str(fault.faultCode), fault.faultString) from None
+        except (ExpatError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
+            raise ApiError("XENAPI_PLUGIN_FAILURE", "failed to parse plugin output", output, str(error)) from None
+        if isinstance(answer, dict) and answer.get("Status") == "Success" and isinstance(answer.get("Value"), str):
+            return answer["Value"]
+        if isinstance(answer, dict) and answer.get("Status") == "Failure" and answer.get("ErrorDescription"):
+            raise ApiError(*map(str, answer["ErrorDescription"]))
+        raise ApiError("XENAPI_PLUGIN_FAILURE", "unexpected XMLRPC result", output)
+
+    # xenstore tools
+
+    def _serve_xenstore(self, host_ref: str, listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            with client, contextlib.suppress(OSError, ValueError, KeyError):
+                tool, *arguments, _end = client.makefile("rb").read().decode("utf-8", "replace").split("\0")
+                with self.toolstack.lock:
+                    store = self.toolstack.domains.store(host_ref)
+                    status, out, err = run_tool(store, tool, arguments)
+                client.sendall("\0".join([str(status), out, err]).encode())
+
+
+def run_tool(store: XenStore, tool: str, arguments: list[str]) -> tuple[int, str, str]:
+    """Do what a xenstore command line tool does; return (exit status, output, errors)."""
+    options = {argument for argument in arguments if argument.startswith("-")}
+    paths = [argument for argument in arguments if argument not in options or tool == "write"]
+    if tool == "write":
+        for path, value in zip(paths[::2], paths[1::2], strict=False):
+            store.write(path, value)
+        return 0, "", ""
+    if tool == "chmod":
+        return 0, "", ""
+    out = []
+    for path in paths:
+        if store.read(path) is None:
+            if tool == "exists":
+                return 1, "", ""
+            verb = {"read": "read", "rm": "remove", "list": "list", "ls": "list"}[tool]
+            return 1, "".join(out), f"could not {verb} path {path}\n"
+        if tool == "read":
+            out.append(f"{path}: {store.read(path)}\n" if "-p" in options else f"{store.read(path)}\n")
+        elif tool == "rm":
+            store.remove(path)
+        elif tool == "list":
+            out += [
+                f"{path.rstrip('/')}/{name}\n" if "-p" in options else f"{name}\n" for name in store.list(path) or []
+            ]
+        elif tool == "ls":
+            out += [_listed(path, below, value, "-f" in options) for below, value in store.tree(path)]
+    return 0, "".join(out), ""
+
+
+def _listed(path: str, below: str, value: str, is_full: bool) -> str:
+    name = f"{path.rstrip('/')}/{below}" if is_full else " " * below.count("/") + below.rpartition("/")[2]
+    return f'{name} = "{value}"\n'

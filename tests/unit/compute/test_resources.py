@@ -105,8 +105,8 @@ def test_the_scheduler_sees_states_in_the_stats(world):
 def test_changes_of_state_are_written_only_now_and_then(world):
     world.boot()
     writes = []
-    original = world.db.compute_node_update
-    world.compute.services.db.compute_node_update = lambda *args, **kwargs: writes.append(1) or original(*args, **kwargs)
+    update = world.db.compute_node_update
+    world.db.compute_node_update = lambda *args, **kwargs: writes.append(1) or update(*args, **kwargs)
     instance = world.boot()
     writes.clear()
     for task in ("pausing", None, "pausing", None):

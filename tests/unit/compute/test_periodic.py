@@ -1,0 +1,181 @@
+"""What the manager looks after from time to time."""
+
+import pytest
+
+from nova_lite.compute import usage
+from nova_lite.objects import power_state, task_states, vm_states
+
+
+def test_every_task_runs_in_one_pass_without_an_error(make_world):
+    world = make_world(instance_usage_audit=True, volume_usage_poll_interval=60, reboot_timeout=60, rescue_timeout=60,
+                       resize_confirm_window=60, instance_build_timeout=60, reclaim_instance_interval=60)
+    world.boot()
+    assert world.compute.periodic_tasks(world.context, raise_on_error=True) <= 60
+
+
+# --- Builds and reboots that take too long ---
+
+def test_a_build_that_takes_too_long_is_an_error_with_a_fault(make_world):
+    world = make_world(instance_build_timeout=60)
+    slow = world.create(host="here", node="here-node")
+    elsewhere = world.create(host="there", node="there-node")
+    world.compute._check_instance_build_time(world.context)
+    assert world.reload(slow).vm_state == vm_states.BUILDING
+
+    world.clock.advance(61)
+    world.compute._check_instance_build_time(world.context)
+
+    assert world.reload(slow).vm_state == vm_states.ERROR
+    assert world.faults(slow)[0]["message"] == "InstanceDeployFailure"
+    assert world.reload(elsewhere).vm_state == vm_states.BUILDING
+
+
+def test_reboots_that_hang_here_are_handed_to_the_driver(make_world):
+    world = make_world(reboot_timeout=60)
+    instance = world.busy(world.boot(), task_states.REBOOTING)
+    world.busy(world.boot(), task_states.REBOOTING, host="there")
+    handed = []
+    world.compute.driver.poll_rebooting_instances = lambda timeout, instances: handed.append(
+        [each.uuid for each in instances])
+    world.clock.advance(61)
+    world.compute._poll_rebooting_instances(world.context)
+    assert handed == [[instance.uuid]]
+
+
+# --- Deleted instances whose guests still run ---
+
+@pytest.mark.parametrize(("action", "guest_found"), [
+    ("noop", power_state.RUNNING), ("log", power_state.RUNNING), ("shutdown", power_state.SHUTDOWN), ("reap", None)])
+def test_guests_of_deleted_instances_are_treated_as_configured(make_world, action, guest_found):
+    world = make_world(running_deleted_instance_action=action)
+    instance, healthy = world.boot(), world.boot()
+    world.db.instance_destroy(world.context, instance.uuid)
+    world.clock.advance(1)
+
+    world.compute._cleanup_running_deleted_instances(world.context)
+
+    guest = world.guest(instance)
+    assert (guest.state if guest else None) == guest_found
+    assert world.guest(healthy).state == power_state.RUNNING
+
+
+# --- Cached network info ---
+
+def test_the_cache_of_one_idle_instance_is_healed_per_interval(world):
+    idle, busy = world.boot(), world.busy(world.boot(), task_states.PAUSING)
+    asked = []
+    get_info = world.services.network_api.get_instance_nw_info
+    world.services.network_api.get_instance_nw_info = lambda context, instance, **kwargs: (
+        asked.append(instance.uuid), get_info(context, instance))[1]
+    for _ in range(4):
+        world.compute._heal_instance_info_cache(world.context)
+        world.clock.advance(61)
+    assert set(asked) == {idle.uuid}
+    assert busy.uuid not in asked
+    assert len(asked) >= 2
+
+
+# --- Bandwidth ---
+
+def counters(instance, bw_in, bw_out=0):
+    return [{"uuid": instance.uuid, "mac_address": "aa:bb:cc:00:00:01", "bw_in": bw_in, "bw_out": bw_out}]
+
+
+def read_bandwidth(world, instance, bw_in):
+    world.compute.driver.get_all_bw_counters = lambda instances: counters(instance, bw_in)
+    world.compute._poll_bandwidth_usage(world.context)
+    world.clock.advance(601)
+    begin = usage.notifications.last_completed_audit_period("month", world.clock.naive())[1]
+    (row,) = world.db.bw_usage_get_by_uuids(world.context, [instance.uuid], begin)
+    return row["bw_in"], row["last_ctr_in"]
+
+
+def test_bandwidth_adds_up_from_the_first_reading_and_survives_a_reset(world):
+    instance = world.boot()
+    assert read_bandwidth(world, instance, 1000) == (0, 1000)
+    assert read_bandwidth(world, instance, 1500) == (500, 1500)
+    assert read_bandwidth(world, instance, 200) == (700, 200)
+
+
+@pytest.mark.parametrize(("last", "current", "more"), [(None, 5, 0), (5, 5, 0), (5, 8, 3), (8, 5, 5)])
+def test_a_counter_that_went_back_was_reset(last, current, more):
+    assert usage.counted(last, current) == more
+
+
+def test_a_driver_that_counts_no_bandwidth_is_asked_once(world):
+    asked = []
+
+    def unknown(instances):
+        asked.append(1)
+        raise NotImplementedError
+
+    world.compute.driver.get_all_bw_counters = unknown
+    for _ in range(3):
+        world.compute._poll_bandwidth_usage(world.context)
+        world.clock.advance(601)
+    assert asked == [1]
+
+
+# --- Volume usage ---
+
+def test_volume_usage_is_stored_and_told(make_world):
+    world = make_world(volume_usage_poll_interval=60)
+    instance, volume_id = world.boot(), world.shelf.add("attaching")
+    world.compute.attach_volume(world.context, volume_id, "/dev/xvdb", instance)
+    world.compute.driver.get_all_volume_usage = lambda context, attached: [
+        {"volume": entry["instance_bdms"][0].volume_id, "instance": entry["instance"], "rd_req": 1, "rd_bytes": 2,
+         "wr_req": 3, "wr_bytes": 4} for entry in attached]
+
+    world.compute._poll_volume_usage(world.context)
+
+    publisher, _, event, payload = world.notifier.sent[-1]
+    assert (publisher, event) == ("volume.here", "volume.usage")
+    assert (payload["volume_id"], payload["reads"], payload["write_bytes"]) == (volume_id, 1, 4)
+
+
+# --- The audit ---
+
+def test_a_period_is_audited_once(make_world):
+    world = make_world(instance_usage_audit=True, instance_usage_audit_period="hour")
+    instance = world.boot()
+    world.clock.advance(3601)
+    world.compute._instance_usage_audit(world.context)
+    world.compute._instance_usage_audit(world.context)
+    assert world.notifier.events().count("exists") == 1
+    assert world.notifier.payload("exists")["instance_id"] == instance.uuid
+
+
+def test_an_audit_that_died_is_taken_up_again(make_world):
+    world = make_world(instance_usage_audit=True, instance_usage_audit_period="hour")
+    world.boot()
+    world.clock.advance(3601)
+    begin, end = usage.notifications.last_completed_audit_period("hour", world.clock.naive())
+    world.db.task_log_begin_task(world.context, "instance_usage_audit", begin, end, "here", 1, "started")
+
+    world.compute._instance_usage_audit(world.context)
+
+    assert world.notifier.events().count("exists") == 1
+    assert world.db.task_log_get(world.context, "instance_usage_audit", begin, end, "here")["state"] == "DONE"
+
+
+# --- What schedulers hear ---
+
+def test_schedulers_hear_the_hosts_figures(world):
+    heard = []
+    world.compute.scheduler_rpcapi.update_service_capabilities = lambda *args: heard.append(args[1:])
+    world.compute._report_driver_status(world.context)
+    world.compute.publish_service_capabilities(world.context)
+    (service, host, (figures,)) = heard[0]
+    assert (service, host) == ("compute", "here")
+    assert figures["host_ip"] == world.conf.my_ip
+    assert figures["hypervisor_hostname"] == "here-node"
+
+
+def test_paced_tasks_keep_their_interval(world):
+    reports = []
+    get_host_stats = world.compute.driver.get_host_stats
+    world.compute.driver.get_host_stats = lambda refresh=False: reports.append(1) or get_host_stats(refresh)
+    for _ in range(6):
+        world.compute._report_driver_status(world.context)
+        world.clock.advance(30)
+    assert len(reports) == 2

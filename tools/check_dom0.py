@@ -8,10 +8,11 @@ PLUGINS = pathlib.Path("nova_lite/virt/xenapi/dom0")
 
 
 def main() -> int:
-    if not any(PLUGINS.rglob("*.py")) and not (PLUGINS.is_dir() and any(PLUGINS.iterdir())):
-        print("no dom0 plugins to check")
-        return 0
-    return subprocess.call(["vermin", "--violations", "--no-tips", "-t=3.6-", str(PLUGINS)])
+    if not any(PLUGINS.glob("*.py")):
+        print(f"check_dom0: there is nothing in {PLUGINS}")
+        return 1
+    vermin = pathlib.Path(sys.executable).with_name("vermin")
+    return subprocess.call([str(vermin), "--violations", "--no-tips", "-t=3.6-", str(PLUGINS)])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The project's own source, parsed."""
 
 import ast
+import functools
 import pathlib
 from collections.abc import Iterator
 
@@ -55,6 +56,12 @@ def runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
         yield from runtime_nodes(child)
 
 
-def modules() -> list[Module]:
-    """Return every module of the package; plugins that run inside dom0 have no .py names and are not among them."""
-    return [Module(path) for path in sorted(PACKAGE.rglob("*.py"))]
+@functools.cache
+def modules() -> tuple[Module, ...]:
+    """Return every module of the package."""
+    return tuple(Module(path) for path in sorted(PACKAGE.rglob("*.py")))
+
+
+def runs_in_dom0(module: Module) -> bool:
+    """Whether the module is a plugin that a host runs, beside its own Python and libraries."""
+    return module.name.startswith("virt.xenapi.dom0.")

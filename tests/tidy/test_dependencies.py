@@ -6,9 +6,10 @@ import importlib.metadata
 import re
 import sys
 
-from tests.tidy.source import REPOSITORY, modules, runtime_nodes
+from tests.tidy.source import REPOSITORY, modules, runs_in_dom0, runtime_nodes
 
 NOT_FOR_RUNNING = {"test", "lint", "docs"}
+OF_DOM0 = {"XenAPIPlugin", "XenAPI", "nova_lite_dom0"}
 
 
 def normal(name):
@@ -44,8 +45,21 @@ def test_every_import_has_its_distribution():
     missing = [
         f"{module.path.relative_to(REPOSITORY)}:{line}: {top}"
         for module in modules()
+        if not runs_in_dom0(module)
         for line, top in third_party_imports(module)
         if not {normal(name) for name in distributions.get(top, [])} & brought
     ]
 
     assert not missing, "\n".join(missing)
+
+
+def test_plugins_need_nothing_that_dom0_lacks():
+    foreign = [
+        f"{module.path.relative_to(REPOSITORY)}:{line}: {name}"
+        for module in modules()
+        if runs_in_dom0(module)
+        for line, name in [*third_party_imports(module), *module.imports()]
+        if name not in OF_DOM0
+    ]
+
+    assert not foreign, "\n".join(foreign)

@@ -29,6 +29,24 @@ def with_margin(deadline_s: float, now_s: float) -> float:
     return deadline_s - min(_MAX_MARGIN_S, max(0.0, deadline_s - now_s) * _MARGIN_SHARE)
 
 
+_FIELD_TYPES = {"ctxt": dict, "method_name": str, "method_kwargs": dict, "routing_path": str, "direction": str,
+                "uuid": str, "hop_count": int, "target_cell": str, "response_uuid": str}
+
+
+def check_fields(fields: dict[str, Any]) -> None:
+    """Raise ValueError for a received message whose fields are not what they have to be."""
+    for name, kind in _FIELD_TYPES.items():
+        if name in fields and not isinstance(fields[name], kind):
+            raise ValueError(f"{name} of a message must be a {kind.__name__}")
+    if fields.get("direction") not in (routing.UP, routing.DOWN):
+        raise ValueError("the direction of a message must be up or down")
+    for name in ("deadline", "max_hop_count"):
+        if not isinstance(fields.get(name), (int, float, type(None))):
+            raise ValueError(f"{name} of a message must be a number")
+    if not isinstance(fields.get("reply_server"), (str, type(None))):
+        raise ValueError("reply_server of a message must be a name")
+
+
 class Message:
     """What all messages have. `received` tells that ctxt and method_kwargs are still in wire form."""
 
@@ -132,7 +150,7 @@ class Message:
 
     def _failure(self) -> Response:
         """Return the exception being handled as this cell's answer."""
-        return Response(self.ctxt, self.routing_path, sys.exc_info(), True)
+        return Response(None, self.routing_path, sys.exc_info(), True)
 
     def _wait_deadline(self) -> float:
         """Return, and fix, the time (epoch seconds) at which this cell stops waiting for answers."""
@@ -157,7 +175,7 @@ class Message:
             LOG.exception("The result of %s in %s cannot be sent", self.method_name, self.routing_path)
             text = f"the result of {self.method_name} cannot be sent ({type(error).__name__})"
             failure = (TypeError, TypeError(text), None)
-            return Response(self.ctxt, self.routing_path, failure, True).to_json()
+            return Response(None, self.routing_path, failure, True).to_json()
 
 
 class TargetedMessage(Message):
@@ -272,7 +290,8 @@ class BroadcastMessage(Message):
         if self.source_is_us():
             self.msg_runner.remember(self)
         if not self.need_response:
-            return self._tell()
+            self._tell()
+            return None
         responses = self._collect()
         if self.source_is_us():
             return [Response.from_json(self.ctxt, text) if isinstance(text, str) else text for text in responses]
@@ -290,7 +309,7 @@ class BroadcastMessage(Message):
         """Return the answers of the sub-tree, then our own; a failure for each neighbour that gave none."""
         neighbours = self.next_hops()
         if not neighbours:
-            return self._ours()
+            return [*self._ours()]
         deadline_s = self._wait_deadline()
         try:
             wait = self.msg_runner._setup_response_queue(self, [cell.name for cell in neighbours])

@@ -25,6 +25,7 @@ __all__ = ["MessageRunner", "Response", "deserialize_remote_exception", "seriali
 LOG = logging.getLogger(__name__)
 
 _MAX_REMEMBERED = 10_000
+_MAX_SHOWN = 300  # of what strangers wrote
 
 
 class _RecentlySeen:
@@ -44,6 +45,10 @@ class _RecentlySeen:
             if len(self._seen) > self._limit:
                 self._seen.popitem(last=False)
             return True
+
+
+class _NoSuchMethod(AttributeError):
+    """A message names an operation that is not in the table. Other cells see an AttributeError."""
 
 
 @operations.runner_methods
@@ -72,10 +77,14 @@ class MessageRunner:
     # -- messages
 
     def message_from_json(self, json_message):
-        """Return the message in `json_message`, this cell added to its path. Raises KeyError for an unknown type."""
+        """Return the message in `json_message`, this cell added to its path.
+
+        Raises KeyError for an unknown type, TypeError and ValueError for what is no message.
+        """
         fields = json.loads(json_message)
         cls = messages.MESSAGE_CLASSES[fields.pop("message_type")]
         fields.pop("run_locally", None)
+        messages.check_fields(fields)
         return cls(self, received=True, **fields)
 
     @staticmethod
@@ -88,14 +97,24 @@ class MessageRunner:
         message = self._accept(json_message)
         if message is None:
             return
+        LOG.debug("%s %s came by %s", message.message_type, message.method_name, message.routing_path)
         if message.deadline is not None and message.deadline <= self.clock.time():
             self._refuse("expired", f"{message.method_name} from {message.routing_path} came after its deadline")
         elif self.remember(message):
-            message.process()
+            self._process(message)
         else:
             self._refuse("duplicate", f"{message.method_name} came a second time by {message.routing_path}")
             if message.need_response and message.message_type == operations.BROADCAST:
                 message._answer([], neighbour_only=True)
+
+    def _process(self, message) -> None:
+        try:
+            message.process()
+        except exception.NovaException as error:
+            # Answers that cannot be passed on: who waits for them will notice.
+            self.counts["undeliverable"] += 1
+            LOG.warning("Cannot pass on %s of %s: %s", message.method_name[:_MAX_SHOWN],
+                        message.routing_path[:_MAX_SHOWN], str(error)[:_MAX_SHOWN])
 
     def _accept(self, json_message: str):
         if not isinstance(json_message, str) or len(json_message) > self._max_message_b:
@@ -112,11 +131,11 @@ class MessageRunner:
 
     def _refuse(self, reason: str, text: str) -> None:
         self.counts[reason] += 1
-        LOG.warning("Refused: %s", text)
+        LOG.warning("Refused: %s", text[:_MAX_SHOWN])
 
     def remember(self, message) -> bool:
         """Note that a message was here; False when it had been before."""
-        return self._seen.add((message.uuid, message.message_type, message.fanout))
+        return self._seen.add((message.uuid, message.message_type, bool(message.fanout)))
 
     def seal(self, cell_state, text: str) -> str:
         """Return a message's text as it goes to a neighbour, signed where a key is shared with it."""
@@ -138,18 +157,25 @@ class MessageRunner:
     def _process_message_locally(self, message) -> Response:
         """Do the work of a message here; its result or its failure is the Response."""
         try:
-            op = operations.registry.find(message.message_type, message.method_name)
-            if op is None:
-                self.counts["unknown_method"] += 1
-                raise AttributeError(f"{message.message_type} messages have no method {message.method_name}")
+            op = self._operation_of(message)
             value = op.work(self.cell, message, **op.accepted(message.method_kwargs))
         except Exception as error:  # edge: the failure is the answer
-            if isinstance(error, exception.NovaException):
-                LOG.warning("%s failed in %s: %s", message.method_name, message.routing_path, error)
-            else:
-                LOG.exception("%s failed in %s", message.method_name, message.routing_path)
-            return Response(message.ctxt, message.routing_path, sys.exc_info(), True)
+            self._log_failure(message, error)
+            return Response(None, message.routing_path, sys.exc_info(), True)
         return Response(message.ctxt, message.routing_path, value, False)
+
+    def _operation_of(self, message) -> operations.Operation:
+        op = operations.registry.find(message.message_type, message.method_name)
+        if op is None:
+            self.counts["unknown_method"] += 1
+            raise _NoSuchMethod(f"{message.message_type} messages have no method {message.method_name[:_MAX_SHOWN]}")
+        return op
+
+    def _log_failure(self, message, error: Exception) -> None:
+        """What was to be expected gets one line, a surprise its traceback."""
+        is_expected = isinstance(error, (exception.NovaException, _NoSuchMethod))
+        LOG.warning("%s failed in %s: %s", message.method_name[:_MAX_SHOWN], message.routing_path[:_MAX_SHOWN],
+                    str(error)[:_MAX_SHOWN], exc_info=None if is_expected else error)
 
     # -- waiting
 
@@ -235,7 +261,7 @@ class MessageRunner:
         child = self.state_manager.get_child_cell(child_name)
         full_name = self.full_name()
         if child is not None and child.is_ours and full_name is not None:
-            self.send_targeted(ctxt, "greet", {"full_name": full_name}, routing.DOWN, child)
+            self.send_targeted(ctxt, "greet", {"full_name": full_name}, routing.DOWN, child, fanout=True)
 
     def greeted(self, ctxt, parent_name: str, full_name: str) -> None:
         """A parent has told its full name: this cell now knows its own; its children are told."""

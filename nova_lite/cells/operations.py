@@ -142,7 +142,7 @@ def runner_methods(cls: type) -> type:
         if op.route in senders:
             lead = (_parameter("cell_name"),) if op.route is Route.NAMED_CELL else ()
             _install(cls, op, _signature(lead + op.parameters), senders[op.route])
-    return cls
+    return _documented(cls)
 
 
 def manager_methods(cls: type) -> type:
@@ -151,7 +151,7 @@ def manager_methods(cls: type) -> type:
         if op.own or op.route in (Route.NEIGHBOUR, Route.ORIGIN):
             continue
         _install(cls, op, _signature(_manager_parameters(op)), _manage)
-    return cls
+    return _documented(cls)
 
 
 def client_methods(cls: type) -> type:
@@ -160,12 +160,14 @@ def client_methods(cls: type) -> type:
         if op.since:
             signature = parse_signature(op.client) if op.client else _signature(_manager_parameters(op))
             _install(cls, op, signature, _cast_or_call)
-    return cls
+    return _documented(cls)
 
 
 def parse_signature(text: str) -> inspect.Signature:
     """Return the Signature, self in front, of a text such as '(ctxt, name, clean_shutdown=True)'."""
-    arguments = ast.parse(f"def f{text}: pass").body[0].args
+    function = ast.parse(f"def f{text}: pass").body[0]
+    assert isinstance(function, ast.FunctionDef)
+    arguments = function.args
     gap = [inspect.Parameter.empty] * (len(arguments.args) - len(arguments.defaults))
     defaults = gap + [ast.literal_eval(default) for default in arguments.defaults]
     found = [_parameter(a.arg, default) for a, default in zip(arguments.args, defaults, strict=True)]
@@ -191,6 +193,15 @@ def _manager_parameters(op: Operation) -> tuple[inspect.Parameter, ...]:
     return tuple(p.replace(name=public) if p.name == item else p for p in parameters)
 
 
+def _documented(cls: type) -> type:
+    """Have methods written by hand say what their operation does, unless they say something of their own."""
+    for op in registry:
+        method = vars(cls).get(op.name)
+        if method is not None:
+            method.__doc__ = method.__doc__ or op.work.__doc__
+    return cls
+
+
 def _install(cls: type, op: Operation, signature: inspect.Signature, body: Callable) -> None:
     if op.name in vars(cls):
         return
@@ -203,7 +214,7 @@ def _install(cls: type, op: Operation, signature: inspect.Signature, body: Calla
         return body(self, op, ctxt, dict(others))
 
     del method.__wrapped__
-    method.__signature__ = signature
+    setattr(method, "__signature__", signature)  # noqa: B010  (a function has no such attribute of its own)
     method.__qualname__ = f"{cls.__qualname__}.{op.name}"
     method.__module__ = cls.__module__
     setattr(cls, op.name, method)

@@ -62,9 +62,16 @@ def deserialize_remote_exception(data: str, allowed_remote_exmods: Iterable[str]
 def _wire_name(cls: type) -> tuple[str, str]:
     class_name, module = _plain_name(cls.__name__, cls.__module__)
     if module != OUR_MODULE:
-        return class_name, module
+        return _public_name(cls) if class_name.startswith("_") else (class_name, module)
     known = exception.wire_class(cls)
-    return known.__name__.removesuffix(_REMOTE), OUR_MODULE if known.own else REFERENCE_MODULE
+    is_own = getattr(known, "own", False)
+    return known.__name__.removesuffix(_REMOTE), OUR_MODULE if is_own else REFERENCE_MODULE
+
+
+def _public_name(cls: type) -> tuple[str, str]:
+    """Return the name of the first ancestor that others can know."""
+    public = next(one for one in cls.__mro__ if not one.__name__.startswith("_"))
+    return public.__name__, public.__module__
 
 
 def _plain_name(class_name: str, module: str) -> tuple[str, str]:

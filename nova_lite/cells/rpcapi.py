@@ -29,9 +29,11 @@ class CellsAPI:
             serializer=utils.ProxyObjectSerializer())
 
     def cast(self, ctxt, method: str, version: str, **kwargs: Any) -> None:
+        """Cast a method of the manager. Raises RpcError."""
         self.client.cast(ctxt, method, version=version, arguments=kwargs)
 
     def call(self, ctxt, method: str, version: str, **kwargs: Any) -> Any:
+        """Call a method of the manager and return its result. Raises RpcError and what the method raises."""
         return self.client.call(ctxt, method, version=version, arguments=kwargs)
 
     def _speaks(self, version: str) -> bool:

@@ -39,6 +39,14 @@ def test_faces_carry_the_docstring_of_the_declaration():
     assert MessageRunner.pause_instance.__qualname__ == "MessageRunner.pause_instance"
 
 
+@pytest.mark.parametrize("cls", [MessageRunner, CellsManager, CellsAPI])
+def test_every_public_method_says_what_it_does(cls):
+    silent = [name for name, member in vars(cls).items()
+              if inspect.isfunction(member) and not name.startswith("_") and not member.__doc__]
+
+    assert silent == []
+
+
 def test_a_method_written_in_the_class_wins():
     class Face:
         def pause_instance(self, ctxt, instance):

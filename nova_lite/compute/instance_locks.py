@@ -23,11 +23,11 @@ class InstanceLocks:
         self._deletes = KeyedLocks()
 
     @contextlib.contextmanager
-    def hold(self, uuid: str, how: Hold = Hold.ORDINARY) -> Iterator[None]:
-        """Hold the instance."""
+    def hold(self, uuid: str, how: Hold = Hold.ORDINARY, timeout_s: float | None = None) -> Iterator[None]:
+        """Hold the instance. Raises TimeLimitExceeded when it is not free within `timeout_s`."""
         with contextlib.ExitStack() as held:
             if how is not Hold.DELETE:
-                held.enter_context(self._actions.hold(uuid))
+                held.enter_context(self._actions.hold(uuid, timeout_s))
             if how is not Hold.PREEMPTIBLE:
-                held.enter_context(self._deletes.hold(uuid))
+                held.enter_context(self._deletes.hold(uuid, timeout_s))
             yield

@@ -17,8 +17,10 @@ from nova_lite.compute.consoles import Consoles
 from nova_lite.compute.delete import Deleter
 from nova_lite.compute.evacuated import EvacuatedGuests
 from nova_lite.compute.guest import GuestAccess
+from nova_lite.compute.health import Health
 from nova_lite.compute.host import ComputeHost
 from nova_lite.compute.host_operations import HostOperations
+from nova_lite.compute.image_cache import ImageCache
 from nova_lite.compute.instance_locks import Hold
 from nova_lite.compute.live_migration import LiveMigrator
 from nova_lite.compute.networking import Networking
@@ -55,6 +57,7 @@ __all__ = ["ComputeManager", "ComputeVirtAPI", "instance_action", "publisher_id"
 LOG = logging.getLogger(__name__)
 
 STALE_RESERVATION_S = 3600
+STUCK_TASK_S = 1800
 
 
 def publisher_id(host: str | None = None) -> str:
@@ -113,8 +116,10 @@ class ComputeManager(manager.SchedulerDependentManager):
         self._evacuated = EvacuatedGuests(here, self._block_devices)
         self._recovery = Recovery(here, self._block_devices, self)
         self._sync = PowerSync(here)
-        self._watch = Watch(here, self._block_devices, self._deleter)
+        self._watch = Watch(here, self._block_devices, self._deleter, self._recovery)
         self._usage = Usage(here, self._block_devices)
+        self._image_cache = ImageCache(here)
+        self._health = Health(here)
         self._pacing = Pacing(here.clock)
         self.driver = self._load_driver(compute_driver)
 
@@ -573,9 +578,16 @@ class ComputeManager(manager.SchedulerDependentManager):
     @manager.periodic_task
     def _report_driver_status(self, context: RequestContext) -> None:
         if self._pacing.is_due("report_driver_status", self.services.conf.host_state_interval):
-            stats = self.driver.get_host_stats(refresh=True)
+            with self._health.watched(context):
+                stats = self.driver.get_host_stats(refresh=True)
             entries = stats if isinstance(stats, list) else [stats]
             self.update_service_capabilities([{**entry, "host_ip": self.services.conf.my_ip} for entry in entries])
+
+    @manager.periodic_task(external_process_ok=True)
+    def _run_image_cache_manager_pass(self, context: RequestContext) -> None:
+        if self.driver.capabilities["has_imagecache"]:
+            self._paced("image_cache", self.services.conf.image_cache_manager_interval, self._image_cache.sweep,
+                        context)
 
     @manager.periodic_task
     def _check_instance_build_time(self, context: RequestContext) -> None:
@@ -620,6 +632,10 @@ class ComputeManager(manager.SchedulerDependentManager):
     def _cleanup_running_deleted_instances(self, context: RequestContext) -> None:
         self._paced("running_deleted", self.services.conf.running_deleted_instance_poll_interval,
                     self._watch.clean_running_deleted, context)
+
+    @manager.periodic_task(spacing=600)
+    def _recover_stuck_instances(self, context: RequestContext) -> None:
+        self._watch.recover_stuck(context, STUCK_TASK_S)
 
     @manager.periodic_task(spacing=3600)
     def _drop_stale_device_reservations(self, context: RequestContext) -> None:

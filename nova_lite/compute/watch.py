@@ -11,17 +11,28 @@ from nova_lite.compute.block_devices import BlockDevices
 from nova_lite.compute.delete import Deleter
 from nova_lite.compute.host import ComputeHost
 from nova_lite.compute.policy import record_fault
+from nova_lite.compute.recovery import Recovery
+from nova_lite.concurrency import TimeLimitExceeded
 from nova_lite.context import RequestContext
-from nova_lite.objects import power_state, vm_states
+from nova_lite.objects import power_state, task_states, vm_states
 
 LOG = logging.getLogger(__name__)
+
+
+# While these last, another host may be at work on an instance of ours.
+_PERHAPS_ELSEWHERE = (
+    task_states.SCHEDULING, task_states.MIGRATING, task_states.RESIZE_PREP, task_states.RESIZE_MIGRATING,
+    task_states.RESIZE_MIGRATED, task_states.RESIZE_REVERTING, task_states.REBUILDING,
+)
 
 
 class Watch:
     """Looks after this host's instances from time to time. One instance's trouble never stops the others."""
 
-    def __init__(self, here: ComputeHost, block_devices: BlockDevices, deleter: Deleter) -> None:
+    def __init__(self, here: ComputeHost, block_devices: BlockDevices, deleter: Deleter,
+                 recovery: Recovery) -> None:
         self._here = here
+        self._recovery = recovery
         self._block_devices = block_devices
         self._deleter = deleter
         self._to_heal: list[str] = []
@@ -41,6 +52,24 @@ class Watch:
         record_fault(self._here.conductor, context, instance,
                      exception.InstanceDeployFailure(reason=f"not built within {timeout_s} s"))
         self._here.set_error(context, instance)
+
+    def recover_stuck(self, context: RequestContext, older_than_s: float) -> None:
+        """Recover, with a fault, instances whose task nobody here works on any more: its message was lost."""
+        for instance in self._here.instances(context):
+            ours = instance.task_state not in (None, *_PERHAPS_ELSEWHERE)
+            if ours and self._older(instance.updated_at, older_than_s):
+                self._each(self._recover_stuck, context, instance)
+
+    def _recover_stuck(self, context: RequestContext, instance: objects.Instance) -> None:
+        try:
+            with self._here.locks.hold(instance.uuid, timeout_s=0):
+                now = self._here.load(context, instance.uuid)
+                if now.task_state == instance.task_state and now.updated_at == instance.updated_at:
+                    record_fault(self._here.conductor, context, now, exception.InstanceUnacceptable(
+                        instance_id=now.uuid, reason=f"task {now.task_state} was asked for and never done"))
+                    self._recovery.recover(context, now)
+        except TimeLimitExceeded:
+            LOG.debug("Instance %s has been %s for long, and it is worked on", instance.uuid, instance.task_state)
 
     def force_slow_reboots(self, context: RequestContext) -> None:
         """Have the driver reboot hard what has been rebooting for longer than reboot_timeout."""

@@ -1,8 +1,13 @@
 """What the manager looks after from time to time."""
 
+import contextlib
+import json
+import pathlib
+
 import pytest
 
 from nova_lite.compute import usage
+from nova_lite.concurrency import spawn
 from nova_lite.objects import power_state, task_states, vm_states
 
 
@@ -179,3 +184,85 @@ def test_paced_tasks_keep_their_interval(world):
         world.compute._report_driver_status(world.context)
         world.clock.advance(30)
     assert len(reports) == 2
+
+
+# --- Tasks nobody works on ---
+
+@pytest.mark.parametrize(("task_state", "found"), [
+    (task_states.POWERING_OFF, (vm_states.STOPPED, None)),
+    (task_states.PAUSING, (vm_states.ACTIVE, None)),
+    (task_states.IMAGE_SNAPSHOT, (vm_states.ACTIVE, None)),
+    (task_states.MIGRATING, (vm_states.ACTIVE, task_states.MIGRATING)),
+    (task_states.RESIZE_MIGRATING, (vm_states.ACTIVE, task_states.RESIZE_MIGRATING)),
+])
+def test_a_task_whose_message_was_lost_is_taken_up_in_time(world, task_state, found):
+    instance = world.busy(world.boot(), task_state)
+    world.compute._recover_stuck_instances(world.context)
+    assert world.reload(instance).task_state == task_state
+
+    world.clock.advance(1801)
+    world.compute._recover_stuck_instances(world.context)
+
+    instance = world.reload(instance)
+    assert (instance.vm_state, instance.task_state) == found
+    assert bool(world.faults(instance)) is (found[1] is None)
+
+
+def test_a_task_that_takes_long_but_is_worked_on_is_left_alone(world):
+    instance = world.busy(world.boot(), task_states.IMAGE_SNAPSHOT)
+    world.clock.advance(1801)
+    with world.compute.compute_host.locks.hold(instance.uuid):
+        spawn(world.compute._recover_stuck_instances, world.context).wait(10)
+    assert world.reload(instance).task_state == task_states.IMAGE_SNAPSHOT
+
+
+# --- A hypervisor that does not answer ---
+
+def service_of(world):
+    return world.db.service_get_by_compute_host(world.context, "here")
+
+
+def report(world, times=1):
+    for _ in range(times):
+        world.clock.advance(121)
+        with contextlib.suppress(RuntimeError):
+            world.compute._report_driver_status(world.context)
+
+
+def test_a_host_whose_hypervisor_is_dead_takes_no_builds_until_it_answers(world):
+    with world.failing("get_host_stats", RuntimeError("no answer")):
+        report(world, 2)
+        assert not service_of(world)["disabled"]
+        report(world)
+        assert service_of(world)["disabled"]
+    report(world)
+    assert not service_of(world)["disabled"]
+
+
+def test_a_host_that_an_operator_disabled_stays_so(world):
+    world.db.service_update(world.context, service_of(world)["id"], {"disabled": True, "disabled_reason": "repair"})
+    report(world)
+    assert service_of(world)["disabled_reason"] == "repair"
+
+
+# --- Cached images ---
+
+def test_cached_images_are_swept_for_all_hosts_on_our_storage(world):
+    mine, theirs = world.boot(), world.create(host="neighbour")
+    world.create(host="stranger")
+    registry = pathlib.Path(world.conf.instances_path) / "compute_nodes"
+    registry.parent.mkdir(parents=True)
+    registry.write_text(json.dumps({"neighbour": world.clock.time() - 60, "gone": world.clock.time() - 10 ** 6}))
+    swept = []
+    world.compute.driver.manage_image_cache = lambda context, instances: swept.append({i.uuid for i in instances})
+
+    world.compute._run_image_cache_manager_pass(world.context)
+
+    assert swept == [{mine.uuid, theirs.uuid}]
+    assert set(json.loads(registry.read_text())) == {"here", "neighbour", "gone"}
+
+
+def test_a_driver_without_an_image_cache_is_not_asked(world):
+    world.compute.driver.capabilities = {"has_imagecache": False, "supports_recreate": True}
+    with world.failing("manage_image_cache", AssertionError("must not be asked")):
+        world.compute._run_image_cache_manager_pass(world.context)

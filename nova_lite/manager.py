@@ -124,9 +124,12 @@ class PeriodicTasks:
             self._last_run[name] = self._clock.monotonic()
             try:
                 getattr(self._manager, name)(context)
-            except Exception:
+            except Exception as error:
                 if raise_on_error:
                     raise
+                if isinstance(error, exception.RpcError):
+                    LOG.warning("periodic task %s: %s", name, error)
+                    continue
                 LOG.exception("periodic task %s.%s failed", type(self._manager).__name__, name)
             if task.spacing_s:
                 idle_for = min(idle_for, task.spacing_s)

@@ -65,8 +65,29 @@ def _serve(prog: str, builder: str, conf) -> int:
 
 
 def _quiet_libraries() -> None:
-    """Leave out what a library warns of at every orderly stop."""
+    """Leave out what libraries repeat every second, and what they warn of at every orderly stop."""
     import logging
 
     # py-amqp, for the consumers that are cancelled while their channel closes.
     logging.getLogger("amqp").addFilter(lambda record: "during closing channel" not in str(record.msg))
+    # oslo.messaging, for each connection to a broker that is away.
+    logging.getLogger("oslo.messaging._drivers.impl_rabbit").addFilter(Sparingly(seconds=60))
+
+
+class Sparingly:
+    """A logging filter that lets each kind of warning pass once in a while."""
+
+    def __init__(self, seconds: float):
+        self._seconds = seconds
+        self._last: dict[str, float] = {}
+
+    def filter(self, record) -> bool:
+        """Whether the record is printed."""
+        kind = str(record.msg)[:100]
+        last = self._last.get(kind)
+        if last is not None and record.created - last < self._seconds:
+            return False
+        if len(self._last) > 1000:
+            self._last.clear()
+        self._last[kind] = record.created
+        return True

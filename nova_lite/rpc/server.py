@@ -23,6 +23,7 @@ from nova_lite.rpc import errors, serializer, versions
 
 LOG = logging.getLogger(__name__)
 _EXPOSED = "_remote_method"
+_STOP_LIMIT_S = 2
 _FOREVER_S = threading.TIMEOUT_MAX / 2
 
 
@@ -194,7 +195,8 @@ class Dispatcher:
     def _log_failure(self, message: Mapping[str, Any], error: Exception, answered: bool) -> None:
         """An error that nobody will see is logged in full; one that goes to a caller only if it is a surprise."""
         method = message.get("method")
-        if isinstance(error, exception.NovaException) and (answered or error.code < 500):
+        outside = isinstance(error, exception.RpcError)
+        if outside or (isinstance(error, exception.NovaException) and (answered or error.code < 500)):
             LOG.log(logging.DEBUG if answered else logging.WARNING,
                     "%s failed: %s: %s", method, type(error).__name__, errors.one_line(error))
         else:
@@ -222,6 +224,10 @@ class _LibraryServer(library.RPCServer):
         super().__init__(transport, target, dispatcher)
         self._executor_cls = lambda max_workers: _Workers(f"rpc-{target.topic}", max_workers)
 
+    def drain(self, timeout_s: float | None) -> bool:
+        """Let what was taken already end."""
+        return self._work_executor.shutdown(True if timeout_s is None else timeout_s)
+
 
 class RpcServer:
     """Serves endpoints on a topic: its shared queue, the queue of this server, and the fan-out."""
@@ -232,6 +238,7 @@ class RpcServer:
         self._dispatcher = dispatcher
         self._server = _LibraryServer(transport, target, dispatcher)
         self._started = False
+        self._abandoned = False
 
     @property
     def counters(self) -> collections.Counter:
@@ -244,15 +251,24 @@ class RpcServer:
         self._server.start(override_pool_size=self._pool_size)
 
     def stop(self) -> None:
-        """Take no more messages; what is being carried out goes on."""
-        if self._started:
-            self._server.stop()
+        """Take no more messages; what is being carried out goes on.
+
+        The library waits here for a broker that is away; then its listener is left to itself.
+        """
+        if not self._started:
+            return
+        try:
+            concurrency.spawn(self._server.stop).wait(_STOP_LIMIT_S)
+        except concurrency.TimeLimitExceeded:
+            self._abandoned = True
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for what is being carried out; False if something still was after ``timeout_s`` seconds."""
         if not self._started:
             return True
         self._started = False
+        if self._abandoned:
+            return self._server.drain(timeout_s)
         try:
             concurrency.spawn(self._server.wait).wait(timeout_s)
         except concurrency.TimeLimitExceeded:

@@ -18,6 +18,7 @@ LOG = logging.getLogger(__name__)
 
 _RETRY_FIRST_S = 0.5
 _RETRY_MOST_S = 5.0
+_BLOCKED_START_S = 5.0
 
 
 class Stopped(Exception):
@@ -215,14 +216,22 @@ class Service:
         """
         self._stopping.set()
         limit_s = self.conf.graceful_shutdown_timeout if timeout is None else timeout
-        with self._life:
-            if self._stopped.is_set():
-                return True
-            drained = self._stop_parts(limit_s)
-            if self.services is not None:
-                _try("close messaging", self.services.rpc.close)
-                _try("close the database", self.services.db.dispose)
-            self._stopped.set()
+        # A start that is blocked in a library, for a broker that went away, does not hold up the stop.
+        alone = self._life.acquire(timeout=_BLOCKED_START_S)
+        try:
+            return self._stop_once(limit_s)
+        finally:
+            if alone:
+                self._life.release()
+
+    def _stop_once(self, limit_s: float) -> bool:
+        if self._stopped.is_set():
+            return True
+        drained = self._stop_parts(limit_s)
+        if self.services is not None:
+            _try("close messaging", self.services.rpc.close)
+            _try("close the database", self.services.db.dispose)
+        self._stopped.set()
         LOG.info("%s on host %s has stopped", self.binary, self.host)
         return drained
 
@@ -232,7 +241,7 @@ class Service:
         drained = all(_all_at_once("wait for work in flight", [lambda s=s: s.wait(limit_s) for s in serving]))
         _all_at_once("stop the manager", [lambda p=part: p.hook("stop") for part in self.parts])
         for task in self._tasks:
-            _try("wait for periodic work", lambda task=task: task.wait(limit_s))
+            _try("wait for periodic work", lambda task=task: _ended(task, limit_s))
         return drained
 
     def kill(self) -> None:
@@ -275,6 +284,13 @@ def _may_come_back(error: Exception) -> bool:
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def _ended(task: concurrency.Task, limit_s: float) -> None:
+    try:
+        task.wait(limit_s)
+    except concurrency.TimeLimitExceeded:
+        LOG.warning("periodic work did not end within %.0f s", limit_s)
 
 
 def _all_at_once(what: str, functions: list[Callable]) -> list[Any]:

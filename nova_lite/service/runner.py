@@ -56,7 +56,7 @@ def run(service: Service) -> int:
             service.reset()
         elif number == _WAKE:
             if stopping is not None and stopping.done:
-                return starting.wait()
+                return starting.wait() if starting.done else OK
             if starting.done and (status := starting.wait()) != OK:
                 service.stop(timeout=0)
                 return status

@@ -103,7 +103,7 @@ class Images:
             measured.drain()
             _check(measured, image_meta)
 
-    def _as_disk(self, kind: ImageType, stream: _Measured, image_meta: dict, stack: ExitStack) -> DiskImage:
+    def _as_disk(self, kind: ImageType, stream: Any, image_meta: dict, stack: ExitStack) -> DiskImage:
         if kind is ImageType.QCOW2:
             return self._converted(stream, image_meta, stack)
         if kind is ImageType.VHD:
@@ -116,9 +116,9 @@ class Images:
         disk = DiskImage("raw", size_b, size_b, chunks(stream))
         return _with_partition_table(disk) if kind is ImageType.FILESYSTEM else disk
 
-    def _vhd(self, stream: _Measured, image_meta: dict, stack: ExitStack) -> DiskImage:
+    def _vhd(self, stream: Any, image_meta: dict, stack: ExitStack) -> DiskImage:
         head = _read_exactly(stream, SECTOR_B)
-        joined = _Joined(head, stream)
+        joined: Any = _Joined(head, stream)
         if head[:2] == b"\x1f\x8b":
             return _tar_member(joined, image_meta, stack)
         size_b = image_meta.get("size")
@@ -136,7 +136,7 @@ class Images:
         spool.seek(0)
         return spool, size_b
 
-    def _converted(self, stream: _Measured, image_meta: dict, stack: ExitStack) -> DiskImage:
+    def _converted(self, stream: Any, image_meta: dict, stack: ExitStack) -> DiskImage:
         folder = stack.enter_context(tempfile.TemporaryDirectory(dir=self._spool_dir, prefix="nova_lite-image-"))
         source, target = os.path.join(folder, "image.qcow2"), os.path.join(folder, "image.vhd")
         with open(source, "wb") as spool:

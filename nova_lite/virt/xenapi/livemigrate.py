@@ -118,6 +118,7 @@ class LiveMigrations:
 
     def _move(self, instance: Any, migrate_data: dict) -> None:
         vm_ref = self._finder.require(instance)
+        arguments: tuple
         if migrate_data.get("block_migration"):
             arguments = ("VM.migrate_send", vm_ref, migrate_data["migrate_send_data"], True,
                          self._vdi_map(vm_ref, migrate_data), self._vif_map(vm_ref, migrate_data), {})

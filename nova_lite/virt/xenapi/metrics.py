@@ -35,11 +35,17 @@ class Column:
     values: list[float] = field(default_factory=list)
 
 
+def column_of(legend: str) -> Column:
+    """Return the column, still empty, of a legend entry such as 'AVERAGE:vm:UUID:cpu0'."""
+    cf, kind, uuid, name = legend.split(":", 3)
+    return Column(cf, kind, uuid, name)
+
+
 def parse_updates(document: bytes) -> list[Column]:
     """Return the columns of an rrd_updates document. Raises CouldNotFetchMetrics for one that is none."""
     try:
         root = ElementTree.fromstring(document)
-        columns = [Column(*entry.text.split(":", 3)) for entry in root.iterfind("meta/legend/entry")]
+        columns = [column_of(entry.text) for entry in root.iterfind("meta/legend/entry")]
         for row in reversed(root.findall("data/row")):
             time = float(row.findtext("t"))
             for column, value in zip(columns, row.iterfind("v"), strict=True):

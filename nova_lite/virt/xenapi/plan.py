@@ -31,11 +31,10 @@ class Undo:
     def __enter__(self) -> "Undo":
         return self
 
-    def __exit__(self, exc_type, error, traceback) -> bool:
+    def __exit__(self, exc_type, error, traceback) -> None:
         if error is not None:
             LOG.warning("Failed to %s, rolling back: %s", self._what, error)
             self.run()
-        return False
 
     def run(self) -> None:
         """Run all acts, last first."""

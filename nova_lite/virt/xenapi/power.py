@@ -153,7 +153,7 @@ class Power:
         self._cache.note_state(vm_ref, goal)
 
 
-def _actual_state(failure: BaseException) -> str | None:
+def _actual_state(failure: Any) -> str | None:
     """Return the power state a VM_BAD_POWER_STATE found, in lower case."""
     if not errors.is_code(failure, errors.VM_BAD_POWER_STATE):
         return None

@@ -9,6 +9,7 @@ import nova_lite_dom0 as dom0
 import XenAPIPlugin
 
 DEFAULT_TIMEOUT_S = 30
+FIRST_POLL_S = 0.05
 POLL_S = 0.5
 
 
@@ -28,6 +29,7 @@ def _ask(args, name, value):
     request, response = f"{root}/data/host/{request_id}", f"{root}/data/guest/{request_id}"
     dom0.xenstore_write(request, json.dumps({"name": name, "value": value}))
     deadline = time.time() + timeout_s
+    pause_s = FIRST_POLL_S
     while True:
         answer = dom0.xenstore_read(response)
         if answer is not None:
@@ -38,7 +40,8 @@ def _ask(args, name, value):
             raise TimeoutFailure(f"TIMEOUT: No response from agent within {timeout_s:.0f} seconds.")
         if dom0.xenstore_read(root + "/name") is None:
             raise RebootFailure("REBOOT: dom_id {} no longer present".format(args["dom_id"]))
-        time.sleep(POLL_S)
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, POLL_S)
 
 
 def version(session, args):

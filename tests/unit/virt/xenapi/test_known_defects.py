@@ -10,7 +10,7 @@ from nova_lite.virt.driver import HypervisorUnavailable
 from nova_lite.virt.xenapi.session import XenAPISession
 from nova_lite.virt.xenapi.snapshot import CoalesceTimeout
 from nova_lite.virt.xenapi.spawn import MemoryReservations
-from tests.unit.virt.xenapi.conftest import GIB, MIB, make_instance, make_network_info
+from tests.fixtures.xen_bench import GIB, MIB, make_instance, make_network_info
 
 
 @pytest.fixture

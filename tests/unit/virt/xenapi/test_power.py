@@ -3,7 +3,7 @@ import XenAPI
 
 from nova_lite import exception
 from nova_lite.objects import power_state
-from tests.unit.virt.xenapi.conftest import make_instance, make_network_info
+from tests.fixtures.xen_bench import make_instance, make_network_info
 
 
 @pytest.fixture

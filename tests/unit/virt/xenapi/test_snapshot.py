@@ -6,7 +6,7 @@ import XenAPI
 
 from nova_lite import exception
 from nova_lite.virt.xenapi.images import qemu_img
-from tests.unit.virt.xenapi.conftest import MIB
+from tests.fixtures.xen_bench import MIB
 
 
 @pytest.fixture

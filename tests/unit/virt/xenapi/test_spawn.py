@@ -1,24 +1,10 @@
-import hashlib
 import json
-import urllib.request
 
 import pytest
 import XenAPI
 
 from nova_lite import exception
-from tests.unit.virt.xenapi.conftest import GIB, MIB, make_instance, make_network_info
-
-
-def disk_digest(bench, vdi_ref, size_b):
-    vdi = bench.api("VDI.get_uuid", vdi_ref)
-    session_id = bench.vmops._session.get_session_id()
-    url = f"{bench.simulator.url}/export_raw_vdi?session_id={session_id}&vdi={vdi}&format=raw"
-    with urllib.request.urlopen(url) as stream:
-        return hashlib.sha256(stream.read(size_b)).hexdigest()
-
-
-def vbds(bench, vm):
-    return {record["userdevice"]: record for record in (bench.api("VBD.get_record", ref) for ref in vm["VBDs"])}
+from tests.fixtures.xen_bench import GIB, MIB, disk_digest, make_instance, make_network_info, vbds
 
 
 def test_a_spawned_instance_runs_with_its_disk_its_interface_and_its_data(bench):

@@ -1,7 +1,7 @@
 import pytest
 
 from nova_lite import exception
-from tests.unit.virt.xenapi.conftest import make_network_info
+from tests.fixtures.xen_bench import make_network_info
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import XenAPI
 from nova_lite import exception
 from nova_lite.virt.xenapi.session import XenAPISession
 from nova_lite.xensim import Simulator
-from tests.unit.virt.xenapi.conftest import make_network_info
+from tests.fixtures.xen_bench import make_network_info
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ from nova_lite import exception
 from nova_lite.virt.xenapi.migrate import whole_vhd
 from nova_lite.virt.xenapi.transfer import TransferFailed
 from nova_lite.xensim import Simulator
-from tests.unit.virt.xenapi.conftest import GIB, make_network_info
-from tests.unit.virt.xenapi.test_spawn import disk_digest, vbds
+from tests.fixtures.xen_bench import GIB, disk_digest, make_network_info, vbds
 
 LARGER = {"root_gb": 2, "memory_mb": 256, "vcpus": 2, "ephemeral_gb": 0, "swap": 0, "vcpu_weight": None}
 

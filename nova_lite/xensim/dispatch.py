@@ -10,7 +10,7 @@ from nova_lite.xensim.http import DropConnection
 from nova_lite.xensim.model import NULL, REQUIRED, Call, Type
 from nova_lite.xensim.noun import Caller, Implementation, Noun
 from nova_lite.xensim.values import Reader
-from nova_lite.xensim.wire import Wire, XmlWire
+from nova_lite.xensim.wire import XmlWire
 
 if TYPE_CHECKING:
     from nova_lite.xensim.toolstack import Toolstack
@@ -35,7 +35,7 @@ class Dispatcher:
         for noun in nouns:
             self.implementations.update(noun.implementations())
 
-    def answer(self, name: str, parameters: list[Any], wire: Wire, caller: Caller) -> bytes:
+    def answer(self, name: str, parameters: list[Any], wire: Any, caller: Caller) -> bytes:
         """Run one request and return the encoded reply. Raises DropConnection when a fault swallows the reply."""
         self._faults.record(name)
         try:

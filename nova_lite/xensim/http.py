@@ -7,7 +7,7 @@ import ssl
 import threading
 import urllib.parse
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import Any
 
 HEAD_LIMIT = 64 * 1024
 HANDSHAKE_TIMEOUT_S = 10.0
@@ -63,7 +63,7 @@ class Request:
         return {name.strip(): urllib.parse.unquote(value.strip()) for name, _, value in pairs if name.strip()}
 
     @property
-    def stream(self) -> BinaryIO:
+    def stream(self) -> Any:
         return self.connection.reader
 
     @property

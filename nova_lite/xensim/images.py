@@ -4,6 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from nova_lite.xensim.vhd import BLOCK_SIZE, ZERO_BLOCK, Image, VhdError, count_blocks
 
@@ -83,7 +84,7 @@ class ImageStore:
         path, is_raw = self._existing(sr_uuid, vdi_uuid)
         if is_raw:
             return RawImage(path)
-        image = Image(path)
+        image: Any = Image(path)
         if image.parent_uuid:
             image.parent = self.open(sr_uuid, image.parent_uuid)
         return image

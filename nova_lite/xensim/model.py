@@ -8,6 +8,7 @@ call goes on with deeper indentation. In types `@C` is a reference to class C an
 The generic calls (get_record, get_F, set_F, add_to_F, ...) follow from the fields.
 """
 
+import functools
 import json
 import re
 from dataclasses import dataclass, field
@@ -224,6 +225,12 @@ class Schema:
             if name not in described.calls:
                 flags = [] if name in ("create", "destroy") else ["sync"]
                 described.calls[name] = _call(described.name, name, parameters, result, flags=flags, generic=rule)
+
+
+@functools.cache
+def load_schema() -> Schema:
+    """Return the data model; it is read once in a process."""
+    return Schema()
 
 
 def _call(class_name, name, parameters, result, flags=(), generic=("", "")) -> Call:

@@ -38,7 +38,7 @@ def call(name: str, operation: str = "") -> Callable:
     the method runs.
     """
 
-    def tie(function: Callable) -> Callable:
+    def tie(function: Any) -> Any:
         function.xenapi_calls = [*getattr(function, "xenapi_calls", []), (name, operation)]
         return function
 

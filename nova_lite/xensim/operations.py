@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nova_lite.xensim.db import Row
 from nova_lite.xensim.device_rules import VbdRules, VifRules
@@ -25,7 +25,7 @@ class Operations:
     def __init__(self, toolstack: "Toolstack"):
         self._db = toolstack.db
         self._touched: dict[tuple[str, str], None] = {}
-        self._rules = {
+        self._rules: dict[str, Any] = {
             "VM": VmRules(toolstack.db),
             "VBD": VbdRules(toolstack.db),
             "VIF": VifRules(toolstack.db),

@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from typing import Any
 
 from nova_lite.xensim.db import Row
 from nova_lite.xensim.errors import ApiError
@@ -162,7 +163,7 @@ class Power(Noun):
 
     def _refresh_metrics(self, vm: Row, *, has_started: bool) -> None:
         now = timestamp_text(time.time())
-        values = {"last_updated": now, "state": []}
+        values: dict[str, Any] = {"last_updated": now, "state": []}
         if has_started:
             kind = vm["domain_type"] if vm["domain_type"] != "unspecified" else ("hvm" if is_hvm(vm) else "pv")
             values |= {"start_time": now, "current_domain_type": kind, "hvm": is_hvm(vm)}

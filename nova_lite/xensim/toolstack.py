@@ -21,7 +21,7 @@ from nova_lite.xensim.guests import Guests
 from nova_lite.xensim.hosts import Hosts, Pools
 from nova_lite.xensim.images import ImageStore
 from nova_lite.xensim.iscsi import Iscsi
-from nova_lite.xensim.model import Schema
+from nova_lite.xensim.model import load_schema
 from nova_lite.xensim.networks import Networks
 from nova_lite.xensim.noun import Caller, GenericCalls
 from nova_lite.xensim.operations import Operations
@@ -53,7 +53,7 @@ class Toolstack:
         self.username = username
         self.password = password
         self.pool_secret = str(uuid.uuid4())
-        self.schema = Schema()
+        self.schema = load_schema()
         self.lock = threading.Lock()
         self.db = Database(self.schema, self.lock)
         self.faults = faults or Faults()

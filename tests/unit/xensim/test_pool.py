@@ -1,0 +1,238 @@
+"""Pools of several hosts: who answers, where VMs run, what happens when a host goes."""
+
+import pytest
+import XenAPI
+
+from nova_lite.xensim import HostPlan, Simulator
+from tests.fixtures.xensim import logged_in
+from tests.unit.xensim.conftest import Client
+
+
+def details(error):
+    return error.value.details
+
+
+@pytest.fixture
+def pool():
+    with Simulator(hosts=3, plan=HostPlan(memory_mib=16 * 1024, cpus=2)) as simulator:
+        simulator.control.failed_login_delay(0)
+        yield simulator
+
+
+@pytest.fixture
+def client(pool):
+    with logged_in(pool) as session:
+        yield Client(session)
+
+
+@pytest.fixture
+def hosts(client):
+    """References by position: the first is the master."""
+    return client.api.host.get_all()
+
+
+def shared_sr(client):
+    return client.api.SR.create(client.host(), {"server": "nas", "serverpath": "/x"}, "0", "shared", "", "nfs", "user",
+                                True, {})  # fmt: skip
+
+
+def test_a_slave_names_its_master_before_it_looks_at_the_password(pool, client):
+    with pytest.raises(XenAPI.Failure) as error:
+        XenAPI.Session(pool.urls[1]).login_with_password("root", "wrong")
+
+    assert details(error) == ["HOST_IS_SLAVE", client.api.host.get_address(client.host())]
+
+
+def test_a_session_of_the_master_is_refused_by_a_slave(pool, client):
+    session = XenAPI.Session(pool.urls[1])
+    session._session = client.session._session
+
+    with pytest.raises(XenAPI.Failure) as error:
+        session.xenapi.host.get_all()
+
+    assert details(error)[0] == "HOST_IS_SLAVE"
+
+
+def test_affinity_chooses_the_host(client, hosts):
+    vm = client.vm(affinity=hosts[2])
+
+    client.api.VM.start(vm, False, False)
+
+    assert client.api.VM.get_resident_on(vm) == hosts[2]
+
+
+def test_vms_go_where_memory_is_free_until_there_is_none(client, hosts):
+    vms = [client.started(str(number), memory_mib=9000) for number in range(3)]
+
+    with pytest.raises(XenAPI.Failure) as error:
+        client.started("one too many", memory_mib=9000)
+
+    assert {client.api.VM.get_resident_on(vm) for vm in vms} == set(hosts)
+    assert details(error) == ["NO_HOSTS_AVAILABLE"]
+
+
+def test_start_on_says_why_that_host_will_not_do(client, hosts):
+    vm = client.vm()
+    client.api.host.disable(hosts[1])
+
+    with pytest.raises(XenAPI.Failure) as error:
+        client.api.VM.start_on(vm, hosts[1], False, False)
+
+    assert details(error) == ["HOST_DISABLED", hosts[1]]
+
+
+def test_a_vm_runs_only_where_its_disks_are(client, hosts):
+    vm, local = client.vm(), client.default_sr()
+    client.vbd(vm, client.vdi())
+    (pbd,) = client.api.SR.get_PBDs(local)
+
+    client.api.VM.start(vm, False, False)
+
+    assert client.api.VM.get_resident_on(vm) == client.api.PBD.get_host(pbd)
+    other = next(host for host in hosts if host != client.api.VM.get_resident_on(vm))
+    with pytest.raises(XenAPI.Failure) as error:
+        client.api.VM.pool_migrate(vm, other, {"live": "true"})
+    assert details(error) == ["VM_REQUIRES_SR", vm, local]
+
+
+def test_a_vm_migrates_with_its_disk_on_shared_storage(client, hosts):
+    vm = client.vm(affinity=hosts[0])
+    client.vbd(vm, client.vdi(sr=shared_sr(client)))
+    client.api.VM.start(vm, False, False)
+    before = client.api.VM.get_domid(vm)
+
+    client.api.VM.pool_migrate(vm, hosts[1], {"live": "true"})
+
+    assert client.api.VM.get_resident_on(vm) == hosts[1]
+    assert client.api.VM.get_domid(vm) != before
+    assert client.api.VM.get_power_state(vm) == "Running"
+
+
+def test_evacuation_empties_a_host(client, hosts):
+    vm = client.vm(affinity=hosts[1])
+    client.api.VM.start(vm, False, False)
+    client.api.host.disable(hosts[1])
+
+    client.api.host.evacuate(hosts[1])
+
+    assert client.api.VM.get_resident_on(vm) != hosts[1]
+    client.api.host.reboot(hosts[1])
+
+
+def test_a_host_with_guests_does_not_reboot(client, hosts):
+    vm = client.vm(affinity=hosts[1])
+    client.api.VM.start(vm, False, False)
+
+    with pytest.raises(XenAPI.Failure) as enabled:
+        client.api.host.reboot(hosts[1])
+    client.api.host.disable(hosts[1])
+    with pytest.raises(XenAPI.Failure) as inhabited:
+        client.api.host.reboot(hosts[1])
+
+    assert details(enabled) == ["HOST_NOT_DISABLED"]
+    assert details(inhabited) == ["HOST_HAS_RESIDENT_VMS", hosts[1]]
+
+
+def test_a_new_master_takes_over_and_sessions_are_lost(pool, client, hosts):
+    client.api.pool.designate_new_master(hosts[1])
+
+    session = XenAPI.Session(pool.urls[1])
+    session.login_with_password(pool.username, pool.password)
+    with pytest.raises(XenAPI.Failure) as error:
+        XenAPI.Session(pool.urls[0]).login_with_password(pool.username, pool.password)
+
+    assert session.xenapi.host.get_all() == hosts
+    assert details(error) == ["HOST_IS_SLAVE", session.xenapi.host.get_address(hosts[1])]
+
+
+def test_when_the_master_dies_a_slave_can_be_told_to_take_over(pool, client, hosts):
+    pool.control.kill_host(hosts[0])
+    slave = XenAPI.Session(pool.urls[1])
+    with pytest.raises(XenAPI.Failure) as error:
+        slave.login_with_password(pool.username, pool.password)
+
+    slave.slave_local_login_with_password(pool.username, pool.password)
+    slave.xenapi.pool.emergency_transition_to_master()
+
+    again = XenAPI.Session(pool.urls[1])
+    again.login_with_password(pool.username, pool.password)
+    assert details(error) == ["HOST_IN_EMERGENCY_MODE"]
+    assert again.xenapi.pool.get_master(again.xenapi.pool.get_all()[0]) == hosts[1]
+
+
+def test_a_dead_hosts_vms_stay_running_until_it_is_declared_dead(pool, client, hosts):
+    vm = client.vm(affinity=hosts[2])
+    client.api.VM.start(vm, False, False)
+    pool.control.kill_host(hosts[2])
+    before = client.api.VM.get_power_state(vm)
+
+    client.api.host.declare_dead(hosts[2])
+
+    assert (before, client.api.VM.get_power_state(vm)) == ("Running", "Halted")
+    with pytest.raises(OSError):
+        XenAPI.Session(pool.urls[2]).login_with_password(pool.username, pool.password)
+
+
+def test_an_ejected_host_is_gone_with_its_local_storage(client, hosts):
+    before = len(client.api.SR.get_all())
+
+    client.api.pool.eject(hosts[2])
+
+    assert client.api.host.get_all() == hosts[:2]
+    assert len(client.api.SR.get_all()) == before - 4
+    assert {client.api.PBD.get_host(pbd) for pbd in client.api.PBD.get_all()} == set(hosts[:2])
+
+
+def test_a_vlan_connects_a_network_on_every_host(client, hosts):
+    network = client.api.network.create({"name_label": "tagged", "other_config": {}})
+    (first, *_) = client.api.PIF.get_all_records_where('field "management"="true"')
+
+    pifs = client.api.pool.create_VLAN_from_PIF(first, network, "77")
+    with pytest.raises(XenAPI.Failure) as error:
+        client.api.pool.create_VLAN_from_PIF(first, network, "5000")
+
+    assert {client.api.PIF.get_host(pif) for pif in pifs} == set(hosts)
+    assert {client.api.PIF.get_VLAN(pif) for pif in pifs} == {"77"}
+    assert details(error) == ["VLAN_TAG_INVALID", "5000"]
+
+
+def test_a_network_in_use_is_not_destroyed(client):
+    vm = client.vm()
+    network = client.api.network.create({"name_label": "internal", "other_config": {}})
+    vif = client.vif(vm, network=network)
+    client.api.VM.start(vm, False, False)
+
+    with pytest.raises(XenAPI.Failure) as error:
+        client.api.network.destroy(network)
+
+    assert details(error) == ["NETWORK_CONTAINS_VIF", vif]
+    assert client.api.network.get_bridge(network).startswith("xapi")
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"device": "eth0"}, ["INVALID_DEVICE", "eth0"]),
+        ({"device": "0"}, ["DEVICE_ALREADY_EXISTS", "0"]),
+        ({"device": "1", "mac": "00:11"}, ["MAC_INVALID", "00:11"]),
+    ],
+)
+def test_a_wrong_interface_is_refused(client, fields, expected):
+    vm = client.vm()
+    client.vif(vm)
+
+    with pytest.raises(XenAPI.Failure) as error:
+        client.vif(vm, **fields)
+
+    assert details(error) == expected
+
+
+def test_an_empty_mac_is_derived_and_stays_the_same(client):
+    vm = client.vm()
+    first = client.vif(vm)
+    mac = client.api.VIF.get_MAC(first)
+    client.api.VIF.destroy(first)
+
+    assert client.api.VIF.get_MAC(client.vif(vm)) == mac
+    assert int(mac[:2], 16) & 3 == 2
+    assert client.api.VIF.get_MAC_autogenerated(client.api.VM.get_VIFs(vm)[0])

@@ -301,8 +301,8 @@ class Instance(base.Persistent, base.NovaObject):
             values["extra"] = extra
         return values
 
-    def _extra_changes(self, changed: set[str]) -> dict[str, str | None]:
-        extra = {}
+    def _extra_changes(self, changed: set[str]) -> dict[str, Any]:
+        extra: dict[str, Any] = {}
         flavors = {key: wire.to_wire(getattr(self, name)) for key, name in FLAVOR_FIELDS.items() if name in changed}
         for primitive in flavors.values():
             if primitive is not None:

@@ -70,7 +70,7 @@ def without_flavor_keys(system_metadata: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in system_metadata.items() if key not in spelled}
 
 
-def from_dict(cls: type, context: Any, values: dict[str, Any]) -> Any:
+def from_dict(cls: Any, context: Any, values: dict[str, Any]) -> Any:
     """Return the clean object of a dict."""
     instance = cls(context)
     for name, field in cls.fields.items():
@@ -123,7 +123,7 @@ def _read_flavors(instance: Any, values: dict[str, Any]) -> None:
 
 
 def _spelled_flavor(spelled: dict[str, Any], prefix: str) -> dict[str, Any]:
-    flavor = {"extra_specs": {}}
+    flavor: dict[str, Any] = {"extra_specs": {}}
     for prop, kind in FLAVOR_PROPERTIES.items():
         value = spelled.get(prefix + prop)
         if value not in (None, "", "None"):

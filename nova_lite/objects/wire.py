@@ -106,7 +106,7 @@ def iso_text(moment: datetime.datetime) -> str:
 
 def object_to_wire(obj: ovo_base.VersionedObject, beyond_floor: bool = False) -> dict[str, Any]:
     """Return one object in wire form; ``changes`` is there only when something is dirty."""
-    hidden = frozenset() if beyond_floor else getattr(obj, "beyond_floor", frozenset())
+    hidden: frozenset[str] = frozenset() if beyond_floor else getattr(obj, "beyond_floor", frozenset())
     stored = obj.__dict__
     written = {}
     for name, field in obj.fields.items():
@@ -175,6 +175,7 @@ def _is_unknown(primitive: dict[str, Any]) -> bool:
 
 
 def _mark_changes(obj: Any, changes: Any) -> None:
-    """Take over what the sender had changed, as far as it is here."""
-    obj.obj_reset_changes()
+    """Take over what the sender had changed, as far as it is here; nested objects have done so themselves."""
+    obj.obj_reset_changes([name for name in obj.fields if obj.obj_attr_is_set(name)
+                           and not isinstance(getattr(obj, name), ovo_base.VersionedObject)])
     obj._changed_fields = {name for name in changes if name in obj.fields and obj.obj_attr_is_set(name)}

@@ -73,124 +73,138 @@ class _Client:
 class ComputeAPI(_Client):
     """The compute manager of a host, as seen from elsewhere. `instance` arguments are Instance or dict."""
 
-    def add_aggregate_host(self, ctxt, aggregate, host_param, host, slave_info=None):
+    def add_aggregate_host(self, ctxt: RequestContext, aggregate: Any, host_param: str, host: str,
+                           slave_info: dict[str, Any] | None = None) -> None:
         self._client.cast(ctxt, "add_aggregate_host", version="2.14", server=host, aggregate=primitive(aggregate),
                           host=host_param, slave_info=slave_info)
 
-    def add_fixed_ip_to_instance(self, ctxt, instance, network_id):
+    def add_fixed_ip_to_instance(self, ctxt: RequestContext, instance: Any, network_id: str | None) -> None:
         self._cast_instance(ctxt, "add_fixed_ip_to_instance", instance, network_id=network_id)
 
-    def attach_interface(self, ctxt, instance, network_id, port_id, requested_ip):
+    def attach_interface(self, ctxt: RequestContext, instance: Any, network_id: str | None, port_id: str | None,
+                         requested_ip: str | None) -> Any:
         return self._call_instance(ctxt, "attach_interface", instance, "2.25", network_id=network_id,
                                    port_id=port_id, requested_ip=requested_ip)
 
-    def attach_volume(self, ctxt, instance, volume_id, mountpoint):
+    def attach_volume(self, ctxt: RequestContext, instance: Any, volume_id: str | None, mountpoint: str) -> None:
         self._cast_instance(ctxt, "attach_volume", instance, volume_id=volume_id, mountpoint=mountpoint)
 
-    def change_instance_metadata(self, ctxt, instance, diff):
+    def change_instance_metadata(self, ctxt: RequestContext, instance: Any, diff: dict[str, list[str]]) -> None:
         self._cast_instance(ctxt, "change_instance_metadata", instance, diff=diff)
 
-    def check_can_live_migrate_destination(self, context, instance, destination, block_migration, disk_over_commit):
+    def check_can_live_migrate_destination(self, context: RequestContext, instance: Any, destination: str,
+                                           block_migration: bool | None, disk_over_commit: bool | None) -> Any:
         return self._call_instance(context, "check_can_live_migrate_destination", instance, host=destination,
                                    block_migration=block_migration, disk_over_commit=disk_over_commit)
 
-    def check_can_live_migrate_source(self, context, instance, dest_check_data):
+    def check_can_live_migrate_source(self, context: RequestContext, instance: Any,
+                                      dest_check_data: dict[str, Any]) -> Any:
         return self._call_instance(context, "check_can_live_migrate_source", instance,
                                    dest_check_data=dest_check_data)
 
-    def confirm_resize(self, ctxt, instance, migration, host, reservations=None, cast=True):
+    def confirm_resize(self, ctxt: RequestContext, instance: Any, migration: Any, host: str | None,
+                       reservations: list[str] | None = None, cast: bool = True) -> Any:
         send = self._cast_instance if cast else self._call_instance
         return send(ctxt, "confirm_resize", instance, "2.7", host=host, migration=migration,
                     reservations=reservations)
 
-    def detach_interface(self, ctxt, instance, port_id):
+    def detach_interface(self, ctxt: RequestContext, instance: Any, port_id: str | None) -> None:
         self._cast_instance(ctxt, "detach_interface", instance, "2.25", port_id=port_id)
 
-    def detach_volume(self, ctxt, instance, volume_id):
+    def detach_volume(self, ctxt: RequestContext, instance: Any, volume_id: str | None) -> None:
         self._cast_instance(ctxt, "detach_volume", instance, volume_id=volume_id)
 
-    def finish_resize(self, ctxt, instance, migration, image, disk_info, host, reservations=None):
+    def finish_resize(self, ctxt: RequestContext, instance: Any, migration: Any, image: Any, disk_info: Any,
+                      host: str, reservations: list[str] | None = None) -> None:
         self._cast_instance(ctxt, "finish_resize", instance, "2.8", host=host, migration=migration, image=image,
                             disk_info=disk_info, reservations=reservations)
 
-    def finish_revert_resize(self, ctxt, instance, migration, host, reservations=None):
+    def finish_revert_resize(self, ctxt: RequestContext, instance: Any, migration: Any, host: str | None,
+                             reservations: list[str] | None = None) -> None:
         self._cast_instance(ctxt, "finish_revert_resize", instance, "2.13", host=host, migration=migration,
                             reservations=reservations)
 
-    def get_backdoor_port(self, ctxt, host):
+    def get_backdoor_port(self, ctxt: RequestContext, host: str) -> Any:
         return self._call(ctxt, "get_backdoor_port", host)
 
-    def get_console_output(self, ctxt, instance, tail_length):
+    def get_console_output(self, ctxt: RequestContext, instance: Any, tail_length: int | None) -> Any:
         return self._call_instance(ctxt, "get_console_output", instance, tail_length=tail_length)
 
-    def get_console_pool_info(self, ctxt, console_type, host):
+    def get_console_pool_info(self, ctxt: RequestContext, console_type: str, host: str) -> Any:
         return self._call(ctxt, "get_console_pool_info", host, console_type=console_type)
 
-    def get_console_topic(self, ctxt, host):
+    def get_console_topic(self, ctxt: RequestContext, host: str) -> Any:
         return self._call(ctxt, "get_console_topic", host)
 
-    def get_diagnostics(self, ctxt, instance):
+    def get_diagnostics(self, ctxt: RequestContext, instance: Any) -> Any:
         return self._call_instance(ctxt, "get_diagnostics", instance)
 
-    def get_host_uptime(self, ctxt, host):
+    def get_host_uptime(self, ctxt: RequestContext, host: str) -> Any:
         return self._call(ctxt, "get_host_uptime", host)
 
-    def get_spice_console(self, ctxt, instance, console_type):
+    def get_spice_console(self, ctxt: RequestContext, instance: Any, console_type: str) -> Any:
         return self._call_instance(ctxt, "get_spice_console", instance, "2.24", console_type=console_type)
 
-    def get_vnc_console(self, ctxt, instance, console_type):
+    def get_vnc_console(self, ctxt: RequestContext, instance: Any, console_type: str) -> Any:
         return self._call_instance(ctxt, "get_vnc_console", instance, console_type=console_type)
 
-    def host_maintenance_mode(self, ctxt, host_param, mode, host):
+    def host_maintenance_mode(self, ctxt: RequestContext, host_param: str, mode: bool, host: str) -> Any:
         return self._client.call(ctxt, "host_maintenance_mode", version="2.0", server=host, host=host_param,
                                  mode=mode)
 
-    def host_power_action(self, ctxt, action, host):
+    def host_power_action(self, ctxt: RequestContext, action: str, host: str) -> Any:
         return self._call(ctxt, "host_power_action", host, action=action)
 
-    def inject_file(self, ctxt, instance, path, file_contents):
+    def inject_file(self, ctxt: RequestContext, instance: Any, path: str, file_contents: str) -> None:
         self._cast_instance(ctxt, "inject_file", instance, path=path, file_contents=file_contents)
 
-    def inject_network_info(self, ctxt, instance):
+    def inject_network_info(self, ctxt: RequestContext, instance: Any) -> None:
         self._cast_instance(ctxt, "inject_network_info", instance)
 
-    def live_migration(self, ctxt, instance, dest, block_migration, host, migrate_data=None):
+    def live_migration(self, ctxt: RequestContext, instance: Any, dest: str, block_migration: bool | None, host: str,
+                       migrate_data: dict[str, Any] | None = None) -> None:
         self._cast_instance(ctxt, "live_migration", instance, host=host, dest=dest,
                             block_migration=block_migration, migrate_data=migrate_data)
 
-    def pause_instance(self, ctxt, instance):
+    def pause_instance(self, ctxt: RequestContext, instance: Any) -> None:
         self._cast_instance(ctxt, "pause_instance", instance)
 
-    def post_live_migration_at_destination(self, ctxt, instance, block_migration, host):
+    def post_live_migration_at_destination(self, ctxt: RequestContext, instance: Any, block_migration: bool | None,
+                                           host: str) -> Any:
         return self._call_instance(ctxt, "post_live_migration_at_destination", instance, host=host,
                                    block_migration=block_migration)
 
-    def power_off_instance(self, ctxt, instance):
+    def power_off_instance(self, ctxt: RequestContext, instance: Any) -> None:
         self._cast_instance(ctxt, "power_off_instance", instance)
 
-    def power_on_instance(self, ctxt, instance):
+    def power_on_instance(self, ctxt: RequestContext, instance: Any) -> None:
         self._cast_instance(ctxt, "power_on_instance", instance)
 
-    def pre_live_migration(self, ctxt, instance, block_migration, disk, host, migrate_data=None):
+    def pre_live_migration(self, ctxt: RequestContext, instance: Any, block_migration: bool | None, disk: Any,
+                           host: str, migrate_data: dict[str, Any] | None = None) -> Any:
         return self._call_instance(ctxt, "pre_live_migration", instance, "2.21", host=host,
                                    block_migration=block_migration, disk=disk, migrate_data=migrate_data)
 
-    def prep_resize(self, ctxt, image, instance, instance_type, host, reservations=None, request_spec=None,
-                    filter_properties=None, node=None):
+    def prep_resize(self, ctxt: RequestContext, image: Any, instance: Any, instance_type: Any, host: str,
+                    reservations: list[str] | None = None, request_spec: dict[str, Any] | None = None,
+                    filter_properties: dict[str, Any] | None = None, node: str | None = None) -> None:
         self._cast_instance(ctxt, "prep_resize", instance, "2.20", host=host, image=image,
                             instance_type=instance_type, reservations=reservations, request_spec=request_spec,
                             filter_properties=filter_properties, node=node)
 
-    def publish_service_capabilities(self, ctxt):
+    def publish_service_capabilities(self, ctxt: RequestContext) -> None:
         self._client.cast(ctxt, "publish_service_capabilities", version="2.0", fanout=True)
 
-    def reboot_instance(self, ctxt, instance, block_device_info, reboot_type):
+    def reboot_instance(self, ctxt: RequestContext, instance: Any, block_device_info: dict[str, Any] | None,
+                        reboot_type: str) -> None:
         self._cast_instance(ctxt, "reboot_instance", instance, "2.23", block_device_info=block_device_info,
                             reboot_type=reboot_type)
 
-    def rebuild_instance(self, ctxt, instance, new_pass, injected_files, image_ref, orig_image_ref,
-                         orig_sys_metadata, bdms, recreate=False, on_shared_storage=False, host=None,
-                         preserve_ephemeral=False, migration=None):
+    def rebuild_instance(self, ctxt: RequestContext, instance: Any, new_pass: str | None,
+                         injected_files: list[Any] | None, image_ref: str | None, orig_image_ref: str | None,
+                         orig_sys_metadata: dict[str, str] | None, bdms: list[Any] | None, recreate: bool = False,
+                         on_shared_storage: bool = False, host: str | None = None, preserve_ephemeral: bool = False,
+                         migration: Any = None) -> None:
         self._cast_instance(ctxt, "rebuild_instance", instance, "2.22", host=host, new_pass=new_pass,
                             injected_files=injected_files, image_ref=image_ref, orig_image_ref=orig_image_ref,
                             orig_sys_metadata=orig_sys_metadata, bdms=bdms, recreate=recreate,
@@ -198,91 +212,102 @@ class ComputeAPI(_Client):
                             **unless(False, preserve_ephemeral=preserve_ephemeral),
                             **unless(None, migration=migration))
 
-    def refresh_provider_fw_rules(self, ctxt, host):
+    def refresh_provider_fw_rules(self, ctxt: RequestContext, host: str) -> None:
         self._cast(ctxt, "refresh_provider_fw_rules", host)
 
-    def remove_aggregate_host(self, ctxt, aggregate, host_param, host, slave_info=None):
+    def remove_aggregate_host(self, ctxt: RequestContext, aggregate: Any, host_param: str, host: str,
+                              slave_info: dict[str, Any] | None = None) -> None:
         self._client.cast(ctxt, "remove_aggregate_host", version="2.15", server=host,
                           aggregate=primitive(aggregate), host=host_param, slave_info=slave_info)
 
-    def remove_fixed_ip_from_instance(self, ctxt, instance, address):
+    def remove_fixed_ip_from_instance(self, ctxt: RequestContext, instance: Any, address: str) -> None:
         self._cast_instance(ctxt, "remove_fixed_ip_from_instance", instance, address=address)
 
-    def remove_volume_connection(self, ctxt, instance, volume_id, host):
+    def remove_volume_connection(self, ctxt: RequestContext, instance: Any, volume_id: str | None, host: str) -> Any:
         return self._call_instance(ctxt, "remove_volume_connection", instance, host=host, volume_id=volume_id)
 
-    def rescue_instance(self, ctxt, instance, rescue_password, rescue_image_ref=None, clean_shutdown=True):
+    def rescue_instance(self, ctxt: RequestContext, instance: Any, rescue_password: str | None,
+                        rescue_image_ref: str | None = None, clean_shutdown: bool = True) -> None:
         self._cast_instance(ctxt, "rescue_instance", instance, rescue_password=rescue_password,
                             **unless(None, rescue_image_ref=rescue_image_ref),
                             **unless(True, clean_shutdown=clean_shutdown))
 
-    def reserve_block_device_name(self, ctxt, instance, device, volume_id, disk_bus=None, device_type=None):
+    def reserve_block_device_name(self, ctxt: RequestContext, instance: Any, device: str | None,
+                                  volume_id: str | None, disk_bus: str | None = None,
+                                  device_type: str | None = None) -> Any:
         return self._call_instance(ctxt, "reserve_block_device_name", instance, "2.3", device=device,
                                    volume_id=volume_id,
                                    **unless(None, disk_bus=disk_bus, device_type=device_type))
 
-    def reset_network(self, ctxt, instance):
+    def reset_network(self, ctxt: RequestContext, instance: Any) -> None:
         self._cast_instance(ctxt, "reset_network", instance)
 
-    def resize_instance(self, ctxt, instance, migration, image, instance_type, reservations=None,
-                        clean_shutdown=True):
+    def resize_instance(self, ctxt: RequestContext, instance: Any, migration: Any, image: Any, instance_type: Any,
+                        reservations: list[str] | None = None, clean_shutdown: bool = True) -> None:
         self._cast_instance(ctxt, "resize_instance", instance, "2.16", migration=migration, image=image,
                             instance_type=instance_type, reservations=reservations,
                             **unless(True, clean_shutdown=clean_shutdown))
 
-    def restore_instance(self, ctxt, instance):
+    def restore_instance(self, ctxt: RequestContext, instance: Any) -> None:
         self._cast_instance(ctxt, "restore_instance", instance)
 
-    def resume_instance(self, ctxt, instance):
+    def resume_instance(self, ctxt: RequestContext, instance: Any) -> None:
         self._cast_instance(ctxt, "resume_instance", instance)
 
-    def revert_resize(self, ctxt, instance, migration, host, reservations=None):
+    def revert_resize(self, ctxt: RequestContext, instance: Any, migration: Any, host: str | None,
+                      reservations: list[str] | None = None) -> None:
         self._cast_instance(ctxt, "revert_resize", instance, "2.12", host=host, migration=migration,
                             reservations=reservations)
 
-    def rollback_live_migration_at_destination(self, ctxt, instance, host):
+    def rollback_live_migration_at_destination(self, ctxt: RequestContext, instance: Any, host: str) -> None:
         self._cast_instance(ctxt, "rollback_live_migration_at_destination", instance, host=host)
 
-    def run_instance(self, ctxt, instance, host, request_spec, filter_properties, requested_networks,
-                     injected_files, admin_password, is_first_time, node=None):
+    def run_instance(self, ctxt: RequestContext, instance: Any, host: str, request_spec: dict[str, Any] | None,
+                     filter_properties: dict[str, Any] | None, requested_networks: list[Any] | None,
+                     injected_files: list[Any] | None, admin_password: str | None, is_first_time: bool,
+                     node: str | None = None) -> None:
         self._cast_instance(ctxt, "run_instance", instance, "2.19", host=host, request_spec=request_spec,
                             filter_properties=filter_properties, requested_networks=requested_networks,
                             injected_files=injected_files, admin_password=admin_password,
                             is_first_time=is_first_time, node=node)
 
-    def set_admin_password(self, ctxt, instance, new_pass):
+    def set_admin_password(self, ctxt: RequestContext, instance: Any, new_pass: str | None) -> Any:
         return self._call_instance(ctxt, "set_admin_password", instance, new_pass=new_pass)
 
-    def set_host_enabled(self, ctxt, enabled, host):
+    def set_host_enabled(self, ctxt: RequestContext, enabled: bool, host: str) -> Any:
         return self._call(ctxt, "set_host_enabled", host, enabled=enabled)
 
-    def snapshot_instance(self, ctxt, instance, image_id, image_type, backup_type=None, rotation=None):
+    def snapshot_instance(self, ctxt: RequestContext, instance: Any, image_id: str, image_type: str,
+                          backup_type: str | None = None, rotation: int | None = None) -> None:
         self._cast_instance(ctxt, "snapshot_instance", instance, image_id=image_id, image_type=image_type,
                             backup_type=backup_type, rotation=rotation)
 
-    def soft_delete_instance(self, ctxt, instance, reservations=None):
+    def soft_delete_instance(self, ctxt: RequestContext, instance: Any,
+                             reservations: list[str] | None = None) -> None:
         self._cast_instance(ctxt, "soft_delete_instance", instance, "2.27", reservations=reservations)
 
-    def start_instance(self, ctxt, instance):
+    def start_instance(self, ctxt: RequestContext, instance: Any) -> None:
         self._cast_instance(ctxt, "start_instance", instance)
 
-    def stop_instance(self, ctxt, instance, cast=True, clean_shutdown=True):
+    def stop_instance(self, ctxt: RequestContext, instance: Any, cast: bool = True,
+                      clean_shutdown: bool = True) -> Any:
         send = self._cast_instance if cast else self._call_instance
         return send(ctxt, "stop_instance", instance, **unless(True, clean_shutdown=clean_shutdown))
 
-    def suspend_instance(self, ctxt, instance):
+    def suspend_instance(self, ctxt: RequestContext, instance: Any) -> None:
         self._cast_instance(ctxt, "suspend_instance", instance)
 
-    def terminate_instance(self, ctxt, instance, bdms, reservations=None):
+    def terminate_instance(self, ctxt: RequestContext, instance: Any, bdms: list[Any] | None,
+                           reservations: list[str] | None = None) -> None:
         self._cast_instance(ctxt, "terminate_instance", instance, "2.27", bdms=bdms, reservations=reservations)
 
-    def unpause_instance(self, ctxt, instance):
+    def unpause_instance(self, ctxt: RequestContext, instance: Any) -> None:
         self._cast_instance(ctxt, "unpause_instance", instance)
 
-    def unrescue_instance(self, ctxt, instance):
+    def unrescue_instance(self, ctxt: RequestContext, instance: Any) -> None:
         self._cast_instance(ctxt, "unrescue_instance", instance)
 
-    def validate_console_port(self, context, instance, port, console_type):
+    def validate_console_port(self, context: RequestContext, instance: Any, port: int, console_type: str) -> Any:
         return self._call_instance(context, "validate_console_port", instance, "2.26", port=port,
                                    console_type=console_type)
 
@@ -290,11 +315,11 @@ class ComputeAPI(_Client):
 class SecurityGroupAPI(_Client):
     """Tells computes that firewall rules changed."""
 
-    def refresh_security_group_rules(self, ctxt, security_group_id, host):
+    def refresh_security_group_rules(self, ctxt: RequestContext, security_group_id: int, host: str) -> None:
         self._cast(ctxt, "refresh_security_group_rules", host, security_group_id=security_group_id)
 
-    def refresh_security_group_members(self, ctxt, security_group_id, host):
+    def refresh_security_group_members(self, ctxt: RequestContext, security_group_id: int, host: str) -> None:
         self._cast(ctxt, "refresh_security_group_members", host, security_group_id=security_group_id)
 
-    def refresh_instance_security_rules(self, ctxt, host, instance):
+    def refresh_instance_security_rules(self, ctxt: RequestContext, host: str, instance: Any) -> None:
         self._cast_instance(ctxt, "refresh_instance_security_rules", instance)

@@ -16,4 +16,8 @@ def load(conf: cfg.ConfigOpts) -> VolumeAPI:
         from nova_lite.volume.none import NoVolumes
 
         return NoVolumes(conf)
+    if conf.volume.backend == "local":
+        from nova_lite.volume.local import LocalVolumeAPI
+
+        return LocalVolumeAPI(conf)
     return adapters.load("nova_lite.volume", conf.volume.backend, conf)

@@ -338,9 +338,12 @@ class BroadcastMessage(Message):
         return [self._work()] if self.run_locally else []
 
     def _send_to_all(self, neighbours: list) -> list[Response]:
-        """Send to every neighbour; return a failure for each that could not be reached."""
+        """Send to every neighbour; return a failure for each that could not be reached.
+
+        Those that could not be reached last time come last, so that waiting for them delays nobody.
+        """
         failures = []
-        for neighbour in neighbours:
+        for neighbour in sorted(neighbours, key=lambda cell: not cell.is_reachable):
             try:
                 self._send(neighbour)
             except Exception as error:  # edge: one dead neighbour must not keep the others from hearing

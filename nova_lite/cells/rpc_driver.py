@@ -6,6 +6,7 @@ from typing import Any
 from nova_lite import rpc
 
 VERSION = "1.0"
+_SEND_TIMEOUT_S = 5.0
 _TRACED = ("request_id", "user_id", "project_id", "is_admin")
 
 
@@ -59,6 +60,7 @@ class InterCellRPCAPI:
 
     def __init__(self, services):
         self._rpc = services.rpc
+        self._clock = services.clock
         conf = services.conf
         self._base = conf.cells.rpc_driver_queue_base
         self._cap = rpc.resolve_cap("intercell", conf.upgrade_levels.intercell)
@@ -67,8 +69,13 @@ class InterCellRPCAPI:
     def send_message_to_cell(self, cell_state, message, server: str | None = None) -> None:
         client = self._client(cell_state.db_info["transport_url"], message.message_type)
         text = message.msg_runner.seal(cell_state, message.to_json(for_reference=not cell_state.is_ours))
-        client.cast(_trace(message.wire_ctxt), "process_message", server=server, fanout=bool(message.fanout),
-                    message=text)
+        trace = _Trace(message.wire_ctxt, self._until(message))
+        client.cast(trace, "process_message", server=server, fanout=bool(message.fanout), message=text)
+
+    def _until(self, message) -> float:
+        """Return when to give up sending: a broker that hangs must not hold up what has a deadline, nor others."""
+        limit_s = self._clock.time() + _SEND_TIMEOUT_S
+        return limit_s if message.deadline is None else min(limit_s, message.deadline)
 
     def _client(self, transport_url: str, message_type: str) -> rpc.RpcClient:
         key = (transport_url, message_type)
@@ -79,9 +86,13 @@ class InterCellRPCAPI:
         return self._clients[key]
 
 
-def _trace(wire_ctxt: dict[str, Any]) -> dict[str, Any]:
-    """Return what the RPC layer is told of a request: whose it is. The context that counts is in the message."""
-    return {key: wire_ctxt[key] for key in _TRACED if key in wire_ctxt}
+class _Trace(dict):
+    """What the RPC layer is told of a request: whose it is, and until when to try. The context that counts is in
+    the message."""
+
+    def __init__(self, wire_ctxt: dict[str, Any], deadline: float):
+        super().__init__((key, wire_ctxt[key]) for key in _TRACED if key in wire_ctxt)
+        self.deadline = deadline
 
 
 class InterCellRPCDispatcher:

@@ -196,3 +196,27 @@ def test_cells_that_are_disabled_are_left_alone(tree):
 
     assert "api!east" not in {response.cell_name for response in ask_all(tree)()}
     assert isinstance(ask(tree, "api!east")().error, exception.CellRoutingInconsistency)
+
+
+def test_nothing_is_sent_after_the_deadline(tree):
+    api = tree["api"]
+
+    response = api.runner.send_targeted(api.context(), "probe", {}, "down", "api!west", need_response=True,
+                                        deadline=tree.clock.time() - 1)
+
+    assert isinstance(response.error, exception.RpcTimeout)
+    assert tree.probes == []
+
+
+def test_neighbours_that_were_out_of_reach_are_tried_last(tree):
+    tried = []
+    for name in ("west", "east"):
+        driver = tree["api"].child(name).driver
+        original = driver.send_message_to_cell
+        driver.send_message_to_cell = lambda cell, message, server=None, original=original: (
+            tried.append(cell.name), original(cell, message, server=server))
+    tree["api"].child("west").is_reachable = False
+
+    ask_all(tree)()
+
+    assert tried == ["east", "west"]

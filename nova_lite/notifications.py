@@ -6,7 +6,7 @@ be sent is logged and never fails what it tells about. Secrets are removed by ke
 
 import calendar
 import datetime
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from oslo_log import log as logging
@@ -125,7 +125,7 @@ def send_api_fault(context: RequestContext, url: str, status: int, error: Any) -
 
 # --- Payloads ---
 
-def info_from_instance(context: RequestContext, instance: Mapping[str, Any], network_info: Iterable | None,
+def info_from_instance(context: RequestContext, instance: Mapping[str, Any], network_info: Any,
                        system_metadata: Mapping[str, str] | None, **extra: Any) -> dict[str, Any]:
     """The payload of compute specification §6.4; ``extra`` is merged last and wins."""
     get = instance.get

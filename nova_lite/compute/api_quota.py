@@ -36,7 +36,7 @@ class Quotas:
                 (exception.OnsetFilePathLimitExceeded, {"injected_file_path_bytes": longest_path_b}),
                 (exception.OnsetFileContentLimitExceeded, {"injected_file_content_bytes": longest_content_b})):
             try:
-                self._engine.limit_check(context, **limits)
+                self._engine.limit_check(context, None, **limits)
             except exception.OverQuota as error:
                 raise error_class() from error
 

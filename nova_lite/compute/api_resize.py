@@ -121,7 +121,7 @@ class LocalTasks:
                clean_shutdown: bool, extra: dict[str, Any]) -> None:
         """Ask the scheduler for a host."""
         image = self._image_of(context, instance)
-        spec = {"instance_type": flavor.to_dict(), "instance_uuids": [instance.uuid],
+        spec: dict[str, Any] = {"instance_type": flavor.to_dict(), "instance_uuids": [instance.uuid],
                 "instance_properties": instance.to_legacy_dict(), "image": image}
         if not clean_shutdown:
             spec["clean_shutdown"] = False

@@ -73,7 +73,7 @@ class Redirect:
 
     def rescue_instance(self, ctxt: RequestContext, instance: Instance, rescue_password: str | None,
                         rescue_image_ref: str | None = None, clean_shutdown: bool = True) -> None:
-        newer = {"rescue_image_ref": rescue_image_ref} if rescue_image_ref else {}
+        newer: dict[str, Any] = {"rescue_image_ref": rescue_image_ref} if rescue_image_ref else {}
         if not clean_shutdown:
             newer["clean_shutdown"] = False
         self.cast(ctxt, instance, "rescue", rescue_password=rescue_password, **newer)

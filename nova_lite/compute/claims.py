@@ -44,7 +44,7 @@ class NopClaim:
 class Claim(NopClaim):
     """Room for an instance about to be built here; sizes are those of the instance."""
 
-    def __init__(self, instance: Mapping[str, Any], tracker: "ResourceTracker", *, overhead_mb: int = 0) -> None:
+    def __init__(self, instance: Any, tracker: "ResourceTracker", *, overhead_mb: int = 0) -> None:
         super().__init__()
         self.instance = instance
         self.tracker = tracker

@@ -59,7 +59,7 @@ class LocalConductor:
         check (UnexpectedTaskStateError, UnexpectedVMStateError). When the write fails, the object is as before.
         Raises KeyError for a column that is not updatable.
         """
-        guards = {name: _as_list(updates.pop(name)) for name in _GUARDS & updates.keys()}
+        guards: dict[str, Any] = {name: _as_list(updates.pop(name)) for name in _GUARDS & updates.keys()}
         unknown = updates.keys() - UPDATABLE
         if unknown:
             raise KeyError(f"not updatable: {', '.join(sorted(unknown))}")
@@ -68,6 +68,8 @@ class LocalConductor:
         try:
             for name, value in updates.items():
                 instance[name] = value
+            if guards and not instance.obj_what_changed():
+                _check_unchanged(instance, guards)
             instance.save(**guards)
         except Exception:  # whatever stopped the write, the object must show what the row says
             _restore(instance, before, updates)
@@ -109,6 +111,17 @@ class LocalConductor:
         """See compute.utils.notify_usage_exists."""
         compute_utils.notify_usage_exists(context, instance, current_period, ignore_missing_network_data,
                                           system_metadata, extra_usage_info)
+
+
+def _check_unchanged(instance: Instance, guards: dict[str, list[Any]]) -> None:
+    """Hold an update that writes nothing against the states it expects: no statement would do it."""
+    instance.refresh()
+    expected = guards.get("expected_task_state")
+    if expected is not None and instance.task_state not in expected:
+        raise exception.UnexpectedTaskStateError(expected=expected, actual=instance.task_state)
+    expected = guards.get("expected_vm_state")
+    if expected is not None and instance.vm_state not in expected:
+        raise exception.UnexpectedVMStateError(expected=expected, actual=instance.vm_state)
 
 
 def _as_list(states: Any) -> list[Any]:

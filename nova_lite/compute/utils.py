@@ -103,11 +103,10 @@ class EventReporter:
         return self
 
     def __exit__(self, exc_type: type[BaseException] | None, exc_val: BaseException | None,
-                 exc_tb: TracebackType | None) -> bool:
+                 exc_tb: TracebackType | None) -> None:
         for uuid in self.instance_uuids:
             self.conductor.action_event_finish(
                 self.context, pack_action_event_finish(self.context, uuid, self.event_name, exc_val, exc_tb))
-        return False
 
 
 def _now(context: RequestContext) -> datetime.datetime:

@@ -5,7 +5,7 @@ from typing import Any
 from nova_lite import objects
 from nova_lite.compute import rpcapi
 from nova_lite.compute.policy import record_fault
-from nova_lite.context import RequestContext
+from nova_lite.context import RequestContext, get_admin_context
 from nova_lite.virt.virtapi import VirtAPI
 
 
@@ -23,6 +23,9 @@ class ComputeVirtAPI(VirtAPI):
     @property
     def _services(self) -> Any:
         return self._compute.services
+
+    def admin_context(self) -> RequestContext:
+        return get_admin_context().bind(self._services)
 
     def instance_update(self, context: RequestContext, instance_uuid: str, updates: dict[str, Any]) -> dict[str, Any]:
         """Change the instance so that its tracker sees it; returns the updated instance."""

@@ -11,6 +11,10 @@ class VirtAPI:
     def _missing(self, method: str):
         raise NotImplementedError(f"this driver has no compute service above it to answer {method}")
 
+    def admin_context(self):
+        """Return a context for work no request asked for."""
+        self._missing("admin_context")
+
     def instance_update(self, context, instance_uuid, updates):
         """Change columns of the instance and return the updated instance as a dict."""
         self._missing("instance_update")

@@ -113,12 +113,11 @@ class RebootPoller:
     def poll(self, timeout_s: float, hung: Any = None) -> None:
         """Cancel stale clean reboots of the host, then reboot the hung instances hard."""
         self._cancel_stale(timeout_s)
-        context = None
         if hung is None:
-            hung = self._virtapi.instance_get_all_hung_in_rebooting(context, timeout_s)
+            hung = self._virtapi.instance_get_all_hung_in_rebooting(self._virtapi.admin_context(), timeout_s)
         for instance in hung:
             try:
-                self._reboot(context, instance)
+                self._reboot(instance)
             except (XenAPI.Failure, exception.NovaException) as error:
                 LOG.warning("Rebooting %s failed: %s", instances.read(instance, "uuid"), error)
 
@@ -136,9 +135,9 @@ class RebootPoller:
                 if not errors.is_gone(failure):
                     LOG.warning("Cancelling %s failed: %s", task_ref, errors.describe(failure))
 
-    def _reboot(self, context: Any, instance: Any) -> None:
+    def _reboot(self, instance: Any) -> None:
         try:
-            self._virtapi.reboot_instance(context, instance, "HARD")
+            self._virtapi.reboot_instance(self._virtapi.admin_context(), instance, "HARD")
         except NotImplementedError:
             self._power.reboot(instance, "HARD")
 

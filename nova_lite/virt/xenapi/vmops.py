@@ -328,7 +328,7 @@ class VMOps:
 
     def poll_unconfirmed_resizes(self, resize_confirm_window):
         """Confirm the resizes to this host that nobody confirmed within the window (seconds)."""
-        confirm_old_resizes(self._virtapi, None, resize_confirm_window)
+        confirm_old_resizes(self._virtapi, self._virtapi.admin_context(), resize_confirm_window)
 
     # Agent ----------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ DEFAULTS: Mapping[str, str] = {
     "cells_scheduler_filter:DifferentCellFilter": ADMIN,
     "cells_scheduler_filter:TargetCellFilter": ADMIN,
     "compute:create:forced_host": ADMIN,
+    "compute:create:image_address": ADMIN,
     "compute:unlock_override": ADMIN,
     "os_compute_api:os-cells": ADMIN,
     "os_compute_api:os-cells:create": ADMIN,

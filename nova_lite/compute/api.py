@@ -11,7 +11,7 @@ from nova_lite.compute import api_block_devices as block_devices
 from nova_lite.compute.api_actions import InstanceActionAPI
 from nova_lite.compute.api_aggregates import AggregateAPI
 from nova_lite.compute.api_consoles import Consoles
-from nova_lite.compute.api_create import BuildOrder, InstanceCreation
+from nova_lite.compute.api_create import BuildOrder, InstanceCreation, authorize_image
 from nova_lite.compute.api_delete import Deletion
 from nova_lite.compute.api_find import InstanceSearch
 from nova_lite.compute.api_guards import IDLE, guarded
@@ -245,6 +245,7 @@ class API:
     def rescue(self, context: RequestContext, instance: Any, rescue_password: str | None = None,
                rescue_image_ref: str | None = None, clean_shutdown: bool = True) -> None:
         """Boot an instance from a rescue image with its own disk beside it. Raises InstanceNotRescuable."""
+        authorize_image(self.authorize, context, rescue_image_ref)
         self._rebuilding.rescue(context, instance, rescue_password, rescue_image_ref, clean_shutdown)
 
     @guarded(vm_state=(RESCUED,), task_state=IDLE, lock=True)
@@ -258,6 +259,7 @@ class API:
         """Make the instance anew from an image; `extra`: fields to change with it (display_name, metadata, …)."""
         if preserve_ephemeral:
             raise exception.Invalid("An ephemeral disk cannot be preserved by a rebuild on XenServer")
+        authorize_image(self.authorize, context, image_href)
         self._rebuilding.rebuild(context, instance, image_href, admin_password, files_to_inject, extra)
 
     @guarded(vm_state=(ACTIVE, STOPPED), task_state=IDLE, policy=False)

@@ -13,6 +13,7 @@ from nova_lite.compute import api_checks as checks
 from nova_lite.compute import api_names as names
 from nova_lite.compute import api_rows as rows
 from nova_lite.context import RequestContext, Services
+from nova_lite.image.port import is_address
 from nova_lite.objects import (
     BlockDeviceMappingList,
     Flavor,
@@ -126,6 +127,7 @@ class InstanceCreation:
 
     def _authorize_all(self, context: RequestContext, order: BuildOrder) -> None:
         self._authorize(context, "create")
+        authorize_image(self._authorize, context, order.image_href)
         if order.requested_networks:
             self._authorize(context, "create:attach_network")
         if order.block_device_mapping:
@@ -230,3 +232,12 @@ class InstanceCreation:
         if order.auto_disk_config is not None:
             fields["auto_disk_config"] = order.auto_disk_config
         return fields
+
+
+def authorize_image(authorize: Callable[..., None], context: RequestContext, image_href: str | None) -> None:
+    """Raise PolicyNotAuthorized for an image named by an address, unless an operator lets users do that.
+
+    The host would fetch whatever stands there, on networks that the user does not reach himself.
+    """
+    if image_href and is_address(image_href):
+        authorize(context, "create:image_address", {})

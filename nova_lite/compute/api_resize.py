@@ -202,10 +202,15 @@ class Rebuilding:
                                   source_node=instance.node, dest_compute=host, status="accepted",
                                   migration_type="evacuation", hidden=False)
             migration.create()
-            self._compute.rebuild_instance(
-                context, instance, new_pass=admin_password, injected_files=None, image_ref=None,
-                orig_image_ref=None, orig_sys_metadata=None, bdms=None, recreate=True,
-                on_shared_storage=on_shared_storage, host=host, migration=migration)
+            try:
+                self._compute.rebuild_instance(
+                    context, instance, new_pass=admin_password, injected_files=None, image_ref=None,
+                    orig_image_ref=None, orig_sys_metadata=None, bdms=None, recreate=True,
+                    on_shared_storage=on_shared_storage, host=host, migration=migration)
+            except exception.RpcUnavailable:
+                migration.status = "error"
+                migration.save()
+                raise
 
     def rescue(self, context: RequestContext, instance: Instance, rescue_password: str | None,
                rescue_image_ref: str | None, clean_shutdown: bool) -> None:

@@ -1,11 +1,16 @@
 """Volumes of instances, as the compute API attaches and detaches them."""
 
+import contextlib
 from typing import Any
+
+from oslo_log import log as logging
 
 from nova_lite import exception
 from nova_lite.compute import device_names
 from nova_lite.context import RequestContext, Services
 from nova_lite.objects import BlockDeviceMapping, Instance
+
+LOG = logging.getLogger(__name__)
 
 
 class Volumes:
@@ -21,15 +26,22 @@ class Volumes:
         if device:
             device_names.split_device_name(device)  # raises InvalidDevicePath
         device = self._compute.reserve_block_device_name(context, instance, device, volume_id, disk_bus, device_type)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._forget, context, instance, volume_id)
             volume = self._services.volume_api.get(context, volume_id)
             self._services.volume_api.check_attach(context, volume, instance=instance)
             self._services.volume_api.reserve_volume(context, volume_id)
+            undo.callback(self._services.volume_api.unreserve_volume, context, volume_id)
             self._compute.attach_volume(context, instance, volume_id, device)
-        except Exception:  # the name must not stay taken
-            BlockDeviceMapping.get_by_volume_id(context, volume_id, instance.uuid).destroy()
-            raise
+            undo.pop_all()
         return device
+
+    def _forget(self, context: RequestContext, instance: Instance, volume_id: str) -> None:
+        """Free the device name; that this fails must not hide why it is done."""
+        try:
+            BlockDeviceMapping.get_by_volume_id(context, volume_id, instance.uuid).destroy()
+        except exception.NovaException as error:
+            LOG.warning("The device name of volume %s for instance %s is not free: %s", volume_id, instance.uuid, error)
 
     def detach(self, context: RequestContext, instance: Instance, volume: Any) -> None:
         """Detach a volume given as dict or id. Raises InvalidVolume, VolumeUnattached."""

@@ -28,6 +28,7 @@ class ConsoleTokens:
                           access_url: str | None = None) -> None:
         """Let the token open a console: `port` on `host`, as its proxy reaches it."""
         expires = self._now_s() + self._services.conf.console_token_ttl
+        self._services.db.console_auth_token_destroy_expired(context.elevated(), int(self._now_s()))
         self._services.db.console_auth_token_create(context.elevated(), {
             "token_hash": hash_of(token), "console_type": console_type, "host": host, "port": int(port),
             "internal_access_path": internal_access_path, "instance_uuid": instance_uuid,

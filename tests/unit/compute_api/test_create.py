@@ -212,6 +212,15 @@ def test_a_user_may_not_name_the_host(cell):
         create(cell, availability_zone="nova:h7")
 
 
+def test_a_user_may_not_have_hosts_fetch_whatever_he_names(cell):
+    with pytest.raises(exception.PolicyNotAuthorized, match="image_address"):
+        create(cell, image="http://169.254.169.254/latest/meta-data")
+    with pytest.raises(exception.PolicyNotAuthorized, match="image_address"):
+        cell.api.rebuild(cell.context(), cell.instance(), "http://169.254.169.254/latest/meta-data", None)
+    with pytest.raises(exception.PolicyNotAuthorized, match="image_address"):
+        cell.api.rescue(cell.context(), cell.instance(), None, "HTTPS://10.0.0.1/x")
+
+
 def test_block_devices_of_image_and_request_are_written_once_each(cell, scheduler):
     image_id = cell.image(properties={"mappings": [{"virtual": "swap", "device": "sdc"},
                                                    {"virtual": "ephemeral0", "device": "sdb"},

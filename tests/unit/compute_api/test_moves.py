@@ -215,6 +215,19 @@ def test_an_evacuation_that_makes_no_sense_is_refused(cell, source_up, target, e
     assert cell.stored(instance).task_state is None
 
 
+def test_an_evacuation_that_was_not_sent_is_recorded_as_failed(cell):
+    cell.add_host("h1", up=False, serves=False)
+    cell.add_host("h2", serves=False)
+    instance = cell.instance()
+
+    with pytest.raises(exception.RpcUnavailable):
+        cell.api.evacuate(cell.admin(), instance, "h2", True)
+
+    (migration,) = cell.api.get_migrations(cell.admin(), {"instance_uuid": instance.uuid})
+    assert migration.status == "error"
+    assert cell.stored(instance).task_state is None
+
+
 def test_a_live_migration_is_checked_by_the_scheduler(cell, scheduler):
     instance = cell.instance()
 

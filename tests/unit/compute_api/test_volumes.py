@@ -57,6 +57,23 @@ def test_a_volume_in_use_is_refused_and_the_name_is_free_again(cell, volumes):
     assert rows(cell, instance) == []
 
 
+def test_an_attachment_that_was_not_sent_leaves_the_volume_free(cell, volumes, monkeypatch):
+    host = cell.add_host("h1")
+    instance = cell.instance()
+    made = volumes.create(cell.context(), 1, "", "")
+    reserving(cell, host, instance, made["id"])
+
+    def unavailable(*args):
+        raise exception.RpcUnavailable(method="attach_volume", topic="compute", reason="connection lost")
+
+    monkeypatch.setattr(cell.api._compute, "attach_volume", unavailable)
+    with pytest.raises(exception.RpcUnavailable):
+        cell.api.attach_volume(cell.context(), instance, made["id"])
+
+    assert rows(cell, instance) == []
+    assert volumes.get(cell.context(), made["id"])["status"] == "available"
+
+
 @pytest.mark.parametrize("device", ["/baddata/vdc", "nonsense", "/dev/"])
 def test_a_device_name_that_is_none_is_refused(cell, device):
     with pytest.raises(exception.InvalidDevicePath):

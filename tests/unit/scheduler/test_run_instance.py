@@ -258,3 +258,25 @@ def test_a_request_reads_the_nodes_once(cell):
 
     assert [host.heard()[0] for _ in instances] == ["run_instance"] * 3
     assert len(reads) == 1
+
+
+def test_hosts_can_be_drawn_by_lot(make_cell):
+    cell = make_cell(scheduler_driver="nova_lite.scheduler.chance.ChanceScheduler")
+    full = cell.add_host("full", free_ram_mb=-5000)
+    cell.add_host("down", up=False)
+    cell.add_host("disabled", disabled=True)
+    cell.add_host("ignored")
+
+    run(cell, spec_of(cell, new_instance(cell)), {"ignore_hosts": ["ignored"]})
+
+    assert full.heard()[0] == "run_instance"
+
+
+def test_the_lot_finds_no_host_where_none_is_up(make_cell):
+    cell = make_cell(scheduler_driver="nova_lite.scheduler.chance.ChanceScheduler")
+    cell.add_host("down", up=False)
+    instance = new_instance(cell)
+
+    run(cell, spec_of(cell, instance))
+
+    assert cell.stored(instance).vm_state == vm_states.ERROR

@@ -161,6 +161,7 @@ class Dispatcher:
         ctxt = RequestContext.from_dict(incoming.ctxt).bind(self._services)
         answered = getattr(incoming, "reply_q", None) is not None
         if self._has_expired(ctxt, message["method"], answered):
+            incoming.reply = _no_reply  # nobody waits for it, and a broker that is away would hold up this worker
             return None
         if handler.at_most_once and not answered and self._is_repeated(ctxt, message):
             return None
@@ -203,6 +204,10 @@ class Dispatcher:
             LOG.exception("%s failed", method)
 
 
+def _no_reply(reply: Any = None, failure: Any = None) -> None:
+    """Stands in for the reply of a message that nobody waits for."""
+
+
 def _serves(implemented: str, requested: Any) -> bool:
     try:
         return versions.is_compatible(implemented, str(requested))
@@ -224,17 +229,19 @@ class _LibraryServer(library.RPCServer):
         super().__init__(transport, target, dispatcher)
         self._executor_cls = lambda max_workers: _Workers(f"rpc-{target.topic}", max_workers)
 
-    def drain(self, timeout_s: float | None) -> bool:
+    def drain(self, timeout_s: float) -> bool:
         """Let what was taken already end."""
-        return self._work_executor.shutdown(True if timeout_s is None else timeout_s)
+        return self._work_executor.shutdown(timeout_s)
 
 
 class RpcServer:
     """Serves endpoints on a topic: its shared queue, the queue of this server, and the fan-out."""
 
-    def __init__(self, transport: Any, target: oslo_messaging.Target, dispatcher: Dispatcher, pool_size: int | None):
+    def __init__(self, transport: Any, target: oslo_messaging.Target, dispatcher: Dispatcher, pool_size: int | None,
+                 drain_limit_s: float):
         self._target = target
         self._pool_size = pool_size
+        self._drain_limit_s = drain_limit_s
         self._dispatcher = dispatcher
         self._server = _LibraryServer(transport, target, dispatcher)
         self._started = False
@@ -263,10 +270,14 @@ class RpcServer:
             self._abandoned = True
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait for what is being carried out; False if something still was after ``timeout_s`` seconds."""
+        """Wait for what is being carried out; False if something still was after ``timeout_s`` seconds.
+
+        Default: graceful_shutdown_timeout.
+        """
         if not self._started:
             return True
         self._started = False
+        timeout_s = self._drain_limit_s if timeout_s is None else timeout_s
         if self._abandoned:
             return self._server.drain(timeout_s)
         try:

@@ -52,7 +52,8 @@ class Rpc:
         dispatcher = Dispatcher(endpoints, bind.with_(clock=bind.clock or self._clock, conf=bind.conf or self._conf),
                                 serializer or self._argument_serializer(), self._conf.rpc_dedup_size)
         target = oslo_messaging.Target(topic=topic, server=server_name or self._conf.host)
-        return RpcServer(self.raw_transport(), target, dispatcher, pool_size)
+        return RpcServer(self.raw_transport(), target, dispatcher, pool_size,
+                         drain_limit_s=self._conf.graceful_shutdown_timeout)
 
     def notifier(self, publisher_id: str) -> oslo_messaging.Notifier:
         """oslo.messaging's notifier on the cell's own broker."""

@@ -24,6 +24,16 @@ FIRST_PICTURE_S = 30
 EVENTS_WAITING = 1000
 
 
+def unsupported(conf):
+    """Yield one line for each option whose value this driver does not serve."""
+    served = {"image_handler": "vdi_remote_stream", "independent_compute": True, "check_host": False,
+              "plugin_wire": "json", "image_upload_handler": ""}
+    for name, value in served.items():
+        found = conf.xenserver[name]
+        if found != value and (found or value):
+            yield f"[xenserver] {name} = {found} is not supported, only {value or 'leaving it out'}"
+
+
 class XenAPIDriver(driver.ComputeDriver):
     """A XenServer or XCP-ng host.
 
@@ -39,6 +49,8 @@ class XenAPIDriver(driver.ComputeDriver):
             raise exception.ConfigurationError(
                 reason="[xenserver] connection_url and connection_password must be set to use "
                        "compute_driver = xenapi.XenAPIDriver")
+        for line in unsupported(conf):
+            raise exception.ConfigurationError(reason=line)
         self._conf = conf
         self._image_api = image_api
         self._clock = clock

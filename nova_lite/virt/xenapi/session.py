@@ -29,6 +29,7 @@ DONE_ALREADY = {
 LOGIN_REFUSED = ("SESSION_AUTHENTICATION_FAILED", "SESSION_AUTHORIZATION_FAILED")
 LONGEST_BACK_OFF_S = 30
 REPEAT_FOR_S = 60
+TASK_POLL_S = 3.0
 
 
 class _Member:
@@ -365,7 +366,7 @@ class XenAPISession:
                 self._cancel_task(task_ref)
                 raise TaskTimeout(task=label, timeout_s=timeout_s or self.task_timeout_s)
             # Short slices, so that more waiting callers than sessions take turns.
-            slice_s = max(0.1, min(left_s, 10.0))
+            slice_s = max(0.1, min(left_s, TASK_POLL_S))
             batch = self.call_long("event.from", [f"task/{task_ref}"], token, float(slice_s), timeout_s=slice_s + 30)
             token = batch["token"]
             for event in batch["events"]:

@@ -164,3 +164,15 @@ def test_closing_leaves_no_session_behind(simulator):
     with pytest.raises(XenAPI.Failure, match="HANDLE_INVALID"):
         witness.call_xenapi("session.get_uuid", handle)
     witness.close()
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("image_handler", "direct_vhd"), ("plugin_wire", "legacy"), ("check_host", True), ("independent_compute", False)])
+def test_an_option_this_driver_does_not_serve_is_refused_in_one_line(make_conf, name, value):
+    with pytest.raises(exception.ConfigurationError, match=name):
+        load_compute_driver(VirtAPI(), "xenapi.XenAPIDriver", conf=make_conf(**{name: value}), image_api=None)
+
+
+def test_a_missing_url_or_password_is_refused_in_one_line(make_conf):
+    with pytest.raises(exception.ConfigurationError, match="connection_url"):
+        load_compute_driver(VirtAPI(), "xenapi.XenAPIDriver", conf=make_conf(connection_url=None), image_api=None)

@@ -9,6 +9,7 @@ from oslo_log import log as logging
 
 from nova_lite import exception, objects
 from nova_lite.cells import replica, routing, utils
+from nova_lite.db import models
 
 LOG = logging.getLogger(__name__)
 
@@ -79,11 +80,24 @@ class Healer:
         response = self._runner.send_targeted(ctxt, "compare_digests", {"digests": digests}, routing.UP, path,
                                               need_response=True)
         differing = response.value_or_raise()
-        for uuid in differing:
+        for uuid, applied in differing.items():
+            self._overtake(ctxt, uuid, applied)
             self.push(ctxt, uuid)
         if differing:
             LOG.info("The top had another idea of %d of %d instances", len(differing), len(digests))
         return len(differing)
+
+    def _overtake(self, ctxt, uuid: str, applied: int | None) -> None:
+        """Bring an instance's revision up to the one the top has applied, so that the top believes us again.
+
+        The top can only be ahead when this database was put back to an earlier state.
+        """
+        with self._services.db.writer(ctxt) as session:
+            row = models.Instance.__table__.c
+            behind = session.update_rows(models.Instance, row.uuid == uuid, row.revision < (applied or 0), touch=False,
+                                         revision=applied)
+        if behind:
+            LOG.warning("Instance %s had an older revision here than at the top: taking up at %s", uuid, applied)
 
     def _next_digests(self, ctxt) -> dict[str, str | None]:
         self._recent, lately = _take(self._recent, lambda: self._changed_lately(ctxt))

@@ -59,6 +59,10 @@ class CellsManager(manager.Manager):
         self.driver.stop_servers()
         self.msg_runner.outbox.stop()
 
+    def reset(self):
+        """The configuration was read again: look at the neighbours at once."""
+        self.state_manager.refresh()
+
     @manager.periodic_task(spacing=60)
     def _update_our_parents(self, ctxt):
         self.msg_runner.tell_parents_our_capabilities(ctxt)

@@ -1,6 +1,7 @@
 """Sending upwards what the database layer has written down: in order, merged, until it is acknowledged."""
 
 import collections
+import contextlib
 import json
 import threading
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ DESTROY = "instance_destroy_at_top"
 _GRACE_S = 3.0
 _MAX_PAUSE_S = 30.0
 _BATCH_TIMEOUT_S = 10.0
+_STOP_TIMEOUT_S = 2.0
 _DROP_LIMIT = 10_000
 _WITH_REVISION = frozenset((UPDATE, DESTROY, "instance_fault_create_at_top", "bw_usage_update_at_top"))
 
@@ -88,13 +90,16 @@ class Outbox:
         self.counts: collections.Counter[str] = collections.Counter()
 
     def start(self) -> None:
+        """Begin to send, in a worker of its own."""
         self._task = concurrency.spawn(self._run)
 
     def stop(self) -> None:
+        """Send nothing more. What is on its way and not acknowledged is sent again after the next start."""
         self._stopped = True
         self._wake.set()
         if self._task is not None:
-            self._task.wait(5)
+            with contextlib.suppress(concurrency.TimeLimitExceeded):
+                self._task.wait(_STOP_TIMEOUT_S)
 
     def kick(self) -> None:
         """There is something to send."""

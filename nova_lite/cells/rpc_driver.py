@@ -4,6 +4,7 @@ import abc
 from typing import Any
 
 from nova_lite import rpc
+from nova_lite.cells import operations
 
 VERSION = "1.0"
 _SEND_TIMEOUT_S = 5.0
@@ -32,7 +33,8 @@ class CellsRPCDriver(BaseCellsDriver):
     def __init__(self, services):
         self._services = services
         self._api = InterCellRPCAPI(services)
-        self._servers: list = []
+        self._clock = services.clock
+        self._servers: dict[str, rpc.RpcServer] = {}
 
     def start_servers(self, msg_runner) -> None:
         dispatcher = InterCellRPCDispatcher(msg_runner)
@@ -42,14 +44,20 @@ class CellsRPCDriver(BaseCellsDriver):
                                                server_name=self._services.host, bind=self._services,
                                                serializer=rpc.PlainSerializer())
             server.start()
-            self._servers.append(server)
+            self._servers[message_type] = server
 
     def stop_servers(self) -> None:
-        for server in self._servers:
+        """Take no more requests, let those in work end (within graceful_shutdown_timeout), then take no answers."""
+        answers = self._servers.pop(operations.RESPONSE, None)
+        requests, self._servers = list(self._servers.values()), {}
+        limit_s = self._clock.monotonic() + self._services.conf.graceful_shutdown_timeout
+        for server in requests:
             server.stop()
-        for server in self._servers:
-            server.wait()
-        self._servers = []
+        for server in requests:
+            server.wait(max(0.0, limit_s - self._clock.monotonic()))
+        if answers is not None:
+            answers.stop()
+            answers.wait(_SEND_TIMEOUT_S)
 
     def send_message_to_cell(self, cell_state, message, server: str | None = None) -> None:
         self._api.send_message_to_cell(cell_state, message, server=server)

@@ -247,6 +247,10 @@ class CellStateManager:
 
     # -- keeping up to date
 
+    def refresh(self) -> None:
+        """Read neighbours and capacities now. Raises DBError."""
+        self._sync(force=True)
+
     def _sync(self, force: bool = False) -> None:
         if not force and not self._is_due():
             return

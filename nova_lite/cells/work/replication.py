@@ -1,5 +1,7 @@
 """Upward updates in batches with acknowledgement, and the comparison that finds what was lost."""
 
+from collections.abc import Iterator
+
 from oslo_log import log as logging
 from oslo_utils import timeutils
 
@@ -53,17 +55,21 @@ def send_snapshots(cell, message, instance_uuids):
 
 @operation(Route.NEIGHBOUR, replies=True, own=True)
 def compare_digests(cell, message, digests):
-    """Return those uuids of {uuid: digest or None (deleted there)} of which the top has another idea.
+    """Return {uuid: revision the top has applied, or None} of those in {uuid: digest or None (deleted there)} of
+    which the top has another idea.
 
     What is deleted at the top but not there is left out: telling the top again would not bring it back.
     """
-    ctxt = message.ctxt.elevated(read_deleted="yes")
-    return [uuid for uuid, theirs in digests.items() if _differs(ctxt, uuid, theirs)]
+    return dict(_differences(message.ctxt.elevated(read_deleted="yes"), digests))
 
 
-def _differs(ctxt, uuid: str, theirs: str | None) -> bool:
-    try:
-        instance = objects.Instance.get_by_uuid(ctxt, uuid)
-    except exception.InstanceNotFound:
-        return theirs is not None
-    return not instance.deleted and theirs != replica.digest(instance)
+def _differences(ctxt, digests: dict[str, str | None]) -> Iterator[tuple[str, int | None]]:
+    for uuid, theirs in digests.items():
+        try:
+            instance = objects.Instance.get_by_uuid(ctxt, uuid)
+        except exception.InstanceNotFound:
+            if theirs is not None:
+                yield uuid, None
+            continue
+        if not instance.deleted and theirs != replica.digest(instance):
+            yield uuid, instance.replicated_revision

@@ -456,6 +456,21 @@ def test_D7_a_sweep_finds_what_differs_and_leaves_the_rest(make_live_tree):
     assert healer.sweep(rack1.context()) == 0
 
 
+def test_a_database_put_back_to_an_earlier_state_is_believed_again(make_live_tree):
+    tree = make_live_tree({"api": None, "rack1": "api"})
+    tree.know_each_other()
+    rack1 = tree["rack1"]
+    below = rack1.create()
+    tree.settle()
+    spoil(tree, below)
+    tree["api"].db.instance_update(tree["api"].context(), below.uuid, {"replicated_revision": 900})
+
+    rack1.runner.healer.sweep(rack1.context())
+
+    eventually(lambda: is_healed(tree, below))
+    assert rack1.find(below.uuid).revision == 900
+
+
 def test_syncing_is_asked_for_from_above(tree, instance):
     spoil(tree, instance)
 

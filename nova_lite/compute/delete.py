@@ -95,7 +95,7 @@ class Deleter:
 
     def soft_delete(self, context: RequestContext, instance: objects.Instance,
                     reservations: list[str] | None) -> None:
-        """Put the guest away so that it can be restored."""
+        """Put the guest away so that it can be restored; its state is set here, before the quota is given back."""
         here = self._here
         try:
             try:

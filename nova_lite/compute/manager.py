@@ -40,6 +40,7 @@ from nova_lite.compute.recovery import Recovery
 from nova_lite.compute.reschedule import Rescheduler
 from nova_lite.compute.rescue import Rescuer
 from nova_lite.compute.resize import Resizer
+from nova_lite.compute.snapshot import EXPECTED as SNAPSHOT_TASKS
 from nova_lite.compute.snapshot import Snapshots
 from nova_lite.compute.sync import PowerSync
 from nova_lite.compute.usage import Usage
@@ -162,6 +163,7 @@ class ComputeManager(manager.SchedulerDependentManager):
         """Let go of what the manager holds."""
         self.driver.register_event_listener(None)
         self._sync.stop()
+        self.driver.cleanup_host(self.host)
         super().stop()
 
     def init_virt_events(self) -> None:
@@ -201,7 +203,7 @@ class ComputeManager(manager.SchedulerDependentManager):
         """Delete the instance. A failed delete keeps its task state, so that it can be tried again."""
         self._deleter.terminate(context, instance, reservations)
 
-    @instance_action(expects=[task_states.SOFT_DELETING], becomes=vm_states.SOFT_DELETED, notify="soft_delete")
+    @instance_action(expects=[task_states.SOFT_DELETING], notify="soft_delete")
     def soft_delete_instance(self, context: RequestContext, instance: Any,
                              reservations: list[str] | None = None) -> None:
         """Put the instance away so that it can be restored."""
@@ -286,7 +288,7 @@ class ComputeManager(manager.SchedulerDependentManager):
         """Boot the instance from its own disk again."""
         self._rescuer.unrescue(context, instance)
 
-    @instance_action(notify="snapshot", event=False, elevated=True, hold=Hold.PREEMPTIBLE)
+    @instance_action(expects=SNAPSHOT_TASKS, notify="snapshot", event=False, elevated=True, hold=Hold.PREEMPTIBLE)
     def snapshot_instance(self, context: RequestContext, image_id: str, instance: Any, image_type: str = "snapshot",
                           backup_type: str | None = None, rotation: int | None = None) -> None:
         """Fill an image with the guest's disks; a 'backup' keeps only `rotation` images of its type."""

@@ -154,22 +154,24 @@ class _Action:
         @functools.wraps(function)
         def acting(manager: Any, context: Any, *args: Any, **kwargs: Any) -> Any:
             instance = signature.bind(manager, context, *args, **kwargs).arguments["instance"]
-            if self._is_done(instance):
-                LOG.info("Instance %s is already %s; dropping a repeated %s",
+            if self._is_repeated(instance):
+                LOG.info("Instance %s is %s and waits for nothing; dropping a repeated %s",
                          instance.uuid, instance.vm_state, function.__name__)
                 return None
             self._check_expected(instance)
             here = manager.compute_host
             with here.announced(context, instance, self.notify):
                 result = function(manager, context, *args, **kwargs)
-                if self.becomes is not None and not self._is_done(instance):
+                if self.becomes is not None:
                     self._settle(here, context, instance)
             return result
 
         return acting
 
-    def _is_done(self, instance: Any) -> bool:
-        return self.becomes is not None and (instance.vm_state, instance.task_state) == (self.becomes, None)
+    def _is_repeated(self, instance: Any) -> bool:
+        """Tell whether nobody waits for the action any more: asking for it sets a task, and its end clears it."""
+        waits = self.expects is None or None in self.expects or instance.task_state is not None
+        return self.missing_ok and not waits
 
     def _check_expected(self, instance: Any) -> None:
         if self.expects is not None and instance.task_state not in self.expects:
@@ -198,15 +200,16 @@ def instance_action(
 
     The method gets the row as it is under the instance's lock, in place of the caller's copy.
 
-    expects      task states in which it may start and, with `becomes`, end; None: any
-    becomes      vm_state set afterwards, with the power state of the hypervisor and no task; already there: no-op
+    expects      task states in which it may start and, with `becomes`, end (default: any); a message that finds the
+                 instance idle came late or again, and is dropped
+    becomes      vm_state set afterwards, with the power state of the hypervisor and no task
     notify       usage notifications `<notify>.start`, `.end`, and `.error` on failure
     event        record `compute_<method>` under the request's action; the method's result is dropped
     fault        record a fault on failure
     revert       clear the task state on failure when it is still this action's
     elevated     run with an administrator's context
     hold         how it shares the instance with a delete
-    missing_ok   an instance that is gone needs no action (else InstanceNotFound)
+    missing_ok   an instance that is gone or idle needs no action (else InstanceNotFound, UnexpectedTaskStateError)
     """
     action = _Action(None if expects is None else tuple(expects), becomes, notify, elevated, hold, missing_ok)
 

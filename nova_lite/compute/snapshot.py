@@ -14,6 +14,8 @@ _ASKED = {
     "backup": (task_states.IMAGE_BACKUP,),
 }
 
+EXPECTED = tuple(state for states in _ASKED.values() for state in states)
+
 
 def check_rotation(image_type: str, rotation: int | None) -> None:
     """Raise what is wrong with the combination, before anything is made.

@@ -214,6 +214,21 @@ def test_a_failed_reboot_that_leaves_the_guest_down_is_an_error(world):
     assert world.notifier.events() == ["reboot.start", "reboot.error"]
 
 
+@pytest.mark.parametrize(("method", "driver_method", "arguments"), [
+    ("reboot_instance", "reboot", {}),
+    ("rebuild_instance", "spawn", {"orig_image_ref": None, "image_ref": None, "injected_files": [], "new_pass": ""}),
+    ("rescue_instance", "rescue", {}),
+    ("snapshot_instance", "snapshot", {"image_id": "x"}),
+    ("finish_resize", "finish_migration", {"disk_info": None, "image": None, "migration": None}),
+])
+def test_a_message_that_comes_late_or_again_does_nothing_to_an_idle_instance(world, method, driver_method, arguments):
+    instance = world.boot()
+    with world.failing(driver_method, AssertionError("the driver must not be asked")):
+        getattr(world.compute, method)(world.context, instance=instance.to_legacy_dict(), **arguments)
+    assert world.faults(instance) == []
+    assert world.notifier.sent == []
+
+
 def test_an_instance_deleted_while_it_reboots_stays_with_its_delete(world):
     instance = world.busy(world.boot(), task_states.REBOOTING)
     reboot = world.compute.driver.reboot

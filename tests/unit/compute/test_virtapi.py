@@ -110,6 +110,13 @@ def test_an_update_names_the_states_it_expects(world, expected, stored, passes):
             update(world, instance, progress=5, **expected)
 
 
+def test_an_update_that_changes_nothing_is_guarded_too(world):
+    instance = world.boot()
+    world.busy(instance, task_states.DELETING)
+    with pytest.raises(exception.UnexpectedTaskStateError):
+        world.compute.conductor_api.save(world.context, instance, task_state=None, expected_task_state=None)
+
+
 def test_a_column_that_is_not_updatable_is_refused(world):
     with pytest.raises(KeyError, match="project_id"):
         update(world, world.boot(), project_id="red")

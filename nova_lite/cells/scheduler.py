@@ -191,6 +191,13 @@ class CellsScheduler:
         except Exception:  # edge: another cell is about to build them, no trace may stay here
             self._remove_rows(ctxt, [one["uuid"] for one in wanted if one["uuid"] not in existing])
             raise
+        self._claim_at_top(ctxt, [one["uuid"] for one in wanted])
+
+    def _claim_at_top(self, ctxt, uuids: list[str]) -> None:
+        """Note that instances are in this cell, where the user-level API looks for that and nobody above does it."""
+        if self._conf.cells.cell_type == "api" and not self.state_manager.get_parent_cells():
+            for uuid in uuids:
+                self.services.db.instance_update(ctxt, uuid, {"cell_name": self.msg_runner.our_name}, replicate=False)
 
     def _existing(self, ctxt, instances: list) -> set[str]:
         found = set()

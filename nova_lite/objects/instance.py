@@ -344,7 +344,8 @@ class Instance(base.Persistent, base.NovaObject):
 
     def _lives_below(self) -> bool:
         conf = self._context.services.conf if self._context is not None else None
-        return bool(conf is not None and conf.cells.enable and conf.cells.cell_type == "api" and self.get("cell_name"))
+        return bool(conf is not None and conf.cells.enable and conf.cells.cell_type == "api"
+                    and self.get("cell_name") not in (None, "", conf.cells.name))
 
     def _tell_outbox(self, replicate: bool) -> None:
         services = self._context.services

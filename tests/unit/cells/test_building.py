@@ -231,8 +231,8 @@ def test_dicts_of_older_clients_are_made_objects(tree):
     eventually(lambda: (at_top(tree, instance).cell_name or "").startswith("api!west!rack"))
 
 
-def test_a_single_cell_builds_by_itself(make_live_tree):
-    tree = make_live_tree({"only": None})
+def test_a_single_cell_builds_by_itself_and_knows_where_its_instances_are(make_live_tree):
+    tree = make_live_tree({"only": None}, overrides={"*": {("cells", "cell_type"): "api"}})
     only = tree["only"]
     instance = objects.Instance(only.context(), uuid=str(uuid.uuid4()), user_id="u1", project_id="p1",
                                 flavor=flavor(), memory_mb=512)
@@ -241,3 +241,6 @@ def test_a_single_cell_builds_by_itself(make_live_tree):
                              filter_properties={"instance_type": flavor()})
 
     eventually(lambda: only.scheduler.builds == [[instance.uuid]])
+    built = eventually(lambda: (found := only.find(instance.uuid)).cell_name == "only" and found)
+    only.api.pause_instance(only.context(), built)
+    eventually(lambda: only.compute.called("pause"))

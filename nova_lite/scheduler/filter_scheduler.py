@@ -69,7 +69,7 @@ class FilterScheduler:
             try:
                 if index >= len(selections):
                     raise exception.NoValidHost(reason="")
-                self._provision(context, request, properties, selections[index], uuid, index, retry)
+                self._place(context, request, properties, selections[index], uuid, index, retry)
             except exception.InstanceNotFound:
                 LOG.info("Instance %s was deleted before it was placed", uuid)
             except Exception as error:  # one instance must not keep the others from being built
@@ -167,6 +167,19 @@ class FilterScheduler:
             raise exception.NoValidHost(
                 reason=f"Exceeded scheduler_max_attempts ({limit}) for instance {uuid}")
         return retry
+
+    def _place(self, context: RequestContext, request: BuildRequest, filter_properties: dict[str, Any],
+               selection: Selection, uuid: str, index: int, retry: dict[str, Any] | None) -> None:
+        """Send one instance to its host, or to another one when that host has no service listening."""
+        try:
+            self._provision(context, request, filter_properties, selection, uuid, index, retry)
+        except exception.RpcUnavailable as error:
+            if retry is None:
+                raise
+            LOG.warning("Host %s does not listen, trying another one for instance %s: %s", selection.host, uuid, error)
+            self.schedule_run_instance(context, dataclasses.replace(
+                request, request_spec={**request.request_spec, "instance_uuids": [uuid]},
+                filter_properties=_for_compute(filter_properties, selection, retry)))
 
     def _provision(self, context: RequestContext, request: BuildRequest, filter_properties: dict[str, Any],
                    selection: Selection, uuid: str, index: int, retry: dict[str, Any] | None) -> None:

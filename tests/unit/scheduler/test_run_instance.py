@@ -280,3 +280,27 @@ def test_the_lot_finds_no_host_where_none_is_up(make_cell):
     run(cell, spec_of(cell, instance))
 
     assert cell.stored(instance).vm_state == vm_states.ERROR
+
+
+def test_a_host_that_does_not_listen_is_passed_over(cell):
+    cell.add_host("deaf", serves=False)
+    other = cell.add_host("other", free_ram_mb=3000)
+    instance = new_instance(cell)
+
+    run(cell, spec_of(cell, instance))
+
+    arguments = other.heard()[1]
+    assert arguments["instance"]["uuid"] == instance.uuid
+    assert arguments["filter_properties"]["retry"] == {"num_attempts": 2, "hosts": [["deaf", "deaf-node"],
+                                                                                    ["other", "other-node"]]}
+    assert cell.stored(instance).vm_state == vm_states.BUILDING
+
+
+def test_when_nobody_listens_the_instance_is_an_error(cell):
+    for number in range(5):
+        cell.add_host(f"h{number}", serves=False)
+    instance = new_instance(cell)
+
+    run(cell, spec_of(cell, instance))
+
+    assert cell.stored(instance).vm_state == vm_states.ERROR

@@ -173,7 +173,7 @@ class Hosts(Noun):
         self.db.row("network", network_ref)
         for pif in self.db.select("PIF", host=ref, network=network_ref):
             if pif["IP"]:
-                url = f"http://{host['address']}"
+                url = self.toolstack.urls.get(ref, f"http://{host['address']}")
                 return {"SM": f"{url}/services/SM?session_id={caller.session_ref}", "host": ref,
                         "xenops": f"{url}/services/xenops?session_id={caller.session_ref}",
                         "session_id": caller.session_ref, "master": url, "network": host["address"]}  # fmt: skip

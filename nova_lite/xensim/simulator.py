@@ -9,8 +9,11 @@ import tempfile
 import threading
 
 from nova_lite.xensim.control import Control, ControlPath
+from nova_lite.xensim.displays import Displays
 from nova_lite.xensim.handlers import Door, RawDisks, Router, Rpc
 from nova_lite.xensim.http import Listener, listen_tcp, listen_unix
+from nova_lite.xensim.metrics import Archives
+from nova_lite.xensim.package_handlers import Packages
 from nova_lite.xensim.population import HostPlan, Population, prepare_directory
 from nova_lite.xensim.state import StateFile
 from nova_lite.xensim.toolstack import Toolstack
@@ -92,6 +95,7 @@ class Simulator:
             if self._state:
                 self._state.start()
             host_refs = list(self.toolstack.db.tables["host"])
+            self.toolstack.urls = dict(zip(host_refs, self.urls, strict=False))
         for number, host_ref in enumerate(host_refs):
             self._serve(host_ref, sockets[number] if number < len(sockets) else None)
 
@@ -117,8 +121,12 @@ class Simulator:
     def _router(self, host_ref: str) -> Router:
         router = Router(self.toolstack, host_ref)
         door = Door(self.toolstack)
-        for handler in (Rpc(self.toolstack), RawDisks(self.toolstack, door), ControlPath(self.control, door)):
-            handler.register(router)
+        Rpc(self.toolstack).register(router)
+        RawDisks(self.toolstack, door).register(router)
+        Packages(self.toolstack, door).register(router)
+        Archives(self.toolstack, door, host_ref).register(router)
+        Displays(self.toolstack, door, host_ref).register(router)
+        ControlPath(self.control, door).register(router)
         return router
 
     # sockets

@@ -21,6 +21,8 @@ from nova_lite.xensim.guests import Guests
 from nova_lite.xensim.hosts import Hosts, Pools
 from nova_lite.xensim.images import ImageStore
 from nova_lite.xensim.iscsi import Iscsi
+from nova_lite.xensim.metrics import DataSources
+from nova_lite.xensim.migration import Migration
 from nova_lite.xensim.model import load_schema
 from nova_lite.xensim.networks import Networks
 from nova_lite.xensim.noun import Caller, GenericCalls
@@ -59,6 +61,7 @@ class Toolstack:
         self.faults = faults or Faults()
         self.images = ImageStore(os.path.join(directory, "sr"))
         self.is_stopping = False
+        self.urls: dict[str, str] = {}  # of each host
         self.dead_hosts: set[str] = set()  # hosts without power
         self.generic = GenericCalls(self)
         self.operations = Operations(self)
@@ -84,7 +87,7 @@ class Toolstack:
         self.consoles = Consoles(self)
         nouns = [self.sessions, self.tasks, self.events, self.messages, self.repositories, self.vdis, self.vbds]
         nouns += [self.vifs, self.vms, self.vm_copies, self.power, self.networks, self.hosts, self.pools]
-        nouns += [self.consoles, self.domains, self.dom0, Secrets(self)]
+        nouns += [self.consoles, self.domains, self.dom0, Secrets(self), DataSources(self), Migration(self)]
         self.dispatcher = Dispatcher(self, nouns)
 
     @property

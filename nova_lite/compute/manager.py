@@ -142,7 +142,11 @@ class ComputeManager(manager.SchedulerDependentManager):
     # --- Start and stop ---
 
     def init_host(self) -> None:
-        """Connect to the hypervisor and recover what the last run of this service left unfinished."""
+        """Connect to the hypervisor and recover what the last run of this service left unfinished.
+
+        What schedulers hear about the host is collected now and told by the first periodic pass, whose random delay
+        keeps hosts that start together from telling it together.
+        """
         context = self.compute_host.admin_context()
         self.driver.init_host(host=self.host)
         if self.services.conf.defer_iptables_apply:
@@ -154,6 +158,7 @@ class ComputeManager(manager.SchedulerDependentManager):
         finally:
             if self.services.conf.defer_iptables_apply:
                 self.driver.filter_defer_apply_off()
+        self._report_driver_status(context)
 
     def pre_start_hook(self, **kwargs: Any) -> None:
         """Count the resources of the host, once its service record exists and before messages come in."""

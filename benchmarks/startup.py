@@ -1,0 +1,91 @@
+"""How long a daemon takes from its start to its first answered RPC, and what it holds in memory then.
+
+The call is sent before the daemon starts and waits in its queue, so nothing is polled. Beside it, in the same run, a
+bare oslo.messaging server (the raw reference).
+
+    python -m benchmarks.startup [--rounds 5] [--concurrency eventlet|threading]
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+
+import oslo_messaging
+
+from benchmarks.measure import private_conf
+from tests.fixtures.fleet import Fleet
+from tests.fixtures.processes import Daemon, wait_until
+from tests.fixtures.rabbit import rabbit_node
+from tests.fixtures.xensim import simulator_process
+
+
+def caller(url, target, method, arguments):
+    """Return a function that makes the call with a timeout in seconds."""
+    transport = oslo_messaging.get_rpc_transport(private_conf(), url=url)
+    client = oslo_messaging.get_rpc_client(transport, target)
+    return lambda timeout_s: client.prepare(timeout=timeout_s).call({"is_admin": True}, method, **arguments)
+
+
+def answers(call):
+    try:
+        call(1)
+    except oslo_messaging.MessagingTimeout:
+        return False
+    return True
+
+
+def first_answer(daemon, call):
+    """Start the daemon with the call already in its queue; return (seconds to the answer, resident MB)."""
+    start = time.perf_counter()
+    daemon.start()
+    call(60)
+    seconds = time.perf_counter() - start
+    memory = daemon.resident_mb()
+    daemon.terminate()
+    return seconds, memory
+
+
+def measure(name, rounds, daemon, *addressed):
+    call = caller(*addressed)
+    daemon.start()  # declares the queues, which outlive it, and compiles the modules
+    wait_until(lambda: answers(call), lambda: f"{name} does not answer\n{daemon.log()}", 60)
+    daemon.terminate()
+    seconds, memory = zip(*(first_answer(daemon, call) for _ in range(rounds)), strict=True)
+    print(f"{name:14} first answer {statistics.median(seconds):5.2f} s   resident {max(memory):6.1f} MB", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--concurrency", choices=("eventlet", "threading"), default="eventlet")
+    options = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        rabbit_node() as node,
+        simulator_process(directory) as simulator,
+        Fleet(
+            f"{directory}/fleet",
+            rabbit=node,
+            new_database=lambda name: f"sqlite:///{directory}/{name}.sqlite",
+            concurrency=options.concurrency,
+        ) as fleet,
+    ):
+        cell = fleet.add_cell("api")
+        host = fleet.add_host("api", "host1", simulator.url)
+        raw_url = node.vhost("raw")
+        raw = Daemon("benchmarks.raw_rpc", log=f"{directory}/raw.log", arguments=["echo", "--url", raw_url])
+        target = oslo_messaging.Target
+        measure("raw", options.rounds, raw, raw_url, target(topic="raw"), "ask", {"message": "x"})
+        measure(
+            "nova-cells", options.rounds, cell.daemon, cell.transport_url,
+            target(topic="cells", version="1.1"), "get_cell_info_for_neighbors", {},
+        )  # fmt: skip
+        measure(
+            "nova-compute", options.rounds, host.daemon, cell.transport_url,
+            target(topic="compute", server="host1", version="2.0"), "get_console_topic", {},
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

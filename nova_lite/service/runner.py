@@ -86,12 +86,14 @@ def _start(service: Service) -> int:
     except Stopped:
         return OK
     except exception.ConfigurationError as error:
-        LOG.error("%s", error)
-        return MISCONFIGURED
+        mistake = str(error)
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else FAILED
     except Exception:
         LOG.exception("%s on host %s could not start", service.binary, service.host)
         return FAILED
-    gc.collect()  # what importing left behind, a few MB
-    return OK
+    else:
+        gc.collect()  # what importing left behind, a few MB
+        return OK
+    LOG.error("%s", mistake)
+    return MISCONFIGURED

@@ -10,6 +10,7 @@ from nova_lite import context, exception, rpc
 from tests.fixtures.fleet import Fleet
 from tests.fixtures.ports import free_port
 from tests.fixtures.processes import Daemon, wait_until
+from tests.fixtures.rabbit import rabbit_node
 
 pytestmark = pytest.mark.rabbitmq
 CTXT = context.RequestContext(is_admin=True)
@@ -104,17 +105,17 @@ def test_hangup_reads_the_configuration_again(fleet, client):
 
 def test_a_daemon_waits_for_its_database_with_one_line(fleet, client):
     cell = fleet.add_cell("api")
-    path = fleet.directory.parent / "fleet_api.sqlite"
-    hidden = path.rename(path.with_suffix(".hidden"))
+    for path in fleet.directory.parent.glob("fleet_api.sqlite*"):
+        path.unlink()
     cell.daemon.start()
     wait_until(lambda: "waiting for the database" in cell.daemon.log(), cell.daemon.log, timeout_s=10)
 
-    hidden.rename(path)
+    cell.manage("db", "sync")
 
     pinged = client(cell.transport_url, "cells", namespace="baseapi")
     wait_until(lambda: answers(pinged), cell.daemon.log, timeout_s=20)
     assert cell.daemon.log().count("waiting for the database") == 1
-    assert "nova-manage db sync" in cell.daemon.log()
+    assert cell.daemon.log().count("nova-manage db sync") == 1
 
 
 def test_a_daemon_that_waits_for_its_broker_can_be_stopped(fleet):
@@ -128,6 +129,41 @@ def test_a_daemon_that_waits_for_its_broker_can_be_stopped(fleet):
     assert cell.daemon.log().count("waiting for the message broker") == 1
     assert "hidden-word" not in cell.daemon.log()
     assert not cell.daemon.tracebacks()
+
+
+def test_a_compute_daemon_waits_for_its_hypervisor_with_one_line(fleet, client, tmp_path):
+    from nova_lite import xensim
+
+    cell = fleet.add_cell("api")
+    port = free_port()
+    host = fleet.add_host("api", "w1", f"http://127.0.0.1:{port}")
+    host.daemon.start()
+    wait_until(lambda: "waiting for the hypervisor" in host.daemon.log(), host.daemon.log, timeout_s=20)
+
+    with xensim.Simulator(hosts=1, state_dir=str(tmp_path / "xenserver"), name="w1") as simulator:
+        simulator.start(listen=f"127.0.0.1:{port}")
+        asked = client(cell.transport_url, "compute", namespace="baseapi", server="w1")
+        wait_until(lambda: answers(asked), host.daemon.log, timeout_s=30)
+        assert host.daemon.log().count("waiting for the hypervisor") == 1
+        assert host.daemon.terminate(20) == 0
+    assert not host.daemon.tracebacks()
+
+
+@pytest.mark.parametrize("concurrency", ["eventlet", "threading"])
+def test_a_daemon_outlives_its_broker_and_can_be_stopped_without_it(tmp_path, client, concurrency):
+    with rabbit_node() as node, Fleet(
+            tmp_path / "fleet", rabbit=node, new_database=lambda name: f"sqlite:///{tmp_path}/{name}.sqlite",
+            concurrency=concurrency) as fleet:
+        cell = fleet.add_cell("api")
+        pinged = start(cell, client)
+
+        node.kill()
+        node.restart()
+        wait_until(lambda: answers(pinged), cell.daemon.log, timeout_s=30)
+        node.kill()
+
+        assert cell.daemon.terminate(30) == 0
+        assert not cell.daemon.tracebacks()
 
 
 @pytest.mark.parametrize("module", ["nova_lite.cmd.cells", "nova_lite.cmd.compute"])

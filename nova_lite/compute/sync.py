@@ -7,7 +7,7 @@ from oslo_log import log as logging
 
 from nova_lite import exception, objects
 from nova_lite.compute.host import ComputeHost
-from nova_lite.concurrency import Pool
+from nova_lite.concurrency import Pool, TimeLimitExceeded
 from nova_lite.context import RequestContext
 from nova_lite.objects import power_state, vm_states
 from nova_lite.virt import event as virtevent
@@ -15,6 +15,7 @@ from nova_lite.virt import event as virtevent
 LOG = logging.getLogger(__name__)
 
 WORKERS = 8
+PATIENCE_S = 5
 _EVENT_STATES = {
     virtevent.EVENT_LIFECYCLE_STARTED: power_state.RUNNING,
     virtevent.EVENT_LIFECYCLE_STOPPED: power_state.SHUTDOWN,
@@ -60,7 +61,9 @@ class PowerSync:
 
     def _sync_isolated(self, context: RequestContext, instance: objects.Instance, state: int) -> None:
         try:
-            self.sync(context.elevated(), instance.uuid, state)
+            self.sync(context.elevated(), instance.uuid, state, wait_s=PATIENCE_S)
+        except TimeLimitExceeded:
+            LOG.debug("Instance %s is worked on; its power state is compared next time", instance.uuid)
         except exception.InstanceNotFound:
             LOG.debug("Instance %s went while its power state was compared", instance.uuid)
         except Exception:  # one instance's trouble must not stop the others
@@ -70,7 +73,11 @@ class PowerSync:
                 self._syncing.discard(instance.uuid)
 
     def handle(self, event: virtevent.LifecycleEvent) -> None:
-        """Reconcile the instance of a lifecycle event, unless the event is late or the instance is gone."""
+        """Reconcile the instance of a lifecycle event, unless the event is late or the instance is gone.
+
+        Never waits for an action in progress: that may be waiting for the driver's next event itself, which comes
+        on the thread we are on.
+        """
         if not self._here.conf.workarounds.handle_virt_lifecycle_events:
             return
         told = _EVENT_STATES.get(event.get_transition())
@@ -80,17 +87,26 @@ class PowerSync:
         context = self._here.admin_context()
         uuid = event.get_instance_uuid()
         try:
-            now = self._here.power_state(self._here.load(context, uuid))
+            instance = self._here.load(context, uuid)
+            if instance.task_state is not None:
+                LOG.debug("Event of instance %s belongs to its task %s", uuid, instance.task_state)
+                return
+            now = self._here.power_state(instance)
             if now != told:
                 LOG.debug("Dropping a late event of instance %s: told %s, found %s", uuid, told, now)
                 return
-            self.sync(context, uuid, now)
+            self.sync(context, uuid, now, wait_s=0)
+        except TimeLimitExceeded:
+            LOG.debug("Instance %s is worked on; the next comparison of power states sees to its event", uuid)
         except exception.InstanceNotFound:
             LOG.debug("Ignoring an event of instance %s, which is not ours or gone", uuid)
 
-    def sync(self, context: RequestContext, uuid: str, state: int) -> None:
-        """Reconcile one instance with its guest's power state; raises InstanceNotFound."""
-        with self._here.locks.hold(uuid):
+    def sync(self, context: RequestContext, uuid: str, state: int, wait_s: float | None = None) -> None:
+        """Reconcile one instance with its guest's power state.
+
+        Raises InstanceNotFound, TimeLimitExceeded when the instance is not free within `wait_s`.
+        """
+        with self._here.locks.hold(uuid, timeout_s=wait_s):
             instance = self._here.load(context, uuid)
             if instance.host != self._here.name or instance.task_state is not None:
                 return

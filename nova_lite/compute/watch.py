@@ -61,15 +61,12 @@ class Watch:
                 self._each(self._recover_stuck, context, instance)
 
     def _recover_stuck(self, context: RequestContext, instance: objects.Instance) -> None:
-        try:
-            with self._here.locks.hold(instance.uuid, timeout_s=0):
-                now = self._here.load(context, instance.uuid)
-                if now.task_state == instance.task_state and now.updated_at == instance.updated_at:
-                    record_fault(self._here.conductor, context, now, exception.InstanceUnacceptable(
-                        instance_id=now.uuid, reason=f"task {now.task_state} was asked for and never done"))
-                    self._recovery.recover(context, now)
-        except TimeLimitExceeded:
-            LOG.debug("Instance %s has been %s for long, and it is worked on", instance.uuid, instance.task_state)
+        with self._here.locks.hold(instance.uuid, timeout_s=0):
+            now = self._here.load(context, instance.uuid)
+            if now.task_state == instance.task_state and now.updated_at == instance.updated_at:
+                record_fault(self._here.conductor, context, now, exception.InstanceUnacceptable(
+                    instance_id=now.uuid, reason=f"task {now.task_state} was asked for and never done"))
+                self._recovery.recover(context, now)
 
     def force_slow_reboots(self, context: RequestContext) -> None:
         """Have the driver reboot hard what has been rebooting for longer than reboot_timeout."""
@@ -127,7 +124,7 @@ class Watch:
                 self._each(self._reclaim, context, instance)
 
     def _reclaim(self, context: RequestContext, instance: objects.Instance) -> None:
-        with self._here.locks.hold(instance.uuid):
+        with self._here.locks.hold(instance.uuid, timeout_s=0):
             instance = self._here.load(context, instance.uuid)
             if (instance.vm_state, instance.task_state) != (vm_states.SOFT_DELETED, None):
                 LOG.info("Instance %s was restored in time", instance.uuid)
@@ -203,7 +200,7 @@ class Watch:
 
     def _drop_reservation(self, context: RequestContext, instance: objects.Instance,
                           bdm: objects.BlockDeviceMapping) -> None:
-        with self._here.locks.hold(instance.uuid):
+        with self._here.locks.hold(instance.uuid, timeout_s=0):
             if bdm.volume_id and self._here.volume_api.get(context, bdm.volume_id)["status"] == "attaching":
                 return
             LOG.warning("Dropping the stale reservation of %s on instance %s", bdm.device_name, instance.uuid)
@@ -219,8 +216,10 @@ class Watch:
         return time is not None and self._here.clock.utcnow() - time > datetime.timedelta(seconds=limit_s)
 
     def _each(self, act: Callable[..., Any], context: RequestContext, item: Any, *args: Any) -> None:
-        """Act on one item; its failure is logged and is its own."""
+        """Act on one item, whose failure is logged and is its own; what is worked on waits for the next pass."""
         try:
             act(context, item, *args)
+        except TimeLimitExceeded:
+            LOG.debug("%s is worked on and has to wait", item)
         except Exception:
             LOG.exception("%s failed for %s", act.__name__, item)

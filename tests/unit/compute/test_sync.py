@@ -2,6 +2,7 @@
 
 import pytest
 
+from nova_lite.concurrency import spawn
 from nova_lite.objects import power_state, task_states, vm_states
 from nova_lite.virt import event as virtevent
 
@@ -115,6 +116,18 @@ def test_a_late_event_is_dropped(world):
     event(world, instance, virtevent.EVENT_LIFECYCLE_STOPPED)
     assert world.compute_api.calls == []
     assert world.reload(instance).power_state == power_state.RUNNING
+
+
+@pytest.mark.parametrize("task_state", [None, task_states.POWERING_OFF])
+def test_an_event_never_waits_for_an_action_in_progress(world, task_state):
+    world.compute.init_virt_events()
+    instance = world.busy(world.boot(), task_state)
+    world.guest(instance).state = power_state.SHUTDOWN
+
+    with world.compute.compute_host.locks.hold(instance.uuid):
+        spawn(event, world, instance, virtevent.EVENT_LIFECYCLE_STOPPED).wait(10)
+
+    assert world.compute_api.calls == []
 
 
 def test_an_event_of_an_unknown_guest_is_ignored(world):

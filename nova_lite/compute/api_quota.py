@@ -17,6 +17,7 @@ class Quotas:
     """Reserves, commits and rolls back; in a cell with parents the engine does nothing of it."""
 
     def __init__(self, services: Services) -> None:
+        self._db = services.db
         self._engine = quota.QuotaEngine(services)
 
     # -- limits of one request --
@@ -56,12 +57,27 @@ class Quotas:
         Raises TooManyInstances.
         """
         try:
-            return max_count, self._engine.reserve(context, project_id=project_id, **_needs(flavor, max_count))
+            return max_count, self._reserve(context, project_id, **_needs(flavor, max_count))
         except exception.OverQuota as error:
             allowed = _headroom(error, flavor)
             if not min_count <= allowed < max_count:
                 raise _too_many(error, _needs(flavor, min_count)) from error
             return self.reserve_instances(context, flavor, min_count, allowed, project_id)
+
+    def _reserve(self, context: RequestContext, project_id: str | None, **deltas: int) -> Reservations:
+        """Reserve; before anybody is refused, usage is counted anew.
+
+        It may be more than there is: what a cell below could not do, or a process that died, has left it so.
+        """
+        try:
+            return self._engine.reserve(context, project_id=project_id, **deltas)
+        except exception.OverQuota:
+            project_id = project_id or context.project_id
+            if project_id is None:
+                raise
+            self._engine.expire(context)
+            self._db.quota_usage_refresh(context.elevated(), project_id, list(deltas))
+            return self._engine.reserve(context, project_id=project_id, **deltas)
 
     def reserve_release(self, context: RequestContext, instance: Instance) -> Reservations:
         """Return the reservations that give an instance's quota back; None when that has happened."""
@@ -80,7 +96,7 @@ class Quotas:
         if not added:
             return None
         try:
-            return self._engine.reserve(context, project_id=project_id, **added)
+            return self._reserve(context, project_id, **added)
         except exception.OverQuota as error:
             raise _too_many(error, added) from error
 

@@ -25,6 +25,7 @@ from nova_lite.objects import (
     Flavor,
     Instance,
     Migration,
+    MigrationList,
     task_states,
 )
 from nova_lite.volume.none import NoVolumes
@@ -205,10 +206,16 @@ class CellResizing(Resizing):
                flavor: Any, same_is_move: bool, extra: dict[str, Any]) -> Flavor:
         wanted = super().resize(context, instance, flavor_id, clean_shutdown, flavor, same_is_move, extra)
         old = instance.get_flavor()
+        self._close_records(context.elevated(), instance)
         Migration(context.elevated(), instance_uuid=instance.uuid, status="finished", source_compute=instance.host,
                   old_instance_type_id=old.get("id"), new_instance_type_id=wanted.get("id"), hidden=False,
                   migration_type="migration" if wanted.flavorid == old.flavorid else "resize").create()
         return wanted
+
+    def _close_records(self, context: RequestContext, instance: Instance) -> None:
+        """An instance that can be resized waits for no confirmation: what still looks so has failed below."""
+        for record in MigrationList.get_by_filters(context, {"instance_uuid": instance.uuid, "status": "finished"}):
+            self._mark(record, "error")
 
     def _to_send(self, context: RequestContext, instance: Instance, reservations: list[str] | None) -> list[str] | None:
         # Cells below keep no quota that these could be settled in.

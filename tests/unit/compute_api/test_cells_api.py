@@ -224,6 +224,17 @@ def test_a_resize_leaves_a_record_and_the_quota_here(top):
     assert (usage["in_use"], usage["reserved"]) == (2, 0)
 
 
+def test_the_record_of_a_resize_that_failed_below_is_closed_by_the_next(top):
+    instance = top.placed()
+    top.api.resize(top.context(), instance, "3")
+    top.db.instance_update(top.admin(), instance.uuid, {"task_state": None})  # as told by the cell
+
+    top.api.resize(top.context(), top.stored(instance), "4")
+
+    finished = objects.MigrationList.get_by_filters(top.admin(), {"instance_uuid": instance.uuid, "status": "finished"})
+    assert [one.new_instance_type_id for one in finished] == [top.flavor("m1.large").id]
+
+
 def test_a_move_goes_down_as_a_resize_to_the_same_flavor(top):
     instance = top.placed()
 

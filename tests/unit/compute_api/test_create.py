@@ -110,6 +110,17 @@ def test_cores_count_too(cell, scheduler):
     assert caught.value.kwargs["resource"] == "cores"
 
 
+def test_usage_that_was_left_behind_keeps_nobody_from_booting(cell, scheduler):
+    lost = cell.db.quota_reserve(cell.context(), {"instances": 10, "cores": 20, "ram": 51200},
+                                 {"instances": 10, "cores": 10, "ram": 5120}, cell.clock.naive(), 0, 0, "red")
+    cell.db.reservation_commit(cell.context(), lost, "red")
+
+    instances, _ = create(cell, flavor="m1.tiny", min_count=10, max_count=10)
+
+    assert len(instances) == 10
+    assert used(cell)["instances"] == (10, 0)
+
+
 def test_nothing_stays_behind_when_no_scheduler_is_there(cell):
     with pytest.raises(exception.RpcUnavailable):
         create(cell, min_count=2, max_count=2)

@@ -19,11 +19,13 @@ _REQUEST_LIFE_S = 3600
 class _Request:
     """A build that was sent on: what is needed to send it somewhere else."""
 
-    def __init__(self, message, build_inst_kwargs: dict[str, Any], cell_name: str, expires_s: float):
+    def __init__(self, message, build_inst_kwargs: dict[str, Any], tried: frozenset[str], cells_tried: tuple[str, ...],
+                 expires_s: float):
         self.build_inst_kwargs = build_inst_kwargs
         self.is_ours = message.source_is_us()
         self.routing_path = message.routing_path
-        self.tried = {cell_name}
+        self.tried = tried  # neighbours, by name
+        self.cells_tried = cells_tried  # all that have failed, by full name
         self.expires_s = expires_s
 
 
@@ -36,9 +38,8 @@ class BuildRequests:
         self._by_uuid: collections.OrderedDict[str, _Request] = collections.OrderedDict()
         self._lock = threading.Lock()
 
-    def remember(self, message, kwargs: dict[str, Any], cell_name: str, tried: set[str]) -> None:
-        request = _Request(message, kwargs, cell_name, self._clock.time() + _REQUEST_LIFE_S)
-        request.tried |= tried
+    def remember(self, message, kwargs: dict[str, Any], tried: frozenset[str], cells_tried: tuple[str, ...]) -> None:
+        request = _Request(message, kwargs, tried, cells_tried, self._clock.time() + _REQUEST_LIFE_S)
         with self._lock:
             for instance in kwargs["instances"]:
                 self._by_uuid[instance["uuid"]] = request
@@ -71,6 +72,7 @@ class CellsScheduler:
         self._weighers = [cls(conf) for cls in plugins.load_classes(
             conf.cells.scheduler_weight_classes, weights.BaseCellWeigher)]
         self.requests = BuildRequests(self._clock)
+        self._choosing = threading.Lock()
 
     def build_instances(self, message, build_inst_kwargs: dict[str, Any]) -> None:
         """Have a cell, this one or a child, build the instances; tell who asked when none can.
@@ -97,27 +99,37 @@ class CellsScheduler:
         kwargs = dict(request.build_inst_kwargs)
         kwargs["instances"] = [one for one in kwargs["instances"] if one["uuid"] in set(instance_uuids)]
         LOG.info("Cell %s cannot build %d instances (%s), trying the next one", failed, len(instance_uuids), reason)
-        self.msg_runner.build_moved_on(ctxt, instance_uuids)
-        if self.state_manager.get_parent_cells() == []:
-            self.msg_runner.replica.release(ctxt, instance_uuids, self.msg_runner.our_name)
+        self._release_at_top(ctxt, instance_uuids)
         message.routing_path = request.routing_path
-        self._build(message, kwargs, frozenset(request.tried), reason=reason, cells_tried=cells_tried)
+        self._build(message, kwargs, request.tried, reason, (*request.cells_tried, *cells_tried))
+
+    def _release_at_top(self, ctxt, uuids: list[str]) -> None:
+        """Have the top accept another cell as the one that has these instances."""
+        if not self.state_manager.get_parent_cells():
+            self.msg_runner.replica.release(ctxt, uuids, self.msg_runner.our_name)
+            return
+        try:
+            self.msg_runner.build_moved_on(ctxt, uuids)
+        except exception.NovaException as error:
+            # A parent that is no nova_lite does not ask whose an instance is.
+            LOG.debug("The top was not told that instances %s move on: %s", uuids, error)
 
     def lost(self, message, error: Exception) -> None:
         """A build for a cell further on cannot be sent there."""
         uuids = [instance["uuid"] for instance in message.method_kwargs["build_inst_kwargs"]["instances"]]
-        self._give_up(message.ctxt, uuids, str(error), [message.routing_path])
+        self._give_up(message.ctxt, uuids, str(error), [self._path_of(message)])
 
     # -- one request
 
-    def _build(self, message, kwargs, tried: frozenset[str], reason: str = "", cells_tried=()) -> None:
+    def _build(self, message, kwargs, tried: frozenset[str], reason: str = "",
+               cells_tried: tuple[str, ...] = ()) -> None:
         ctxt = message.ctxt
         uuids = [instance["uuid"] for instance in kwargs["instances"]]
         attempts = 1 if tried else max(0, self._conf.cells.scheduler_retries) + 1
         try:
             for attempt in range(1, attempts + 1):
                 try:
-                    self._attempt(message, kwargs, tried)
+                    self._attempt(message, kwargs, tried, cells_tried)
                     return
                 except exception.NoCellsAvailable:
                     if attempt == attempts:
@@ -126,17 +138,27 @@ class CellsScheduler:
                     self._clock.sleep(max(1, self._conf.cells.scheduler_retry_delay))
         except Exception as error:  # edge: told to whoever asked for the build
             LOG.warning("Cannot find a cell for instances %s: %s", uuids, error)
-            self._give_up(ctxt, uuids, reason or str(error), [*cells_tried, message.routing_path])
+            self._give_up(ctxt, uuids, reason or str(error), [*cells_tried, self._path_of(message)])
 
-    def _attempt(self, message, kwargs: dict[str, Any], tried: frozenset[str]) -> None:
+    def _attempt(self, message, kwargs: dict[str, Any], tried: frozenset[str], cells_tried: tuple[str, ...]) -> None:
         request_spec = _request_spec(kwargs)
         filter_properties = dict(kwargs.get("filter_properties") or {})
-        filter_properties.update(context=message.ctxt, scheduler=self, routing_path=message.routing_path,
+        filter_properties.update(context=message.ctxt, scheduler=self, routing_path=self._path_of(message),
                                  host_sched_kwargs=kwargs, request_spec=request_spec)
-        cells = self._grab_target_cells(filter_properties, tried)
-        if cells is None:
+        left = self._filtered(filter_properties, tried)
+        if left is None:
             return
-        self._build_in_first(message, cells, kwargs, request_spec, tried)
+        while left:
+            cell = self._choose(left, filter_properties)
+            left.remove(cell)
+            self.requests.remember(message, kwargs, tried | {cell.name}, cells_tried)
+            if self._build_in(cell, message, kwargs):
+                return
+        raise exception.NoCellsAvailable()
+
+    def _path_of(self, message) -> str:
+        """Return this cell's full name; where no parent has told it, how the message came."""
+        return self.msg_runner.full_name() or message.routing_path
 
     def _get_possible_cells(self, tried: frozenset[str] = frozenset()) -> list:
         children = self.state_manager.get_child_cells()
@@ -144,32 +166,36 @@ class CellsScheduler:
         cells = [*children, ours] if not children or ours.capacities else children
         return [cell for cell in cells if cell.takes_builds and cell.name not in tried]
 
-    def _grab_target_cells(self, filter_properties: dict[str, Any], tried: frozenset[str] = frozenset()):
+    def _filtered(self, filter_properties: dict[str, Any], tried: frozenset[str]) -> list | None:
+        """Return the cells that may build; None when a filter has taken care of the request."""
         cells = self._get_possible_cells(tried)
         for one in self._filters:
             if not cells:
                 break
-            cells = one.filter_all(cells, filter_properties)
-            if cells is None:
+            passed = one.filter_all(cells, filter_properties)
+            if passed is None:
                 return None
-            cells = list(cells)
-        if not cells:
-            raise exception.NoCellsAvailable()
-        return [cell for _weight, cell in weights.weigh(cells, self._weighers, filter_properties)]
+            cells = list(passed)
+        return cells
 
-    def _build_in_first(self, message, cells: list, kwargs, request_spec, tried: frozenset[str]) -> None:
-        for cell in cells:
-            try:
-                self.requests.remember(message, kwargs, cell.name, set(tried))
-                if cell.is_me:
-                    self._build_here(message.ctxt, kwargs)
-                else:
-                    self.send_build(message.ctxt, cell, kwargs)
-                    self._debit(cell, request_spec)
-                return
-            except Exception as error:  # edge: the next cell may do better
-                LOG.warning("Cannot have cell %s build: %s", cell.name, error)
-        raise exception.NoCellsAvailable()
+    def _choose(self, cells: list, filter_properties: dict[str, Any]):
+        """Return the best cell, its room taken off, so that requests at the same time do not all choose it."""
+        with self._choosing:
+            cell = weights.weigh(cells, self._weighers, filter_properties)[0][1]
+            self._debit(cell, filter_properties["request_spec"])
+            return cell
+
+    def _build_in(self, cell, message, kwargs: dict[str, Any]) -> bool:
+        """Have a cell build; False when it cannot, or cannot be told."""
+        try:
+            if cell.is_me:
+                self._build_here(message.ctxt, kwargs)
+            else:
+                self.send_build(message.ctxt, cell, kwargs)
+        except Exception as error:  # edge: the next cell may do better
+            LOG.warning("Cannot have cell %s build: %s", cell.name, error)
+            return False
+        return True
 
     def _debit(self, cell, request_spec: dict[str, Any]) -> None:
         flavor = request_spec["instance_type"]

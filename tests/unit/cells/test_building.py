@@ -152,6 +152,7 @@ def test_D17_when_every_cell_has_failed_the_top_says_so(tree):
     assert at_top(tree, instance).task_state is None
     fault = eventually(lambda: objects.InstanceFault.get_latest_for_instance(tree["api"].context(), instance.uuid))
     assert "No valid host" in fault.details
+    assert "api!west!rack1" in fault.details
 
 
 def test_a_machine_that_has_run_is_not_built_elsewhere(tree):
@@ -171,6 +172,14 @@ def test_a_build_can_be_sent_to_a_named_cell(tree):
     has_room(tree, "west", "rack1", 9)
 
     order(tree, hints={"target_cell": "api!west!rack2"})
+
+    eventually(lambda: builders(tree) == ["rack2"])
+
+
+def test_a_cell_can_be_left_out_by_its_full_name(tree):
+    has_room(tree, "west", "rack1", 9)
+
+    order(tree, hints={"different_cell": "api!west!rack1"})
 
     eventually(lambda: builders(tree) == ["rack2"])
 
@@ -244,3 +253,21 @@ def test_a_single_cell_builds_by_itself_and_knows_where_its_instances_are(make_l
     built = eventually(lambda: (found := only.find(instance.uuid)).cell_name == "only" and found)
     only.api.pause_instance(only.context(), built)
     eventually(lambda: only.compute.called("pause"))
+
+
+def test_below_a_parent_of_the_reference_the_next_cell_is_tried_all_the_same(make_live_tree):
+    tree = make_live_tree({"mid": None, "rack1": "mid", "rack2": "mid", "top": None})
+    tree.join("top", "mid")
+    mid = tree["mid"]
+    mid.state.refresh()
+    assert not mid.parent("top").is_ours
+    has_room(tree, "mid", "rack1", 9)
+    instance = objects.Instance(mid.context(), uuid=str(uuid.uuid4()), user_id="u1", project_id="p1",
+                                flavor=flavor(), memory_mb=512)
+    mid.api.build_instances(mid.context(), instances=[instance], image={},
+                            filter_properties={"instance_type": flavor()})
+    eventually(lambda: builders(tree) == ["rack1"])
+
+    no_host(tree["rack1"], instance)
+
+    eventually(lambda: builders(tree) == ["rack1", "rack2"])

@@ -2,8 +2,6 @@
 
 import base64
 import json
-import urllib.error
-import urllib.request
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +11,12 @@ from nova_lite.xensim.handlers import Router
 from nova_lite.xensim.http import HttpError, Request
 from nova_lite.xensim.iscsi import Target
 from nova_lite.xensim.noun import Caller
+from nova_lite.xensim.population import HostPlan, Population
+from nova_lite.xensim.remote import PATH
 
 if TYPE_CHECKING:
     from nova_lite.xensim.simulator import Simulator
     from nova_lite.xensim.toolstack import Toolstack
-
-PATH = "/_xensim/"
 
 
 class Control:
@@ -88,6 +86,14 @@ class Control:
             self._toolstack.db.set("host_metrics", self._toolstack.db.get("host", host, "metrics"), live=True)
             self._toolstack.operations.refresh()
         self._simulator.open_host(host)
+
+    def adopt_host(self, name: str, address: str, memory_mib: int, cpus: int) -> None:
+        """Take a host into the pool that listens elsewhere: what pool.join asks of the master."""
+        with self._toolstack.lock:
+            population = Population(self._toolstack, HostPlan(memory_mib=memory_mib, cpus=cpus))
+            population.add_host_to_shared(population.add_host(name, address))
+            self._toolstack.hosts.refresh_free_memory()
+            self._toolstack.operations.refresh()
 
     def iscsi_target(
         self, target: str, iqn: str, luns: dict[str, int], username: str = "", password: str = "", is_away: bool = False
@@ -177,7 +183,7 @@ OPERATIONS = frozenset(name for name in vars(Control) if not name.startswith("_"
 
 
 class ControlPath:
-    """POST /_xensim/OPERATION with a JSON object of arguments; the answer is JSON. Needs the superuser's password."""
+    """POST /_xensim/OPERATION with JSON {"arguments": {name: value}}; the answer is JSON. Needs root's password."""
 
     def __init__(self, control: Control, door):
         self._control = control
@@ -193,37 +199,8 @@ class ControlPath:
         if name not in OPERATIONS:
             raise HttpError(404, f"no such control operation: {name[:60]}")
         try:
-            arguments = json.loads(request.body(1024 * 1024) or b"{}")
-            answer = getattr(self._control, name)(**arguments)
+            given = json.loads(request.body(1024 * 1024))
+            answer = getattr(self._control, name)(*given.get("positional", []), **given.get("arguments", {}))
         except (ValueError, TypeError, AttributeError) as error:
             raise HttpError(400, str(error)) from None
         request.reply(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
-
-
-class RemoteControl:
-    """The same operations against a simulator in another process.
-
-    Each operation of `Control` is a method here. Raises OSError when the simulator cannot be reached, ValueError when
-    it refuses the arguments.
-    """
-
-    def __init__(self, url: str, username: str = "root", password: str = "xensim"):
-        self._url = url.rstrip("/") + PATH
-        token = base64.b64encode(f"{username}:{password}".encode()).decode()
-        self._headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
-
-    def __getattr__(self, name: str):
-        if name not in OPERATIONS:
-            raise AttributeError(name)
-
-        def operation(*positional, **arguments):
-            names = getattr(Control, name).__code__.co_varnames[1:]
-            arguments |= dict(zip(names, positional, strict=False))
-            request = urllib.request.Request(self._url + name, json.dumps(arguments).encode(), self._headers)
-            try:
-                with urllib.request.urlopen(request) as reply:
-                    return json.loads(reply.read())
-            except urllib.error.HTTPError as error:
-                raise ValueError(f"the simulator refused {name}: {error.read().decode(errors='replace')}") from None
-
-        return operation

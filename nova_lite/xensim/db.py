@@ -97,6 +97,8 @@ class Database:
         self.generation = 1
         self.tables: dict[str, dict[str, Row]] = {name: {} for name, known in schema.classes.items() if known.has_table}
         self.uuids: dict[str, dict[str, str]] = {name: {} for name in self.tables}
+        # References by the time of their last change, the latest last.
+        self._recent: dict[str, dict[str, None]] = {name: {} for name in self.tables}
         # (generation of the deletion, generation of the creation, class, ref)
         self.deletions: deque[tuple[int, int, str, str]] = deque(maxlen=DELETIONS_KEPT)
         self.forgotten_generation = 0
@@ -133,6 +135,16 @@ class Database:
         except KeyError:
             raise ApiError("UUID_INVALID", class_name, uuid) from None
 
+    def changed_since(self, class_name: str, generation: int) -> list[Row]:
+        """Return the rows made or changed after a generation, the earliest change first."""
+        table, found = self.tables[class_name], []
+        for ref in reversed(self._recent[class_name]):
+            row = table[ref]
+            if row.modified <= generation:
+                break
+            found.append(row)
+        return found[::-1]
+
     # writing
 
     def create(self, class_name: str, **values: Any) -> str:
@@ -149,6 +161,7 @@ class Database:
         row = Row(self.schema.classes[class_name], ref, values, self.generation)
         self.tables[class_name][ref] = row
         self.uuids[class_name][values["uuid"]] = ref
+        self._recent[class_name][ref] = None
         self._tell("add", row)
         for (_, field), target in self._relations_of(class_name):
             self._link(field, target, row)
@@ -173,6 +186,9 @@ class Database:
         """Count the row as changed."""
         self.generation += 1
         row.modified = self.generation
+        recent = self._recent[row.described.name]
+        recent.pop(row.ref, None)
+        recent[row.ref] = None
         row.xml = row.json = None
         self._tell("mod", row)
 
@@ -182,6 +198,7 @@ class Database:
         for (_, field), target in self._relations_of(class_name):
             self._unlink(target, row, row.values[field])
         del self.tables[class_name][ref]
+        self._recent[class_name].pop(ref, None)
         self.uuids[class_name].pop(row.values["uuid"], None)
         self.generation += 1
         self.record_deletion(class_name, ref, row.created)

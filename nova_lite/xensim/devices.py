@@ -244,42 +244,6 @@ class Vifs(Noun):
             self.toolstack.networks.check_reachable(vm, network, vm["resident_on"])
         self.db.set("VIF", ref, network=network)
 
-    @call("VIF.set_locking_mode")
-    def set_locking_mode(self, _caller, ref, value):
-        self.db.set("VIF", ref, locking_mode=value)
-
-    def _add_to(field):
-        @call(f"VIF.add_{field}")
-        def add(self, _caller, ref, value):
-            members = self.db.get("VIF", ref, field)
-            if value not in members:
-                self.db.set("VIF", ref, **{field: [*members, value]})
-
-        return add
-
-    def _remove_from(field):
-        @call(f"VIF.remove_{field}")
-        def remove(self, _caller, ref, value):
-            members = self.db.get("VIF", ref, field)
-            self.db.set("VIF", ref, **{field: [member for member in members if member != value]})
-
-        return remove
-
-    def _set(field):
-        @call(f"VIF.set_{field}")
-        def set_field(self, _caller, ref, value):
-            self.db.set("VIF", ref, **{field: value})
-
-        return set_field
-
-    set_ipv4_allowed, add_ipv4_allowed, remove_ipv4_allowed = (
-        _set("ipv4_allowed"), _add_to("ipv4_allowed"), _remove_from("ipv4_allowed"),
-    )  # fmt: skip
-    set_ipv6_allowed, add_ipv6_allowed, remove_ipv6_allowed = (
-        _set("ipv6_allowed"), _add_to("ipv6_allowed"), _remove_from("ipv6_allowed"),
-    )  # fmt: skip
-    set_trunks, add_trunks, remove_trunks = _set("trunks"), _add_to("trunks"), _remove_from("trunks")
-
     @call("VIF.configure_ipv4")
     def configure_ipv4(self, _caller, ref, mode, address, gateway):
         addresses = [address] if mode == "Static" else []

@@ -121,8 +121,8 @@ class Events(Noun):
             wanted = [each for each in subscriptions if each.class_name in ("*", name.lower())]
             if not wanted:
                 continue
-            for row in self.db.tables[name].values():
-                if row.modified > since and any(each.covers(name, row.ref) for each in wanted):
+            for row in self.db.changed_since(name, since):
+                if any(each.covers(name, row.ref) for each in wanted):
                     (added if row.created > since else changed).append(row)
         events += [self._event("add", row) for row in added]
         events += [self._event("mod", row) for row in changed]

@@ -1,11 +1,13 @@
 """Hosts and the pool record."""
 
 import time
+import urllib.parse
 from datetime import datetime
 
 from nova_lite.xensim.errors import ApiError
 from nova_lite.xensim.model import NULL
 from nova_lite.xensim.noun import Noun, call
+from nova_lite.xensim.remote import RemoteControl
 from nova_lite.xensim.values import timestamp_text
 from nova_lite.xensim.vm_rules import HALTED
 
@@ -147,18 +149,6 @@ class Hosts(Noun):
             raise ApiError("HOST_NAME_INVALID", "hostname must have 1 to 63 characters")
         self.db.set("host", ref, hostname=hostname)
 
-    def _setter(field):
-        @call(f"host.set_{field}")
-        def set_field(self, _caller, ref, value):
-            self.db.set("host", ref, **{field: value})
-
-        return set_field
-
-    set_iscsi_iqn = _setter("iscsi_iqn")
-    set_multipathing = _setter("multipathing")
-    set_https_only = _setter("https_only")
-    set_ssl_legacy = _setter("ssl_legacy")
-
     @call("host.list_methods")
     def list_methods(self, _caller):
         return sorted(self.db.schema.calls)
@@ -181,6 +171,55 @@ class Hosts(Noun):
 
 
 class Pools(Noun):
+    @call("pool.join")
+    def join(self, caller, address, username, password):
+        self._join(caller, address, username, password, is_forced=False)
+
+    @call("pool.join_force")
+    def join_force(self, caller, address, username, password):
+        self._join(caller, address, username, password, is_forced=True)
+
+    def _join(self, caller, address: str, username: str, password: str, *, is_forced: bool) -> None:
+        """Become a slave of another simulated pool: its master takes the host over, this one only points to it.
+
+        An address without a port means the port this host itself listens on. Local disks and VMs stay behind.
+        """
+        self._check_can_join(is_forced)
+        host = self.db.row("host", self.toolstack.master_ref)
+        own_url = urllib.parse.urlsplit(self.toolstack.urls.get(host.ref, "http://127.0.0.1:80"))
+        url = f"{own_url.scheme}://{address}" if ":" in address else f"{own_url.scheme}://{address}:{own_url.port}"
+        metrics = self.db.row("host_metrics", host["metrics"])
+        with self.toolstack.unlocked():
+            self._hand_over(
+                RemoteControl(url, username, password),
+                name=host["name_label"],
+                address=host["address"],
+                memory_mib=metrics["memory_total"] >> 20,
+                cpus=len(host["host_CPUs"]),
+            )
+        self.toolstack.joined_to = address
+        self.toolstack.sessions.end_all()
+
+    @staticmethod
+    def _hand_over(master: RemoteControl, **host) -> None:
+        try:
+            master.adopt_host(**host)
+        except ValueError as error:
+            if "401" in str(error):
+                raise ApiError("SESSION_AUTHENTICATION_FAILED", "root", "Authentication failure") from None
+            raise ApiError("JOINING_HOST_CONNECTION_FAILED") from None
+        except OSError:
+            raise ApiError("JOINING_HOST_CONNECTION_FAILED") from None
+
+    def _check_can_join(self, is_forced: bool) -> None:
+        """Raise why this host cannot join another pool."""
+        if len(self.db.tables["host"]) > 1:
+            raise ApiError("JOINING_HOST_CANNOT_BE_MASTER_OF_OTHER_HOSTS")
+        if any(vm["power_state"] != HALTED and not vm["is_control_domain"] for vm in self.db.rows("VM")):
+            raise ApiError("JOINING_HOST_CANNOT_HAVE_RUNNING_VMS")
+        if not is_forced and any(sr["shared"] and not sr["is_tools_sr"] for sr in self.db.rows("SR")):
+            raise ApiError("JOINING_HOST_CANNOT_CONTAIN_SHARED_SRS")
+
     @call("pool.is_slave")
     def is_slave(self, _caller, host):
         return host != self.toolstack.master_ref

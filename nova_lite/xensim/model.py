@@ -5,9 +5,11 @@ kept over a restart), `constructed` (create and destroy exist), `unlisted` (no g
 `name qualifier type [internal] [volatile] [= default]`; the qualifier is `ro`, `rw` or `st` (set by the constructor
 only). Then its own calls: `name(parameter: type = default, ...) [-> result] [sync] [nosession] [removed]`; a longer
 call goes on with deeper indentation. In types `@C` is a reference to class C and `%e` a member of enumeration e.
-The generic calls (get_record, get_F, set_F, add_to_F, ...) follow from the fields.
+The generic calls (get_record, get_F, set_F, add_to_F, ...) follow from the fields; a declared call of such a name does
+the same unless it has behaviour of its own.
 """
 
+import dataclasses
 import functools
 import json
 import re
@@ -24,6 +26,14 @@ NO_ASYNC_CLASSES = frozenset({"session", "event", "task", "data_source", "blob"}
 # Field prefixes that are namespaces in the database: a column is NAMESPACE__rest.
 NAMESPACES = ("name", "memory", "VCPUs", "actions", "PV", "HVM", "qos", "io", "API_version")
 REQUIRED = object()
+# Calls that only change a field: prefix of the name, kind of the field ("": any), rule.
+FIELD_RULES = (
+    ("set_", "", "set_field"),
+    ("add_to_", "map", "add_to_map"),
+    ("remove_from_", "map", "remove_from_map"),
+    ("add_", "set", "add_to_set"),
+    ("remove_", "set", "remove_from_set"),
+)
 
 FIELD_LINE = re.compile(r"(\w+) (ro|rw|st) (record of class|[^\s=]+)((?: internal| volatile)*)(?: = (.*))?$")
 CALL_LINE = re.compile(r"(\w+)\((.*?)\)(?: -> (.+?))?((?: (?:sync|nosession|internal|removed))*)$")
@@ -218,13 +228,39 @@ class Schema:
             flags=flags.split(),
         )
 
+    @staticmethod
+    def _rule(described: Class, own: Call) -> tuple[str, str]:
+        """Return the rule of a declared call that only changes a field, such as VM.set_order; else none."""
+        for prefix, kind, rule in FIELD_RULES:
+            known = described.fields.get(own.name.removeprefix(prefix)) if own.name.startswith(prefix) else None
+            if known is None or (kind and known.type.kind != kind):
+                continue
+            values = [parameter.type for parameter in own.parameters[1:]]
+            if values == _changed_types(known.type, rule) and own.parameters[0].type.kind == "ref":
+                return rule, known.name
+        return "", ""
+
     def _add_generic_calls(self, described: Class) -> None:
         if not described.has_table:
             return
+        for name, own in list(described.calls.items()):
+            if own.parameters and own.result == VOID and not own.is_removed:
+                described.calls[name] = dataclasses.replace(own, generic=self._rule(described, own))
         for name, parameters, result, rule in _generic_calls(described):
             if name not in described.calls:
                 flags = [] if name in ("create", "destroy") else ["sync"]
                 described.calls[name] = _call(described.name, name, parameters, result, flags=flags, generic=rule)
+
+
+def _changed_types(changed: Type, rule: str) -> list[Type]:
+    """Return the types of the values that a call of this rule takes for a field of this type."""
+    return {
+        "set_field": [changed],
+        "add_to_map": list(changed.inner),
+        "remove_from_map": list(changed.inner[:1]),
+        "add_to_set": list(changed.inner),
+        "remove_from_set": list(changed.inner),
+    }[rule]
 
 
 @functools.cache

@@ -46,17 +46,6 @@ class Networks(Noun):
             raise ApiError("NETWORK_CONTAINS_VIF", *attached)
         self.db.set("network", ref, default_locking_mode=value)
 
-    @call("network.add_purpose")
-    def add_purpose(self, _caller, ref, value):
-        purposes = self.db.get("network", ref, "purpose")
-        if value not in purposes:
-            self.db.set("network", ref, purpose=[*purposes, value])
-
-    @call("network.remove_purpose")
-    def remove_purpose(self, _caller, ref, value):
-        purposes = self.db.get("network", ref, "purpose")
-        self.db.set("network", ref, purpose=[purpose for purpose in purposes if purpose != value])
-
     # VLANs
 
     @call("VLAN.create")
@@ -174,10 +163,11 @@ class Networks(Noun):
             values = dict.fromkeys(values, "") if mode == "None" else {}
         self.db.set("PIF", ref, ip_configuration_mode=mode, **values)
 
-    @call("PIF.set_disallow_unplug")
-    def set_disallow_unplug(self, _caller, ref, value):
-        self.db.set("PIF", ref, disallow_unplug=value)
-
     @call("PIF.set_property")
     def set_property(self, _caller, ref, name, value):
         self.db.set("PIF", ref, properties={**self.db.get("PIF", ref, "properties"), name: value})
+
+    @call("PIF.reconfigure_ipv6")
+    def reconfigure_ipv6(self, _caller, ref, mode, address, gateway, dns):
+        addresses = [address] if mode == "Static" else []
+        self.db.set("PIF", ref, ipv6_configuration_mode=mode, IPv6=addresses, ipv6_gateway=gateway, DNS=dns)

@@ -148,32 +148,12 @@ class Repositories(Noun):
     def get_supported_types(self, _caller):
         return list(DRIVERS)
 
-    @call("SR.set_name_label")
-    def set_name_label(self, _caller, ref, value):
-        self.db.set("SR", ref, name_label=value)
-
-    @call("SR.set_name_description")
-    def set_name_description(self, _caller, ref, value):
-        self.db.set("SR", ref, name_description=value)
-
     @call("SR.set_shared")
     def set_shared(self, _caller, ref, value):
         sr = self.db.row("SR", ref)
         if not value and len(sr["PBDs"]) > 1:
             raise internal_error("Failure: cannot mark an SR as unshared while more than one host is connected to it")
         self.db.set("SR", ref, shared=value)
-
-    @call("SR.set_physical_size")
-    def set_physical_size(self, _caller, ref, value):
-        self.db.set("SR", ref, physical_size=value)
-
-    @call("SR.set_physical_utilisation")
-    def set_physical_utilisation(self, _caller, ref, value):
-        self.db.set("SR", ref, physical_utilisation=value)
-
-    @call("SR.set_virtual_allocation")
-    def set_virtual_allocation(self, _caller, ref, value):
-        self.db.set("SR", ref, virtual_allocation=value)
 
     # PBD
 

@@ -41,6 +41,8 @@ class Sessions(Noun):
         """Raise what a call with this session meets: SESSION_INVALID, HOST_IS_SLAVE."""
         if caller.session_ref in self._local and described and described.full_name in LOCAL_CALLS:
             return
+        if self.toolstack.joined_to:
+            raise ApiError("HOST_IS_SLAVE", self.toolstack.joined_to)
         row = self.db.find("session", caller.session_ref)
         if row is None:
             raise ApiError("SESSION_INVALID", caller.session_ref)
@@ -56,6 +58,8 @@ class Sessions(Noun):
 
     def _check_master(self, caller: Caller) -> None:
         """Raise HOST_IS_SLAVE on a host that is not the master, HOST_IN_EMERGENCY_MODE when it has lost its master."""
+        if self.toolstack.joined_to:
+            raise ApiError("HOST_IS_SLAVE", self.toolstack.joined_to)
         master_ref = self.toolstack.master_ref
         if caller.host_ref == master_ref:
             return

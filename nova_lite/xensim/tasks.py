@@ -106,31 +106,3 @@ class Tasks(Noun):
         self.db.set("task", ref, status=value)
         if value not in ("pending", "cancelling"):
             self.db.set("task", ref, finished=timestamp_text(time.time()), allowed_operations=[])
-
-    @call("task.set_progress")
-    def set_progress(self, _caller, ref, value):
-        self.db.set("task", ref, progress=value)
-
-    @call("task.set_result")
-    def set_result(self, _caller, ref, value):
-        self.db.set("task", ref, result=value)
-
-    @call("task.set_error_info")
-    def set_error_info(self, _caller, ref, value):
-        self.db.set("task", ref, error_info=value)
-
-    @call("task.set_other_config")
-    def set_other_config(self, _caller, ref, value):
-        self.db.set("task", ref, other_config=value)
-
-    @call("task.add_to_other_config")
-    def add_to_other_config(self, _caller, ref, key, value):
-        entries = self.db.get("task", ref, "other_config")
-        if key in entries:
-            raise ApiError("MAP_DUPLICATE_KEY", "task", "other_config", ref, key)
-        self.db.set("task", ref, other_config={**entries, key: value})
-
-    @call("task.remove_from_other_config")
-    def remove_from_other_config(self, _caller, ref, key):
-        entries = self.db.get("task", ref, "other_config")
-        self.db.set("task", ref, other_config={name: entries[name] for name in entries if name != key})

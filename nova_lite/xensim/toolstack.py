@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Iterator
 
+from nova_lite.xensim.bonds import Bonds
 from nova_lite.xensim.collector import Collector
 from nova_lite.xensim.consoles import Consoles
 from nova_lite.xensim.db import Database
@@ -61,6 +62,7 @@ class Toolstack:
         self.faults = faults or Faults()
         self.images = ImageStore(os.path.join(directory, "sr"))
         self.is_stopping = False
+        self.joined_to = ""  # address of the master, once this pool's only host has joined another pool
         self.urls: dict[str, str] = {}  # of each host
         self.dead_hosts: set[str] = set()  # hosts without power
         self.generic = GenericCalls(self)
@@ -87,7 +89,15 @@ class Toolstack:
         self.consoles = Consoles(self)
         nouns = [self.sessions, self.tasks, self.events, self.messages, self.repositories, self.vdis, self.vbds]
         nouns += [self.vifs, self.vms, self.vm_copies, self.power, self.networks, self.hosts, self.pools]
-        nouns += [self.consoles, self.domains, self.dom0, Secrets(self), DataSources(self), Migration(self)]
+        nouns += [
+            self.consoles,
+            self.domains,
+            self.dom0,
+            Secrets(self),
+            DataSources(self),
+            Migration(self),
+            Bonds(self),
+        ]
         self.dispatcher = Dispatcher(self, nouns)
 
     @property

@@ -339,23 +339,3 @@ class Vdis(Noun):
             for piece in image.pieces():
                 digest.update(piece)
             return digest.hexdigest()
-
-    def _setter(field):
-        @call(f"VDI.set_{field}")
-        def set_field(self, _caller, ref, value):
-            self.db.set("VDI", ref, **{field: value})
-
-        return set_field
-
-    set_name_label = _setter("name_label")
-    set_name_description = _setter("name_description")
-    set_sharable = _setter("sharable")
-    set_read_only = _setter("read_only")
-    set_managed = _setter("managed")
-    set_missing = _setter("missing")
-    set_virtual_size = _setter("virtual_size")
-    set_physical_utilisation = _setter("physical_utilisation")
-    set_is_a_snapshot = _setter("is_a_snapshot")
-    set_snapshot_of = _setter("snapshot_of")
-    set_snapshot_time = _setter("snapshot_time")
-    set_allow_caching = _setter("allow_caching")

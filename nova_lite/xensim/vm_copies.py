@@ -164,7 +164,7 @@ class VmCopies(Noun):
         self.db.set("VM", vm.ref, **values)
         self._copy_devices(snapshot, vm.ref, copies, True, ())
         for vdi_ref in copies.values():
-            self.toolstack.vdis.set_is_a_snapshot(caller, vdi_ref, False)
+            self.db.set("VDI", vdi_ref, is_a_snapshot=False, snapshot_of=NULL)
 
     def _remove_devices(self, vm: Row) -> None:
         for vbd_ref in vm["VBDs"]:

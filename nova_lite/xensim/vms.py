@@ -104,47 +104,17 @@ class Vms(Noun):
             return
         self.db.set("VM", ref, is_a_template=False, is_default_template=False)
 
-    def _setter(field, operation=""):
+    def _guarded_setter(field, operation):
         @call(f"VM.set_{field}")
         def set_field(self, _caller, ref, value):
-            if operation:
-                self.toolstack.operations.check("VM", ref, operation)
+            self.toolstack.operations.check("VM", ref, operation)
             self.db.set("VM", ref, **{field: value})
 
         return set_field
 
-    set_actions_after_crash = _setter("actions_after_crash")
-    set_ha_restart_priority = _setter("ha_restart_priority")
-    set_ha_always_run = _setter("ha_always_run")
-    set_order = _setter("order")
-    set_start_delay = _setter("start_delay")
-    set_shutdown_delay = _setter("shutdown_delay")
-    set_has_vendor_device = _setter("has_vendor_device", "changing_VCPUs")
-    set_NVRAM = _setter("NVRAM", "changing_NVRAM")
-    set_platform = _setter("platform")
-    set_other_config = _setter("other_config")
-    set_blocked_operations = _setter("blocked_operations")
-    set_domain_type = _setter("domain_type", "changing_VCPUs")
-
-    def _map_calls(field):
-        @call(f"VM.add_to_{field}")
-        def add(self, _caller, ref, key, value):
-            entries = self.db.get("VM", ref, field)
-            if key in entries:
-                raise ApiError("MAP_DUPLICATE_KEY", "VM", field, ref, key)
-            self.db.set("VM", ref, **{field: {**entries, key: value}})
-
-        @call(f"VM.remove_from_{field}")
-        def remove(self, _caller, ref, key):
-            entries = self.db.get("VM", ref, field)
-            self.db.set("VM", ref, **{field: {name: entries[name] for name in entries if name != key}})
-
-        return add, remove
-
-    add_to_other_config, remove_from_other_config = _map_calls("other_config")
-    add_to_platform, remove_from_platform = _map_calls("platform")
-    add_to_blocked_operations, remove_from_blocked_operations = _map_calls("blocked_operations")
-    add_to_NVRAM, remove_from_NVRAM = _map_calls("NVRAM")
+    set_has_vendor_device = _guarded_setter("has_vendor_device", "changing_VCPUs")
+    set_NVRAM = _guarded_setter("NVRAM", "changing_NVRAM")
+    set_domain_type = _guarded_setter("domain_type", "changing_VCPUs")
 
     @call("VM.set_HVM_boot_policy")
     def set_hvm_boot_policy(self, _caller, ref, value):

@@ -8,7 +8,7 @@ from oslo_log import log as logging
 from nova_lite import exception
 from nova_lite.compute import device_names
 from nova_lite.context import RequestContext, Services
-from nova_lite.objects import BlockDeviceMapping, Instance
+from nova_lite.objects import Instance
 
 LOG = logging.getLogger(__name__)
 
@@ -25,23 +25,23 @@ class Volumes:
         """Return the device name the volume will have. What was reserved is given back when it fails."""
         if device:
             device_names.split_device_name(device)  # raises InvalidDevicePath
+        volume = self._services.volume_api.get(context, volume_id)
+        self._services.volume_api.check_attach(context, volume, instance=instance)
         device = self._compute.reserve_block_device_name(context, instance, device, volume_id, disk_bus, device_type)
         with contextlib.ExitStack() as undo:
-            undo.callback(self._forget, context, instance, volume_id)
-            volume = self._services.volume_api.get(context, volume_id)
-            self._services.volume_api.check_attach(context, volume, instance=instance)
+            undo.callback(self._free_name, context, instance, device)
             self._services.volume_api.reserve_volume(context, volume_id)
             undo.callback(self._services.volume_api.unreserve_volume, context, volume_id)
             self._compute.attach_volume(context, instance, volume_id, device)
             undo.pop_all()
         return device
 
-    def _forget(self, context: RequestContext, instance: Instance, volume_id: str) -> None:
-        """Free the device name; that this fails must not hide why it is done."""
+    def _free_name(self, context: RequestContext, instance: Instance, device: str) -> None:
+        """Give a device name back; that this fails must not hide why it is done."""
         try:
-            BlockDeviceMapping.get_by_volume_id(context, volume_id, instance.uuid).destroy()
+            self._services.db.block_device_mapping_destroy_by_instance_and_device(context, instance.uuid, device)
         except exception.NovaException as error:
-            LOG.warning("The device name of volume %s for instance %s is not free: %s", volume_id, instance.uuid, error)
+            LOG.warning("Device name %s of instance %s is not free: %s", device, instance.uuid, error)
 
     def detach(self, context: RequestContext, instance: Instance, volume: Any) -> None:
         """Detach a volume given as dict or id. Raises InvalidVolume, VolumeUnattached."""

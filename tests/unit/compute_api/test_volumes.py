@@ -44,17 +44,18 @@ def test_a_volume_is_reserved_and_the_host_attaches_it(cell, volumes):
     assert volumes.get(cell.context(), made["id"])["status"] == "attaching"
 
 
-def test_a_volume_in_use_is_refused_and_the_name_is_free_again(cell, volumes):
+def test_a_volume_in_use_is_refused_before_anything_is_taken(cell, volumes):
     host = cell.add_host("h1")
     instance = cell.instance()
     made = volumes.create(cell.context(), 1, "", "")
-    volumes.attach(cell.admin(), made, "another", "/dev/xvdb")
+    volumes.attach(cell.admin(), made, instance.uuid, "/dev/xvdb")
     reserving(cell, host, instance, made["id"])
 
     with pytest.raises(exception.InvalidVolume):
         cell.api.attach_volume(cell.context(), instance, made["id"])
 
-    assert rows(cell, instance) == []
+    assert host.has_heard_nothing()
+    assert len(rows(cell, instance)) == 1
 
 
 def test_an_attachment_that_was_not_sent_leaves_the_volume_free(cell, volumes, monkeypatch):
@@ -62,6 +63,8 @@ def test_an_attachment_that_was_not_sent_leaves_the_volume_free(cell, volumes, m
     instance = cell.instance()
     made = volumes.create(cell.context(), 1, "", "")
     reserving(cell, host, instance, made["id"])
+    objects.BlockDeviceMapping(cell.context(), instance_uuid=instance.uuid, source_type="volume",
+                               destination_type="volume", device_name="/dev/xvdc", volume_id="other").create()
 
     def unavailable(*args):
         raise exception.RpcUnavailable(method="attach_volume", topic="compute", reason="connection lost")
@@ -70,7 +73,7 @@ def test_an_attachment_that_was_not_sent_leaves_the_volume_free(cell, volumes, m
     with pytest.raises(exception.RpcUnavailable):
         cell.api.attach_volume(cell.context(), instance, made["id"])
 
-    assert rows(cell, instance) == []
+    assert [row["device_name"] for row in rows(cell, instance)] == ["/dev/xvdc"]
     assert volumes.get(cell.context(), made["id"])["status"] == "available"
 
 

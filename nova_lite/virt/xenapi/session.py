@@ -394,14 +394,16 @@ class XenAPISession:
         finally:
             connection.close()
 
-    @contextmanager
-    def http_session(self) -> Iterator[str]:
-        """Lend the handle of a session that lives as long as one transfer."""
-        member = self.log_in()
-        try:
-            yield member.handle
-        finally:
-            member.log_out()
+    def http_handle(self) -> str:
+        """Return the handle of a session for xapi's file handlers; it stays one of the pool's."""
+        with self._short.take() as member:
+            return member.handle
+
+    def fresh_http_handle(self) -> str:
+        """Like http_handle, certain not to have expired."""
+        with self._short.take() as member:
+            member.call("session.get_uuid", (member.handle,), self.call_timeout_s)
+            return member.handle
 
     # Plugins --------------------------------------------------------------------------------------------------
 

@@ -41,9 +41,8 @@ class Transfers:
 
         Raises TransferFailed when the host breaks it off, XenAPI.Failure when it could not use what it got.
         """
-        with self._session.custom_task("import", "disk import") as task_ref, \
-                self._session.http_session() as handle:
-            query = {"session_id": handle, "task_id": task_ref, "vdi": vdi_ref, "format": format}
+        with self._session.custom_task("import", "disk import") as task_ref:
+            query = {"session_id": self._session.http_handle(), "task_id": task_ref, "vdi": vdi_ref, "format": format}
             self._put("/import_raw_vdi", query, blocks, length_b)
             # The host said 200 before it read the body: only the task tells how it ended.
             self._session.wait_for_task(task_ref, label="import_raw_vdi")
@@ -55,8 +54,8 @@ class Transfers:
         """
         bound_b = virtual_size_b + virtual_size_b // 256 + 16 * CHUNK_B
         with self._session.custom_task("import", "disk import") as task_ref, \
-                self._session.http_session() as handle, self._session.http_connection() as connection:
-            query = {"session_id": handle, "task_id": task_ref, "vdi": vdi_ref, "format": "vhd"}
+                self._session.http_connection() as connection:
+            query = {"session_id": self._session.http_handle(), "task_id": task_ref, "vdi": vdi_ref, "format": "vhd"}
             connection.putrequest("PUT", f"/import_raw_vdi?{urlencode(query)}", skip_accept_encoding=True)
             connection.putheader("Content-Length", str(bound_b))
             connection.endheaders()
@@ -91,14 +90,14 @@ class Transfers:
     @contextmanager
     def export_vdi(self, vdi_ref: str, format: str = "vhd") -> Iterator[http.client.HTTPResponse]:
         """Lend a readable stream of the VDI as `raw` or `vhd`; it ends where the host closes it."""
-        with self._session.http_session() as handle:
-            query = {"session_id": handle, "vdi": vdi_ref, "format": format}
-            with open_export(self._session.host_endpoint, query, self._session.call_timeout_s) as response:
-                yield response
+        query = {"session_id": self._session.fresh_http_handle(), "vdi": vdi_ref, "format": format}
+        with open_export(self._session.host_endpoint, query, self._session.call_timeout_s) as response:
+            yield response
 
     def get(self, path: str, query: dict[str, str]) -> bytes:
         """Return a small document, such as metrics. Raises TransferFailed."""
-        with self._session.http_session() as handle, self._session.http_connection(60) as connection:
+        handle = self._session.fresh_http_handle()
+        with self._session.http_connection(60) as connection:
             try:
                 connection.request("GET", f"{path}?{urlencode({**query, 'session_id': handle})}")
                 response = connection.getresponse()

@@ -12,6 +12,9 @@ from cliff import command
 from nova_lite.client import base
 from nova_lite.client.errors import CommandError
 
+# --count says how many machines; the hosts, not quotas, are the limit.
+UNLIMITED = {(None, f"quota_{resource}"): -1 for resource in ("instances", "cores", "ram")}
+
 
 class Demo(command.Command):
     """Start a tree of cells with simulated XenServer hosts, boot machines through it, take one through its life."""
@@ -56,7 +59,7 @@ class Demo(command.Command):
         started = time.monotonic()
         image = self._image(parsed_args.image, directory)
         view = self._view()
-        running = tree.Tree(directory)
+        running = tree.Tree(directory, overrides=UNLIMITED)
         with running:
             running.start(view.tell)
             view.tell(f"the tree is up after {time.monotonic() - started:.1f} s")

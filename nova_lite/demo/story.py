@@ -3,6 +3,7 @@
 A step counts only when the top cell and the XenServer itself agree that it has happened.
 """
 
+import collections
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
@@ -78,8 +79,8 @@ class Story:
             instances = [self._until(instance.uuid, vm_states.ACTIVE, BOOT_TIMEOUT_S) for instance in asked]
             for instance in instances:
                 self._expect_power(instance, "Running")
-            placed = sorted(f"{instance.cell_name}@{host_name(instance)}" for instance in instances)
-            step.detail = ", ".join(placed)
+            placed = collections.Counter(f"{instance.cell_name}@{host_name(instance)}" for instance in instances)
+            step.detail = ", ".join(f"{count} on {place}" for place, count in sorted(placed.items()))
         return instances
 
     def _create(self, image_id: str, number: int) -> Any:

@@ -159,7 +159,8 @@ class FilterScheduler:
         before = filter_properties.pop("retry", None) or {}
         if before.get("exc"):
             host = (before.get("hosts") or [[None, None]])[-1]
-            LOG.error("Host %s could not take instance %s: %s", host, uuid, "".join(before["exc"]))
+            # The traceback is in that host's log and in the instance's fault.
+            LOG.error("Host %s could not take instance %s: %s", host, uuid, before["exc"][-1].strip())
         if limit == 1:
             return None
         retry = {"num_attempts": before.get("num_attempts", 0) + 1, "hosts": list(before.get("hosts", []))}

@@ -8,6 +8,7 @@ from oslo_log import log as logging
 from nova_lite import exception, objects
 from nova_lite.compute.block_devices import BlockDevices
 from nova_lite.compute.host import ComputeHost
+from nova_lite.compute.rpcapi import ComputeAPI
 from nova_lite.context import RequestContext
 from nova_lite.objects import task_states, vm_states
 from nova_lite.objects.network_model import NetworkInfo
@@ -18,13 +19,21 @@ LOG = logging.getLogger(__name__)
 class Deleter:
     """Takes guests, their networks and volumes away, and then their rows."""
 
-    def __init__(self, here: ComputeHost, block_devices: BlockDevices) -> None:
+    def __init__(self, here: ComputeHost, block_devices: BlockDevices, computes: ComputeAPI) -> None:
         self._here = here
         self._block_devices = block_devices
+        self._computes = computes
 
     def terminate(self, context: RequestContext, instance: objects.Instance,
                   reservations: list[str] | None) -> None:
-        """Delete on request: a guest that cannot be ended leaves ERROR, an instance that is gone is fine."""
+        """Delete on request: a guest that cannot be ended leaves ERROR, an instance that is gone is fine.
+
+        An instance that was moved after the request was sent is deleted by the host that has it.
+        """
+        if instance.host not in (None, self._here.name):
+            LOG.info("Instance %s has moved to host %s, which is asked to delete it", instance.uuid, instance.host)
+            self._computes.terminate_instance(context, instance, None, reservations)
+            return
         try:
             self.delete(context, instance, reservations=reservations)
         except exception.InstanceTerminationFailure as error:

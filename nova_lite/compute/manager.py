@@ -99,7 +99,7 @@ class ComputeManager(manager.SchedulerDependentManager):
         self.compute_rpcapi = rpcapi.ComputeAPI(self.services)
         self.virtapi = ComputeVirtAPI(self)
         self._block_devices = BlockDevices(here)
-        self._deleter = Deleter(here, self._block_devices)
+        self._deleter = Deleter(here, self._block_devices, self.compute_rpcapi)
         self._rescheduler = Rescheduler(here, self.scheduler_rpcapi)
         self._builder = Builder(here, self._block_devices, self._deleter, self._rescheduler)
         self._power = Power(here, self._block_devices)

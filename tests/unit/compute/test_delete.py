@@ -48,6 +48,23 @@ def test_a_delete_that_comes_again_is_a_success(world):
     assert world.notifier.events() == []
 
 
+def test_an_instance_that_moved_meanwhile_is_deleted_where_it_is(world):
+    there = world.add_host("there")
+    instance = world.boot()
+    there.driver.spawn(world.context, instance, {}, [], None)
+    instance = world.busy(instance, task_states.DELETING, host="there", node="there-node")
+    forwarded = []
+    world.compute.compute_rpcapi.terminate_instance = lambda context, instance, *rest: forwarded.append(instance)
+
+    terminate(world, instance)
+    assert world.reload(instance).task_state == task_states.DELETING
+    there.terminate_instance(world.context, instance=forwarded[0])
+
+    assert world.guest(instance, there) is None
+    with pytest.raises(exception.InstanceNotFound):
+        world.reload(instance)
+
+
 def test_a_guest_that_cannot_be_ended_leaves_an_error_that_can_be_deleted_again(world):
     instance = world.busy(world.boot(), task_states.DELETING)
     with world.failing("destroy", exception.InstanceTerminationFailure(reason="stuck")):

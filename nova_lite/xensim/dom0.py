@@ -142,8 +142,7 @@ class Dom0(Noun):
     def stop(self) -> None:
         for _path, listener in self._stores.values():
             with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
-            listener.close()
+                listener.shutdown(socket.SHUT_RDWR)  # the serving thread then closes it
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _prepare(self, host_ref: str) -> str:
@@ -227,6 +226,7 @@ class Dom0(Noun):
             try:
                 client, _ = listener.accept()
             except OSError:
+                listener.close()
                 return
             with client, contextlib.suppress(OSError, ValueError, KeyError):
                 tool, *arguments, _end = client.makefile("rb").read().decode("utf-8", "replace").split("\0")

@@ -204,11 +204,9 @@ class Pools(Noun):
     def _hand_over(master: RemoteControl, **host) -> None:
         try:
             master.adopt_host(**host)
-        except ValueError as error:
-            if "401" in str(error):
-                raise ApiError("SESSION_AUTHENTICATION_FAILED", "root", "Authentication failure") from None
-            raise ApiError("JOINING_HOST_CONNECTION_FAILED") from None
-        except OSError:
+        except PermissionError:
+            raise ApiError("SESSION_AUTHENTICATION_FAILED", "root", "Authentication failure") from None
+        except (OSError, ValueError):
             raise ApiError("JOINING_HOST_CONNECTION_FAILED") from None
 
     def _check_can_join(self, is_forced: bool) -> None:

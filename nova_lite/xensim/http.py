@@ -184,6 +184,7 @@ class Listener:
         self._socket = sock
         self._handle = handle
         self._tls = tls
+        self._is_stopping = False
         self._is_unix = sock.family == socket.AF_UNIX
         self.address = sock.getsockname()
         self._connections: set[Connection] = set()
@@ -195,15 +196,20 @@ class Listener:
 
     def stop(self) -> None:
         """Stop listening and end every connection."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # wakes accept()
+        self._is_stopping = True
+        if self._thread.is_alive():
+            self._wake_accept()
+            self._thread.join(5)
         self._socket.close()
         self.drop_connections()
         if self._is_unix:
             with contextlib.suppress(OSError):
                 os.unlink(self.address)
-        if self._thread.is_alive():
-            self._thread.join(5)
+
+    def _wake_accept(self) -> None:
+        """Connect once: closing a socket, or shutting it down, does not end accept() everywhere."""
+        with contextlib.suppress(OSError), socket.socket(self._socket.family, socket.SOCK_STREAM) as waker:
+            waker.connect(self.address)
 
     def drop_connections(self) -> None:
         with self._lock:
@@ -216,6 +222,9 @@ class Listener:
             try:
                 accepted, _ = self._socket.accept()
             except OSError:
+                return
+            if self._is_stopping:
+                accepted.close()
                 return
             threading.Thread(target=self._serve, args=(accepted,), name="xensim-client", daemon=True).start()
 

@@ -14,8 +14,8 @@ TIMEOUT_S = 600
 class RemoteControl:
     """Each operation of `Control` is a method here; arguments are given by name, or in the operation's order.
 
-    Raises OSError when the simulator cannot be reached, ValueError when it refuses, AttributeError for an operation
-    that does not exist.
+    Raises OSError when the simulator cannot be reached (PermissionError: it refuses the password), ValueError when it
+    refuses the operation or its arguments.
     """
 
     def __init__(self, url: str, username: str = "root", password: str = "xensim"):
@@ -34,6 +34,8 @@ class RemoteControl:
                 with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
                     return json.loads(reply.read())
             except urllib.error.HTTPError as error:
+                if error.code == 401:
+                    raise PermissionError("the simulator refuses these credentials") from None
                 text = error.read().decode(errors="replace")
                 raise ValueError(f"the simulator refused {name}: {error.code} {text}") from None
 

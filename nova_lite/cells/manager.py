@@ -8,6 +8,7 @@ from oslo_log import log as logging
 from nova_lite import exception, manager, objects
 from nova_lite.cells import operations, own_methods, routing, utils
 from nova_lite.cells.messaging import MessageRunner
+from nova_lite.cells.partial import PartialResults
 from nova_lite.cells.reports import Reports
 from nova_lite.cells.state import CellStateManager
 from nova_lite.objects import base
@@ -36,7 +37,8 @@ class CellsManager(manager.Manager):
         self.msg_runner = MessageRunner(self.state_manager, services=self.services)
         self.reports = Reports(self.msg_runner)
         self.driver = utils.load_class(self.services.conf.cells.driver)(self.services)
-        self.own_methods = own_methods.OwnCellsMethods(self.msg_runner)
+        self.partial_results = PartialResults(self.services)
+        self.own_methods = own_methods.OwnCellsMethods(self.msg_runner, self.partial_results)
         self.additional_endpoints = [self.own_methods]
         self.serializer = utils.ProxyObjectSerializer()
 
@@ -193,23 +195,27 @@ class CellsManager(manager.Manager):
         """Delete an instance wherever below it is; `delete_type` is soft or hard."""
         self.msg_runner.instance_delete_everywhere(ctxt, _as_object(ctxt, instance), delete_type)
 
+    def _answers(self, operation: str, responses):
+        """Return the answers that came; which cells are missing is told by `cell_failures` of our own namespace."""
+        return self.partial_results.answered(operation, responses)
+
     def service_get_all(self, ctxt, filters):
         """Return the services of all cells; id and host name the cell."""
-        responses = self.msg_runner.service_get_all(ctxt, filters)
+        answers = self._answers("service_get_all", self.msg_runner.service_get_all(ctxt, filters))
         return [utils.add_cell_to_service(service, response.cell_name)
-                for response in responses for service in response.value_or_raise()]
+                for response in answers for service in response.value]
 
     def compute_node_get_all(self, ctxt, hypervisor_match=None):
         """Return the compute nodes of all cells; id and host name the cell."""
-        responses = self.msg_runner.compute_node_get_all(ctxt, hypervisor_match)
+        answers = self._answers("compute_node_get_all", self.msg_runner.compute_node_get_all(ctxt, hypervisor_match))
         return [utils.add_cell_to_compute_node(node, response.cell_name)
-                for response in responses for node in response.value_or_raise()]
+                for response in answers for node in response.value]
 
     def compute_node_stats(self, ctxt):
         """Return the statistics of all cells added up."""
         sums: dict[str, int] = {}
-        for response in self.msg_runner.compute_node_stats(ctxt):
-            for key, value in response.value_or_raise().items():
+        for response in self._answers("compute_node_stats", self.msg_runner.compute_node_stats(ctxt)):
+            for key, value in response.value.items():
                 sums[key] = sums.get(key, 0) + value
         return sums
 
@@ -221,9 +227,10 @@ class CellsManager(manager.Manager):
             if cell_name is None:
                 cell_name, host_name = host, None
         rows = []
-        for response in self.msg_runner.task_log_get_all(
-                ctxt, cell_name, task_name, period_beginning, period_ending, host=host_name, state=state):
-            for row in response.value_or_raise():
+        responses = self.msg_runner.task_log_get_all(ctxt, cell_name, task_name, period_beginning, period_ending,
+                                                     host=host_name, state=state)
+        for response in self._answers("task_log_get_all", responses):
+            for row in response.value:
                 utils.add_cell_to_task_log(row, response.cell_name)
                 rows.append(row)
         return rows
@@ -233,8 +240,8 @@ class CellsManager(manager.Manager):
         filters = dict(filters or {})
         below = filters.pop("cell_name", None)
         cell_name = routing.append(self.msg_runner.our_name, below) if below else None
-        responses = self.msg_runner.get_migrations(ctxt, cell_name, False, filters)
-        return [migration for response in responses for migration in response.value_or_raise()]
+        answers = self._answers("get_migrations", self.msg_runner.get_migrations(ctxt, cell_name, False, filters))
+        return [migration for response in answers for migration in response.value]
 
     # -- one cell
 

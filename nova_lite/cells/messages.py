@@ -276,9 +276,13 @@ class BroadcastMessage(Message):
         super().__init__(msg_runner, ctxt, method_name, method_kwargs, direction, **kwargs)
         self.run_locally = run_locally
 
-    def next_hops(self) -> list:
+    def _neighbours(self) -> list:
         state = self.msg_runner.state_manager
-        neighbours = state.get_child_cells() if self.direction == routing.DOWN else state.get_parent_cells()
+        return state.get_child_cells() if self.direction == routing.DOWN else state.get_parent_cells()
+
+    def next_hops(self) -> list:
+        """Return the CellStates this message goes to next; none when it has made all hops it may."""
+        neighbours = self._neighbours()
         if neighbours and self.hop_count >= self.max_hop_count:
             LOG.warning("Broadcast %s ends in %s: it has made %d hops of %d", self.method_name, self.routing_path,
                         self.hop_count, self.max_hop_count)
@@ -307,9 +311,9 @@ class BroadcastMessage(Message):
 
     def _collect(self) -> list[str | Response]:
         """Return the answers of the sub-tree, then our own; a failure for each neighbour that gave none."""
-        neighbours = self.next_hops()
+        neighbours, unasked = self._worth_asking()
         if not neighbours:
-            return [*self._ours()]
+            return [*unasked, *self._ours()]
         deadline_s = self._wait_deadline()
         try:
             wait = self.msg_runner._setup_response_queue(self, [cell.name for cell in neighbours])
@@ -322,8 +326,21 @@ class BroadcastMessage(Message):
             return [self._failure(), *self._ours()]
         finally:
             self.msg_runner._cleanup_response_queue(self)
-        silent = [self._silence(name) for name in sorted(wait.missing)]
-        return [*arrived, *unsent, *silent, *ours]
+        silent = [self._failure_of(name, exception.CellTimeout()) for name in sorted(wait.missing)]
+        return [*arrived, *unsent, *silent, *unasked, *ours]
+
+    def _worth_asking(self) -> tuple[list, list[Response]]:
+        """Return the neighbours to ask, and a failure for each that is left out: past the hop limit, or mute."""
+        neighbours = self.next_hops()
+        if not neighbours:
+            error = exception.CellMaxHopCountReached(hop_count=self.hop_count)
+            return [], [self._failure_of(cell.name, error) for cell in self._neighbours()]
+        # Waiting for the mute would cost everybody all the time there is, every time. Parents tell nothing of
+        # themselves, so nobody knows whether they are mute.
+        mute = [cell for cell in neighbours if self.direction == routing.DOWN and self.msg_runner.is_given_up(cell)]
+        return [cell for cell in neighbours if cell not in mute], [
+            self._failure_of(cell.name, exception.CellTimeout(message=f"Cell {cell.name} is mute and was not asked"))
+            for cell in mute]
 
     def _pass_on(self, neighbours: list, deadline_s: float) -> list[Response]:
         """Send to all, asking for answers to this process by a deadline; return a failure for each not reached."""
@@ -352,10 +369,10 @@ class BroadcastMessage(Message):
                 failures.append(Response(self.ctxt, path, sys.exc_info(), True))
         return failures
 
-    def _silence(self, name: str) -> Response:
+    def _failure_of(self, name: str, error: Exception) -> Response:
+        """Return the answer that a neighbour did not give."""
         path = routing.append(self.routing_path, name)
-        LOG.warning("Cell %s did not answer %s in time", path, self.method_name)
-        error = exception.CellTimeout()
+        LOG.debug("Cell %s has not answered %s: %s", path, self.method_name, error)
         return Response(self.ctxt, path, (type(error), error, None), True)
 
 

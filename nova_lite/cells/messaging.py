@@ -177,6 +177,10 @@ class MessageRunner:
         LOG.warning("%s failed in %s: %s", message.method_name[:_MAX_SHOWN], message.routing_path[:_MAX_SHOWN],
                     str(error)[:_MAX_SHOWN], exc_info=None if is_expected else error)
 
+    def is_given_up(self, child) -> bool:
+        """Whether a child has told nothing of itself for so long that asking it is a waste of time."""
+        return child.is_silent(self.services.conf.cells.mute_child_interval)
+
     # -- waiting
 
     def _setup_response_queue(self, message, neighbours: Iterable[str] = ("",)) -> Wait:

@@ -11,10 +11,11 @@ class OwnCellsMethods:
 
     namespace = NAMESPACE
     version = VERSION
-    remote_methods = frozenset(("outbox_ready", "build_failed", "ping", "tree_info", "cell_state"))
+    remote_methods = frozenset(("outbox_ready", "build_failed", "ping", "tree_info", "cell_state", "cell_failures"))
 
-    def __init__(self, msg_runner):
+    def __init__(self, msg_runner, partial_results):
         self._runner = msg_runner
+        self._partial_results = partial_results
 
     def outbox_ready(self, ctxt) -> None:
         """Rows wait in the outbox."""
@@ -43,6 +44,13 @@ class OwnCellsMethods:
         """Return what this cell alone tells of itself."""
         return self._runner.info(self._runner.our_name)
 
+    def cell_failures(self, ctxt) -> list[dict[str, Any]]:
+        """Return the cells that are missing in lists of all cells: [{'cell', 'operation', 'error', 'time' (ISO)}].
+
+        As this process knows them from the lists it was asked for in the last hour.
+        """
+        return self._partial_results.failures()
+
 
 class OwnCellsClient:
     """Client side: the own methods of this cell's `nova-cells`."""
@@ -65,3 +73,6 @@ class OwnCellsClient:
 
     def cell_state(self, ctxt) -> dict[str, Any]:
         return self._client.call(ctxt, "cell_state")
+
+    def cell_failures(self, ctxt) -> list[dict[str, Any]]:
+        return self._client.call(ctxt, "cell_failures")

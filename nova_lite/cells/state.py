@@ -51,6 +51,7 @@ class CellState:
         self.is_reachable = True
         self.full_name: str | None = None
         self._clock = services.clock if services else None
+        self._known_since = self._clock.utcnow() if services else _NEVER
 
     @property
     def is_ours(self) -> bool:
@@ -84,6 +85,10 @@ class CellState:
     def is_mute(self, interval_s: float) -> bool:
         """Whether the cell has told nothing of itself for longer than `interval_s`."""
         return (self._clock.utcnow() - self.last_seen).total_seconds() > interval_s
+
+    def is_silent(self, interval_s: float) -> bool:
+        """As is_mute, but a cell that has just become a neighbour is given time to speak."""
+        return (self._clock.utcnow() - max(self.last_seen, self._known_since)).total_seconds() > interval_s
 
     @property
     def has_spoken(self) -> bool:

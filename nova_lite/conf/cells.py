@@ -42,6 +42,9 @@ def _messaging() -> list[cfg.Opt]:
         cfg.StrOpt("rpc_driver_queue_base", default="cells.intercell", help="Base of the topics between cells."),
         cfg.IntOpt("max_message_bytes", default=16 * 1024 * 1024, min=64 * 1024,
                    help="Messages of other cells above this size are refused. Bytes."),
+        cfg.BoolOpt("strict_queries", default=False, mutable=True,
+                    help="Lists of all cells fail when one cell does not answer, as in the reference; else they hold "
+                         "what the others have answered, and cell_failures of nova-cells tells which are missing."),
         seconds("mute_child_interval", 300, "Silence after which a child counts as mute.", min=1, mutable=True),
     ]
 

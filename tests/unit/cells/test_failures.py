@@ -191,6 +191,33 @@ def test_a_result_that_cannot_travel_is_a_failure_not_silence(tree):
     assert response.failure or response.value is not None
 
 
+def test_D27_a_child_that_has_been_mute_for_long_is_reported_without_being_asked(tree):
+    deaf(tree, "east")
+    tree.clock.advance(301)
+    for child in ("rack1", "rack2"):
+        tree["west"].child(child).update_capabilities({})
+    tree["api"].child("west").update_capabilities({})
+
+    responses = ask_all(tree)()
+
+    assert isinstance(failed(responses)["api!east"], exception.CellTimeout)
+    assert len(responses) == 5
+
+
+def test_D27_a_new_child_is_given_time_to_speak(tree):
+    assert failed(ask_all(tree)()) == {}
+
+
+def test_D15e_cells_behind_the_hop_limit_are_told_as_failures(tree):
+    api = tree["api"]
+
+    responses = api.runner.send_broadcast(api.context(), "probe", {}, "down", need_response=True, max_hop_count=2)
+
+    assert set(failed(responses)) == {"api!west!rack1", "api!west!rack2"}
+    assert all(isinstance(error, exception.CellMaxHopCountReached) for error in failed(responses).values())
+    assert [response.value for response in responses if not response.failure][-1] == "api"
+
+
 def test_cells_that_are_disabled_are_left_alone(tree):
     tree["api"].child("east").db_info["enabled"] = False
 

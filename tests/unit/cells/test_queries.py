@@ -283,3 +283,52 @@ def test_a_ping_is_answered_by_the_cell_it_names(api):
 
     assert answer["cell"] == RACK1
     assert answer["round_trip_s"] < 5
+
+
+@pytest.fixture
+def rack1_fails(api, lasting_tree, monkeypatch):
+    """Rack1, which answered a moment ago, cannot answer questions about services and hosts."""
+    api.api.service_get_all(api.context())
+
+    def fail(*_args, **_kwargs):
+        raise exception.ComputeHostNotFound(host="rack1's database")
+
+    for method in ("service_get_all", "compute_node_statistics", "compute_node_get_all"):
+        monkeypatch.setattr(lasting_tree["rack1"].db, method, fail)
+    return monkeypatch
+
+
+def test_D27_lists_hold_what_the_other_cells_have_answered(api, rack1_fails):
+    assert {service.host for service in api.api.service_get_all(api.context())} == {f"{WEST}@h1"}
+    assert [node.host for node in api.api.compute_node_get_all(api.context())] == [f"{WEST}@h1"]
+    assert api.api.compute_node_stats(api.context())["count"] == 0
+
+
+def test_D27_cells_that_are_missing_in_lists_are_told_and_logged_once(api, rack1_fails, caplog):
+    for _number in range(3):
+        api.api.service_get_all(api.context())
+
+    [missing] = api.manager.own_methods.cell_failures(api.context())
+    assert (missing["cell"], missing["operation"]) == (RACK1, "service_get_all")
+    assert "rack1's database" in missing["error"]
+    assert caplog.text.count(f"Cell {RACK1} is missing in service_get_all") == 1
+
+    rack1_fails.undo()
+    api.api.service_get_all(api.context())
+    assert api.manager.own_methods.cell_failures(api.context()) == []
+
+
+def test_D27_who_wants_all_or_nothing_can_have_it(api, rack1_fails):
+    api.conf.set_override("strict_queries", True, "cells")
+    try:
+        with pytest.raises(exception.ComputeHostNotFound):
+            api.api.service_get_all(api.context())
+    finally:
+        api.conf.clear_override("strict_queries", "cells")
+
+
+def test_D27_a_list_to_which_no_cell_has_answered_is_a_failure(api, rack1):
+    rack1.compute.results["get_migrations"] = exception.Invalid("nonsense")
+
+    with pytest.raises(exception.Invalid):
+        api.api.get_migrations(api.context(), {"cell_name": "west!rack1"})

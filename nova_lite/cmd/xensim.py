@@ -19,7 +19,12 @@ def serve(options: argparse.Namespace) -> int:
 
     plan = HostPlan(memory_mib=options.memory_mib, cpus=options.cpus, local_sr_type=options.sr_type)
     simulator = Simulator(
-        hosts=options.hosts, state_dir=options.state, name=options.name, password=options.password, plan=plan
+        hosts=options.hosts,
+        state_dir=options.state,
+        name=options.name,
+        password=options.password,
+        plan=plan,
+        plugins=options.plugins,
     )
     wanted = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -79,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
     main_parser.add_argument("--state", metavar="DIR", help="directory of disks and records; default: a temporary one")
     main_parser.add_argument("--name", default="xensim", help="name of the first host")
     main_parser.add_argument("--password", default="xensim", help="password of root")
+    main_parser.add_argument("--plugins", metavar="DIR", help="stands for /etc/xapi.d/plugins of every host")
     main_parser.add_argument("--tls", action="store_true", help="serve HTTPS with a generated certificate")
     main_parser.add_argument("--memory-mib", type=int, default=64 * 1024, help="memory of each host")
     main_parser.add_argument("--cpus", type=int, default=16, help="processors of each host")

@@ -150,7 +150,7 @@ class Power(Noun):
             resident_on=host_ref,
             scheduled_to_be_resident_on=NULL,
             domid=self.next_domid(),
-            domarch="x86_64" if is_hvm(vm) else "x86_64",
+            domarch="x86_64",
             guest_metrics=metrics_ref,
             memory_target=vm["memory_dynamic_max"],
             last_booted_record=f"(uuid {vm['uuid']})",

@@ -14,7 +14,7 @@ PORTS = {"image", "network", "volume", "console"}
 DRIVER = {"virt.driver", "virt.virtapi", "virt.event"}
 
 # What runs on top: programs, the commands behind them and the demo. Nothing below imports these.
-TOP = {"cmd", "client", "demo", "service"}
+TOP = {"cmd", "client", "demo", "service", "simulate"}
 
 # Importer -> what it may import besides itself. The longest matching name decides, for both columns.
 TABLE = {

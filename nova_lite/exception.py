@@ -257,6 +257,9 @@ class CellServiceAPIMethodNotFound(NotFound):
     msg_fmt = "Service API method not found: %(detail)s"
 
 class CellTimeout(NotFound):
+    """A cell did not answer. Not found only by descent, as in the reference: nobody knows whether it is there."""
+
+    code = 504
     msg_fmt = "Timeout waiting for response from cell"
 
 class CellMaxHopCountReached(NovaException):

@@ -1,5 +1,7 @@
 """Neighbours that are slow, silent, or cannot be reached."""
 
+import threading
+
 import pytest
 
 from nova_lite import concurrency, exception
@@ -202,6 +204,34 @@ def test_D27_a_child_that_has_been_mute_for_long_is_reported_without_being_asked
 
     assert isinstance(failed(responses)["api!east"], exception.CellTimeout)
     assert len(responses) == 5
+
+
+def test_D4_a_cell_that_keeps_silent_is_no_resource_that_is_gone(tree):
+    deaf(tree, "west")
+
+    response = while_waiting(tree, ask(tree, "api!west"), 61, api="west")
+
+    assert isinstance(response.error, exception.NotFound), "as clients of the reference expect"
+    assert response.error.code == response.error.kwargs["code"] == 504
+
+
+def test_D29_stopping_lets_what_is_in_work_end_and_then_hears_nothing(make_tree):
+    tree = make_tree({"api": None, "west": "api"})
+    west = tree["west"]
+    begun, go_on = threading.Event(), threading.Event()
+    west.db.returns = lambda *_arguments: begun.set() or go_on.wait(5)
+    request = concurrency.spawn(ask(tree, "api!west"))
+    assert begun.wait(5)
+
+    stopping = concurrency.spawn(west.driver.stop_servers)
+    eventually(lambda: not west.driver._servers)
+    assert not stopping.done
+    go_on.set()
+
+    assert request.wait(5).value_or_raise() is True
+    stopping.wait(5)
+    tree["api"].runner.send_targeted(tree["api"].context(), "probe", {}, "down", "api!west")
+    assert len(tree.probes) == 1
 
 
 def test_D27_a_new_child_is_given_time_to_speak(tree):

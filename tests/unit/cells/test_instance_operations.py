@@ -148,7 +148,7 @@ def test_D9b_a_refused_action_clears_the_state_the_top_had_hoped_for(tree, insta
     assert "pause" in fault.details
 
 
-def test_a_change_of_name_goes_down_and_is_not_echoed(tree, instance):
+def test_D9e_a_change_of_name_goes_down_and_is_not_echoed(tree, instance):
     instance.display_name = "renamed"
 
     instance.save()
@@ -230,6 +230,14 @@ def test_D19_only_listed_methods_of_the_compute_api_can_be_run(tree, instance, m
     with pytest.raises(exception.CellServiceAPIMethodNotFound):
         tree["api"].api.call_compute_api_method(ctxt(tree), instance.cell_name, method, instance.uuid)
     assert tree["rack1"].compute.calls == []
+
+
+@pytest.mark.parametrize("method", ["shelve", "swap_volume", "external_instance_event"])
+def test_D30_what_no_cell_can_do_leaves_a_fault_rather_than_nothing(tree, instance, method):
+    tree["api"].api.cast_compute_api_method(ctxt(tree), instance.cell_name, method, instance.uuid)
+
+    fault = eventually(lambda: objects.InstanceFault.get_latest_for_instance(ctxt(tree), instance.uuid))
+    assert f"{method} is not supported" in fault.message
 
 
 def test_D19_update_from_another_cell_reaches_harmless_fields_only(tree, instance):

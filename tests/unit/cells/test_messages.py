@@ -290,7 +290,7 @@ def test_a_late_answer_is_counted_and_forgotten(tree):
 @pytest.mark.parametrize("text", [
     "", "{", "[]", "null", "{}", '{"message_type": "gossip"}', '{"message_type": "targeted"}',
     '{"message_type": "broadcast", "msg_runner": 1}', 7])
-def test_what_is_no_message_is_refused_counted_and_not_shown(tree, text, caplog):
+def test_D19d_what_is_no_message_is_refused_counted_and_not_shown(tree, text, caplog):
     before = tree[API].runner.counts["malformed"]
 
     tree[API].runner.receive(text)
@@ -323,7 +323,7 @@ def test_an_unknown_message_type_is_a_key_error(tree):
         tree[API].runner.message_from_json('{"message_type": "gossip"}')
 
 
-def test_a_message_that_is_too_long_is_refused(tree):
+def test_D24_a_message_that_is_too_long_is_refused(tree):
     limit = tree[API].conf.cells.max_message_bytes
     before = tree[API].runner.counts["malformed"]
 
@@ -364,7 +364,7 @@ def test_D15_two_ways_to_one_cell_make_one_answer(make_tree):
     assert not any(response.failure for response in responses)
 
 
-def test_what_has_expired_is_dropped(tree):
+def test_D23_what_has_expired_is_dropped(tree):
     child = tree["child-cell1"]
     before = child.runner.counts["expired"]
 

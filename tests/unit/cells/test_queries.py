@@ -270,7 +270,7 @@ def test_a_neighbour_is_made_changed_told_and_deleted_over_rpc(api):
         api.api.cell_get(ctxt, "new")
 
 
-def test_an_operator_sees_the_whole_tree(api):
+def test_D28_an_operator_sees_the_whole_tree(api):
     cells = {one["cell"]: one for one in api.manager.own_methods.tree_info(api.context())}
 
     assert set(cells) == {"api", WEST, RACK1}
@@ -278,7 +278,7 @@ def test_an_operator_sees_the_whole_tree(api):
     assert all(one["is_ours"] for one in cells[WEST]["neighbours"])
 
 
-def test_a_ping_is_answered_by_the_cell_it_names(api):
+def test_D28_a_ping_is_answered_by_the_cell_it_names(api):
     answer = api.manager.own_methods.ping(api.context(), RACK1)
 
     assert answer["cell"] == RACK1

@@ -122,7 +122,7 @@ def test_block_devices_come_change_and_go_at_the_top(tree, instance):
     eventually(lambda: bdms_at_top(tree, instance) == [])
 
 
-def test_updates_wait_while_the_parent_is_away_and_arrive_in_order(make_live_tree):
+def test_D9d_updates_wait_while_the_parent_is_away_and_arrive_in_order(make_live_tree):
     tree = make_live_tree({"api": None, "leaf": "api"}, overrides={"*": {("cells", "outbox_poll_interval"): 0.05}})
     tree.know_each_other()
     leaf = tree["leaf"]
@@ -186,7 +186,7 @@ def update(number, uuid_, revision, **fields):
     return row(number, uuid_, "instance_update_at_top", {"instance": instance}, revision)
 
 
-def test_successive_updates_of_an_instance_become_one():
+def test_D25_successive_updates_of_an_instance_become_one():
     entries = outbox.merged([update(1, "a", 4, vm_state="active", host="h"), update(2, "b", 1, vm_state="paused"),
                              update(3, "a", 5, vm_state="stopped")])
 
@@ -362,6 +362,20 @@ def test_D9_block_devices_are_matched_by_uuid_then_device_then_volume(tree, inst
     assert changed[first["uuid"]]["boot_index"] == 3
 
 
+def test_D9f_what_an_interface_transferred_reaches_the_top_and_goes_no_further(tree, instance):
+    rack1, api = tree["rack1"], tree["api"]
+    begin = datetime.datetime(2026, 11, 1)
+
+    rack1.db.bw_usage_update(rack1.context(), uuid=instance.uuid, mac="02:00:00:00:00:01", start_period=begin, bw_in=7,
+                             bw_out=8, last_ctr_in=7, last_ctr_out=8, last_refreshed=begin)
+    rack1.runner.outbox.kick()
+
+    [row] = eventually(lambda: api.db.bw_usage_get_by_uuids(api.context(), [instance.uuid], begin))
+    assert (row["bw_in"], row["bw_out"]) == (7, 8)
+    assert api.db.outbox_count(api.context()) == 0
+    assert tree["west"].db.bw_usage_get_by_uuids(tree["west"].context(), [instance.uuid], begin) == []
+
+
 def test_console_tokens_are_deleted_at_the_top(tree, instance):
     tree["rack1"].services.cells_notifier.delete_console_tokens(tree["rack1"].context(), instance.uuid)
 
@@ -479,7 +493,7 @@ def test_syncing_is_asked_for_from_above(tree, instance):
     eventually(lambda: is_healed(tree, instance))
 
 
-def test_instances_to_sync_come_page_by_page_live_ones_first(make_live_tree):
+def test_D7b_instances_to_sync_come_page_by_page_live_ones_first(make_live_tree):
     tree = make_live_tree({"only": None}, overrides={"*": {("cells", "instance_update_sync_database_limit"): 2}})
     only = tree["only"]
     uuids = [only.create(uuid=str(uuid.uuid4())).uuid for _number in range(5)]
@@ -492,7 +506,7 @@ def test_instances_to_sync_come_page_by_page_live_ones_first(make_live_tree):
     assert list(utils.get_instances_to_sync(ctxt, updated_since=later)) == []
 
 
-def test_healing_one_by_one_goes_on_where_it_stopped(make_live_tree):
+def test_D7b_healing_one_by_one_goes_on_where_it_stopped(make_live_tree):
     tree = make_live_tree({"only": None})
     only = tree["only"]
     uuids = {only.create(uuid=str(uuid.uuid4())).uuid for _number in range(3)}

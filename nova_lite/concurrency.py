@@ -148,8 +148,8 @@ def spawn(function: Callable, *args: Any, **kwargs: Any) -> Task:
 
 
 def _settle(future: concurrent.futures.Future, function: Callable, args: tuple, kwargs: dict) -> None:
-    """Top of a worker: whatever happens becomes the future's outcome."""
-    if not future.done() and not future.running() and not future.set_running_or_notify_cancel():
+    """Top of a worker: whatever happens becomes the future's outcome. What was cancelled before is not begun."""
+    if not future.set_running_or_notify_cancel():
         return
     try:
         result = function(*args, **kwargs)
@@ -206,6 +206,14 @@ class Pool:
             self._changed.notify()
         return future
 
+    def withdraw(self, future: concurrent.futures.Future) -> bool:
+        """Take back a job that waits for a worker, so that it makes room and is never run; False if it has begun."""
+        if not future.cancel():
+            return False
+        with self._changed:
+            self._jobs = collections.deque(job for job in self._jobs if job[1] is not future)
+        return True
+
     def _start_worker(self) -> None:
         self._workers += 1
         self._idle += 1  # until it takes its first job; submit() counts on it
@@ -245,14 +253,15 @@ def call_within(limit_s: float, pool: Pool, function: Callable, *args: Any, **kw
     """The function's result, or TimeLimitExceeded after ``limit_s`` seconds whatever the function is blocked in.
 
     A greenthread is interrupted where it is. A native thread cannot be: the function runs in ``pool`` and is given
-    up, keeping its worker until it returns; so the pool is small and refuses (PoolFull) when all are stuck.
+    up, keeping its worker until it returns. Waiting for a free worker counts; a function that found none in its time
+    is never run. Raises PoolFull when too many wait.
     """
     if not is_green():
         future = pool.submit(function, *args, **kwargs)
         try:
             return _result(future, limit_s)
         except TimeLimitExceeded:
-            future.cancel()
+            pool.withdraw(future)
             raise
     import eventlet
 

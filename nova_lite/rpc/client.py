@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import oslo_messaging
@@ -18,13 +18,21 @@ _GRACE_S = 0.3
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """The way to one broker: the library's transport, and the workers whose calls may get stuck on it.
+    """The way to one broker: the library's transport, and the workers that may get stuck on it.
 
-    ``pool`` is None where sending cannot block (memory://).
+    Casts have workers of their own: they need not wait for those whose calls wait for slow answers. There are no
+    workers where sending cannot block (memory://).
     """
 
     transport: Any
-    pool: concurrency.Pool | None
+    callers: concurrency.Pool | None = None
+    casters: concurrency.Pool | None = None
+
+    def shut_down(self) -> None:
+        """Let the workers end."""
+        for pool in (self.callers, self.casters):
+            if pool is not None:
+                pool.shutdown()
 
 
 class RpcClient:
@@ -65,13 +73,20 @@ class RpcClient:
         inherited = getattr(ctxt, "deadline", None)
         if inherited is not None:
             deadline = min(deadline, inherited)
-        left_s = deadline - now
-        if left_s <= 0:
+        limit_s = deadline - now
+        if limit_s <= 0:
             raise exception.RpcTimeout(method=method, topic=self._topic, timeout_s=0)
-        prepared = self._prepare(version, server, False, timeout=left_s)
-        send = functools.partial(prepared.call, self._context(ctxt, deadline), method,
-                                 **self._arguments(ctxt, arguments, args))
-        return incoming(self._serializer, ctxt, self._run(send, method, left_s))
+        self._check_version(version)
+        values, arguments = self._context(ctxt, deadline), self._arguments(ctxt, arguments, args)
+
+        def send() -> Any:
+            # Some of the time may have gone by in the wait for a free worker.
+            left_s = deadline - self._clock.time()
+            if left_s <= 0:
+                raise exception.RpcTimeout(method=method, topic=self._topic, timeout_s=limit_s)
+            return self._prepare(version, server, False, timeout=left_s).call(values, method, **arguments)
+
+        return incoming(self._serializer, ctxt, self._run(send, self._line.callers, method, limit_s))
 
     def cast(self, ctxt: Any, method: str, *, version: str | None = None, server: str | None = None,
              fanout: bool = False, arguments: Mapping[str, Any] | None = None, **args: Any) -> None:
@@ -86,19 +101,22 @@ class RpcClient:
             limit_s = min(limit_s, deadline - self._clock.time())
             if limit_s <= 0:
                 raise exception.RpcTimeout(method=method, topic=self._topic, timeout_s=0)
+        self._check_version(version)
         prepared = self._prepare(version, server, fanout)
         send = functools.partial(prepared.cast, self._context(ctxt, deadline), method,
                                  **self._arguments(ctxt, arguments, args))
-        self._run(send, method, limit_s)
+        self._run(send, self._line.casters, method, limit_s)
 
     def can_send_version(self, version: str) -> bool:
         """Whether the cap allows messages of this version."""
         return self._version_cap is None or versions.is_compatible(self._version_cap, version)
 
-    def _prepare(self, version: str | None, server: str | None, fanout: bool, **options: Any) -> Any:
+    def _check_version(self, version: str | None) -> None:
         wanted = version or self._version
         if not self.can_send_version(wanted):
             raise exception.RpcVersionCapError(method=self._topic, version=wanted, version_cap=self._version_cap)
+
+    def _prepare(self, version: str | None, server: str | None, fanout: bool, **options: Any) -> Any:
         if version is not None:
             options["version"] = version
         if fanout:
@@ -119,16 +137,16 @@ class RpcClient:
         values.setdefault("operation_id", uuid.uuid4().hex)
         return values
 
-    def _run(self, send: functools.partial, method: str, limit_s: float) -> Any:
+    def _run(self, send: Callable[[], Any], pool: concurrency.Pool | None, method: str, limit_s: float) -> Any:
         try:
-            if self._line.pool is None:
+            if pool is None:
                 return send()
-            return concurrency.call_within(limit_s + _GRACE_S, self._line.pool, send)
+            return concurrency.call_within(limit_s + _GRACE_S, pool, send)
         except concurrency.TimeLimitExceeded:
             raise exception.RpcTimeout(method=method, topic=self._topic, timeout_s=limit_s) from None
         except concurrency.PoolFull:
             raise exception.RpcUnavailable(method=method, topic=self._topic,
-                                           reason="all callers wait for this broker already") from None
+                                           reason="too many wait for this broker already") from None
         except Exception as error:
             translated = errors.translate(error, method, self._topic, limit_s)
             if translated is error:

@@ -17,8 +17,8 @@ from nova_lite.rpc.server import Dispatcher, RpcServer
 LOG = logging.getLogger(__name__)
 
 _REBUILT_EXCEPTIONS = ["nova_lite.exception"]
-# A caller stuck on a broker keeps its worker until the broker is back, so there are not many.
-_CALLERS_PER_BROKER = 64
+# How many may wait for a free worker of a broker, each until its own deadline.
+_WAITING_PER_BROKER = 1000
 _CLOSE_LIMIT_S = 2
 
 
@@ -75,8 +75,7 @@ class Rpc:
             lines, self._lines = list(self._lines.values()), {}
         closing = [concurrency.spawn(line.transport.cleanup) for line in lines]
         for line, task in zip(lines, closing, strict=True):
-            if line.pool is not None:
-                line.pool.shutdown()
+            line.shut_down()
             try:
                 task.wait(_CLOSE_LIMIT_S)
             except concurrency.TimeLimitExceeded:
@@ -94,8 +93,10 @@ class Rpc:
         except (oslo_messaging.InvalidTransportURL, oslo_messaging.DriverLoadFailure) as error:
             raise exception.ConfigurationError(reason=f"transport URL: {errors.one_line(error)}") from None
         if (url or self._conf.transport_url).startswith("memory:"):
-            return Line(transport, None)
-        return Line(transport, concurrency.Pool("rpc-caller", _CALLERS_PER_BROKER, queue_size=0))
+            return Line(transport)
+        size = self._conf.oslo_messaging_rabbit.rpc_conn_pool_size
+        return Line(transport, callers=concurrency.Pool("rpc-caller", size, queue_size=_WAITING_PER_BROKER),
+                    casters=concurrency.Pool("rpc-caster", size, queue_size=_WAITING_PER_BROKER))
 
     def _argument_serializer(self) -> Any:
         if self._arguments is None:

@@ -1,5 +1,6 @@
 """Calls end at their deadline whatever state the broker is in, on greenthreads and on native threads."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import sys
 import pytest
 
 from tests.fixtures.ports import free_port
-from tests.fixtures.processes import REPOSITORY
+from tests.fixtures.processes import REPOSITORY, wait_until
 from tests.fixtures.rabbit import rabbit_node
 
 pytestmark = pytest.mark.rabbitmq
@@ -18,9 +19,9 @@ SLACK_S = 1.0
 class Caller:
     """A process that calls; see rpc_caller."""
 
-    def __init__(self, mode, url):
+    def __init__(self, mode, url, *arguments):
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.functional.rpc_caller", mode, url], cwd=REPOSITORY, text=True,
+            [sys.executable, "-m", "tests.functional.rpc_caller", mode, url, *arguments], cwd=REPOSITORY, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         assert json.loads(self.process.stdout.readline())["outcome"] == "ready"
 
@@ -40,8 +41,8 @@ class Caller:
 def caller(request):
     made = []
 
-    def make(url):
-        made.append(Caller(request.param, url))
+    def make(url, *arguments):
+        made.append(Caller(request.param, url, *arguments))
         return made[-1]
 
     yield make
@@ -84,11 +85,7 @@ def test_calls_to_a_killed_broker_end_at_their_deadline_and_work_again_when_it_i
     assert_ends_in_time(client.ask("cast"), 1, "RpcUnavailable")
     fragile_node.restart()
 
-    for _ in range(10):
-        answer = client.ask("call", 3)
-        if answer["outcome"] == "ok":
-            break
-    assert answer["outcome"] == "ok"
+    wait_until(lambda: client.ask("call", 3)["outcome"] == "ok", "no call works again", timeout_s=30)
 
 
 def test_calls_to_a_frozen_broker_end_at_their_deadline(caller, fragile_node):
@@ -131,3 +128,27 @@ def test_a_message_nobody_has_a_queue_for_is_refused_at_once(caller, rabbit):
         answer = alone.ask(*words)
         assert answer["outcome"] == "RpcUnavailable"
         assert answer["seconds"] < 2
+
+
+def test_sixty_four_callers_at_once_are_all_answered_by_a_slow_service(caller, rabbit):
+    url = rabbit.vhost("crowd")
+    caller(url).ask("serve")
+
+    answer = caller(url, "20").ask("crowd", 64, 20, 0.3)
+
+    assert answer["result"] == {"ok": 64}
+
+
+def test_callers_whose_turn_does_not_come_in_time_end_at_their_deadline_and_are_never_sent(rabbit):
+    url = rabbit.vhost("crowd")
+    with contextlib.closing(Caller("threading", url)) as server, contextlib.closing(
+            Caller("threading", url, "2")) as client:
+        server.ask("serve")
+
+        answer = client.ask("crowd", 64, 1, 0.4)
+
+        # A message that is sent in the last milliseconds may be told as one that the broker did not take.
+        assert set(answer["result"]) <= {"ok", "RpcTimeout", "RpcUnavailable"}
+        assert answer["seconds"] <= 1 + SLACK_S
+        assert client.ask("call", 10)["outcome"] == "ok"  # after whatever was sent before
+        assert server.ask("served")["result"] < 32

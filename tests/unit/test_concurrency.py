@@ -67,6 +67,25 @@ def test_a_call_within_a_limit_gives_the_result_or_ends_at_the_limit():
     assert time.monotonic() - started < 2
 
 
+def test_those_who_find_no_free_worker_wait_until_their_limit_and_are_not_run_afterwards():
+    if concurrency.is_green():
+        pytest.skip("greenthreads need no pool")
+    pool = concurrency.Pool("test", 1, queue_size=2)
+    release, begun, ran = threading.Event(), threading.Event(), []
+    blocker = pool.submit(lambda: begun.set() or release.wait(5))
+    assert begun.wait(5)
+
+    for _ in range(5):  # more than the queue holds: those who gave up have left it
+        with pytest.raises(concurrency.TimeLimitExceeded):
+            concurrency.call_within(0.02, pool, ran.append, "given up")
+    patient = concurrency.spawn(concurrency.call_within, 5, pool, ran.append, "patient")
+    release.set()
+    patient.wait(5)
+
+    assert blocker.result(5) and pool.shutdown(5)
+    assert ran == ["patient"]
+
+
 def test_a_timeout_of_the_function_itself_is_not_taken_for_the_limit():
     def fails():
         raise TimeoutError("mine")

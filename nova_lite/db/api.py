@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from nova_lite.concurrency import Clock
-from nova_lite.db import operations
+from nova_lite.db import operations, revision
 from nova_lite.db.actions import Actions
 from nova_lite.db.aggregates import AgentBuilds, Aggregates
 from nova_lite.db.archive import Archive
@@ -79,9 +79,11 @@ class Database:
 
     def version(self) -> str | None:
         """Return the version of the schema, None for an empty database."""
-        from nova_lite.db import schema
+        return revision.stored(self.store)
 
-        return schema.version(self.store)
+    def schema_is_current(self) -> bool:
+        """Whether the schema is the one this release works with. Raises DBConnectionError."""
+        return self.version() == revision.CURRENT
 
     def ping(self) -> None:
         """Ask the database something. Raises DBConnectionError."""

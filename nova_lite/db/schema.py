@@ -6,7 +6,6 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 
 MIGRATIONS_PATH = os.path.join(os.path.dirname(__file__), "migrations")
 
@@ -26,9 +25,3 @@ def upgrade(store: Any, version: str | None = None) -> None:
     """Bring the schema of a database to a version, the newest by default."""
     with _one_at_a_time, store.engines.writing() as engine, engine.begin() as connection:
         command.upgrade(config(connection), version or "head")
-
-
-def version(store: Any) -> str | None:
-    """Return the version of the schema of a database, None for an empty one."""
-    with store.engines.reader.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()

@@ -153,13 +153,9 @@ class Service:
             delay_s = min(delay_s * 2, _RETRY_MOST_S)
 
     def _use_database(self) -> None:
-        from oslo_db import exception as db_exception
-
         self.services.db.ping()
-        try:
-            self._record()
-        except db_exception.DBNonExistentTable:
-            raise exception.DatabaseNotReady(reason="it has no tables; run nova-manage db sync") from None
+        if not self.services.db.schema_is_current():
+            raise exception.DatabaseNotReady(reason="its schema is not current; run nova-manage db sync")
 
     def _check_not_stopping(self) -> None:
         if self._stopping.is_set():

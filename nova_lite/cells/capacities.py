@@ -43,7 +43,7 @@ def capacities(nodes: Iterable[Mapping[str, Any]], flavors: Iterable[Mapping[str
         return {}
     flavors = list(flavors)
     ram_slots_mb = {flavor["memory_mb"] for flavor in flavors}
-    disk_slots_mb = {((flavor["root_gb"] or 0) + (flavor["ephemeral_gb"] or 0)) * 1024 for flavor in flavors}
+    disk_slots_mb = {disk_slot_mb(flavor) for flavor in flavors}
     return {
         "ram_free": _free([(h.free_ram_mb, h.total_ram_mb) for h in hosts], ram_slots_mb, reserve_percent),
         "disk_free": _free([(h.free_disk_mb, h.total_disk_mb) for h in hosts], disk_slots_mb, reserve_percent),
@@ -90,6 +90,16 @@ def debit(report: Mapping[str, Any], ram_mb: int, disk_mb: int, count: int) -> d
     return after
 
 
+def disk_slot_mb(flavor: Mapping[str, Any]) -> int:
+    """Return the disk an instance of this flavor takes, in MB; swap is not counted."""
+    return ((flavor.get("root_gb") or 0) + (flavor.get("ephemeral_gb") or 0)) * 1024
+
+
+def known_units(report: Mapping[str, Any], kind: str, slot_mb: int) -> int | None:
+    """Return how many instances of this size the report promises; None for a size it does not know."""
+    return report.get(kind, {}).get("units_by_mb", {}).get(str(slot_mb))
+
+
 def units_for(report: Mapping[str, Any], kind: str, slot_mb: int) -> int:
     """Return how many instances of this size the report promises; 0 for a size it does not know."""
-    return report.get(kind, {}).get("units_by_mb", {}).get(str(slot_mb), 0)
+    return known_units(report, kind, slot_mb) or 0

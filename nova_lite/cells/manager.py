@@ -7,6 +7,7 @@ from oslo_log import log as logging
 
 from nova_lite import exception, manager, objects
 from nova_lite.cells import operations, own_methods, routing, utils
+from nova_lite.cells.lost_builds import LostBuilds
 from nova_lite.cells.messaging import MessageRunner
 from nova_lite.cells.partial import PartialResults
 from nova_lite.cells.reports import Reports
@@ -36,6 +37,7 @@ class CellsManager(manager.Manager):
         self.state_manager = state_manager_class(services=self.services)
         self.msg_runner = MessageRunner(self.state_manager, services=self.services)
         self.reports = Reports(self.msg_runner)
+        self.lost_builds = LostBuilds(self.msg_runner)
         self.driver = utils.load_class(self.services.conf.cells.driver)(self.services)
         self.partial_results = PartialResults(self.services)
         self.own_methods = own_methods.OwnCellsMethods(self.msg_runner, self.partial_results)
@@ -94,6 +96,11 @@ class CellsManager(manager.Manager):
     def _forget_deletions(self, ctxt):
         """Late messages that would build what was deleted are not expected any more."""
         self.services.db.tombstone_purge(ctxt)
+
+    @manager.periodic_task(spacing=60)
+    def _end_lost_builds(self, ctxt):
+        """A build that was lost on its way must not be waited for for ever."""
+        self.lost_builds.end(ctxt)
 
     def _sync_instance(self, ctxt, instance):
         self.msg_runner.healer.push(ctxt, instance.uuid)

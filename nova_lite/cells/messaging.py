@@ -9,7 +9,7 @@ from typing import Any
 
 from oslo_log import log as logging
 
-from nova_lite import exception
+from nova_lite import exception, objects
 from nova_lite.cells import messages, operations, routing, signing, utils, work  # noqa: F401  (work fills the table)
 from nova_lite.cells.healing import Healer
 from nova_lite.cells.local import LocalCell
@@ -70,7 +70,7 @@ class MessageRunner:
         self._signatures = signing.Signatures(state_manager)
         self.scheduler = utils.load_class(conf.cells.scheduler)(self)
         self.cell = LocalCell(self)
-        self.replica = Replica(self.services, self.counts, self._ask_for_snapshot)
+        self.replica = Replica(self.services, self.counts, self._ask_for_snapshot, self.have_deleted)
         self.healer = Healer(self)
         self.outbox = Outbox(self)
 
@@ -331,6 +331,15 @@ class MessageRunner:
                                strict=True)
         except exception.NovaException as error:
             LOG.debug("Cell %s cannot be asked for instance %s: %s", owner, uuid, error)
+
+    def have_deleted(self, owner: str, uuid: str) -> None:
+        """Have a cell delete an instance that was deleted here before it was known where it is."""
+        try:
+            ctxt = self.admin_context()
+            self.send_targeted(ctxt, "terminate_instance", {"instance": objects.Instance(ctxt, uuid=uuid)},
+                               routing.DOWN, owner, strict=True)
+        except exception.NovaException as error:
+            LOG.warning("Instance %s is deleted, but cell %s cannot be told: %s", uuid, owner, error)
 
     # -- operations whose route depends on their arguments
 

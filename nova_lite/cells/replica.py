@@ -7,9 +7,11 @@ states that may follow each other.
 """
 
 import collections
+import datetime
 import hashlib
 import json
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from oslo_log import log as logging
@@ -44,6 +46,8 @@ _STATES_BEFORE = {
 }
 _MAX_REMEMBERED = 10_000
 
+Remedy = Callable[[str, str], None]  # asks the owner (full name) of an instance (uuid) for what the top lacks
+
 
 class FieldRevisions:
     """Per instance, the revision each field was last applied with; bounded, in memory."""
@@ -75,10 +79,11 @@ class FieldRevisions:
 class Replica:
     """Applies what other cells tell of their instances to this, the top cell's, database."""
 
-    def __init__(self, services, counts: collections.Counter, ask_for_snapshot):
+    def __init__(self, services, counts: collections.Counter, ask_for_snapshot: Remedy, have_deleted: Remedy):
         self._db = services.db
         self._counts = counts
         self._ask_for_snapshot = ask_for_snapshot
+        self._have_deleted = have_deleted
         self._revisions = FieldRevisions()
 
     def update(self, ctxt, instance, owner: str, revision: int | None, is_snapshot: bool) -> None:
@@ -88,29 +93,29 @@ class Replica:
         """
         seen_all = ctxt.elevated(read_deleted="yes")
         with self._db.writer(seen_all):
-            is_whole = self._update(seen_all, instance, owner, revision, is_snapshot)
-        if not is_whole:
-            self._ask_for_snapshot(owner, instance.uuid)
+            remedy = self._update(seen_all, instance, owner, revision, is_snapshot)
+        if remedy is not None:
+            remedy(owner, instance.uuid)
 
-    def _update(self, ctxt, instance, owner: str, revision: int | None, is_snapshot: bool) -> bool:
-        """Apply what can be; return False when something is missed that only a snapshot can bring."""
+    def _update(self, ctxt, instance, owner: str, revision: int | None, is_snapshot: bool) -> Remedy | None:
+        """Apply what can be; return what has to be asked of the owner, once the transaction is over."""
         try:
             row = self._db.instance_get_by_uuid(ctxt, instance.uuid)
         except exception.InstanceNotFound:
             return self._create(ctxt, instance, owner, revision)
         if row["deleted"]:
             LOG.debug("Instance %s is deleted here, what cell %s tells of it is ignored", instance.uuid, owner)
-            return True
+            return self._have_deleted if was_deleted_before_it_had_a_cell(row) else None
         if not self._may_tell(row, owner):
-            return True
+            return None
         changed = set(instance.obj_what_changed()) & REPLICATED_FIELDS
         fields = self._newer_fields(row, changed, revision, is_snapshot)
         if fields is None:
             LOG.info("Instance %s: revision %s came after %s", instance.uuid, revision, row["replicated_revision"])
-            return False
+            return self._ask_for_snapshot
         if fields or not row["cell_name"]:
             self._apply(ctxt, row, instance, fields, owner, revision)
-        return True
+        return None
 
     def destroy(self, ctxt, instance, owner: str) -> None:
         """Delete the top's row of an instance that its cell deleted, or never had."""
@@ -182,15 +187,15 @@ class Replica:
             self._db.instance_update(ctxt, instance.uuid, {"replicated_revision": latest}, replicate=False)
             self._revisions.note(instance.uuid, fields, revision)
 
-    def _create(self, ctxt, instance, owner: str, revision: int | None) -> bool:
+    def _create(self, ctxt, instance, owner: str, revision: int | None) -> Remedy | None:
         if self._db.tombstone_get(ctxt, instance.uuid) is not None:
             LOG.info("Instance %s was deleted here, it is not created again", instance.uuid)
-            return True
+            return None
         missing = [name for name in _NEEDED_TO_CREATE if name not in instance or not instance[name]]
         if missing:
             LOG.info("Cell %s tells of instance %s, unknown here, without its %s", owner, instance.uuid,
                      " and ".join(missing))
-            return False
+            return self._ask_for_snapshot
         copy = objects.Instance(ctxt)
         for name, value in instance.items():
             if name not in _LOCAL_FIELDS:
@@ -200,7 +205,12 @@ class Replica:
         if revision is not None:
             self._db.instance_update(ctxt, copy.uuid, {"replicated_revision": revision}, replicate=False)
         LOG.info("Instance %s of cell %s was unknown here and has been created", copy.uuid, owner)
-        return True
+        return None
+
+
+def was_deleted_before_it_had_a_cell(row: Any) -> bool:
+    """Whether the top deleted an instance without knowing its cell: the word may not have reached the one it is in."""
+    return bool(row["deleted"]) and not row["cell_name"]
 
 
 def digest(instance) -> str:
@@ -211,6 +221,8 @@ def digest(instance) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, datetime.datetime):  # fractions of a second do not travel
+        return timeutils.normalize_time(value).replace(microsecond=0).isoformat()
     wire = base.to_wire(value)
     if isinstance(wire, dict) and "nova_object.data" in wire:
         return {key: item for key, item in wire["nova_object.data"].items()

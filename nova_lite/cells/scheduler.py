@@ -20,12 +20,13 @@ class _Request:
     """A build that was sent on: what is needed to send it somewhere else."""
 
     def __init__(self, message, build_inst_kwargs: dict[str, Any], tried: frozenset[str], cells_tried: tuple[str, ...],
-                 expires_s: float):
+                 only_cell: str | None, expires_s: float):
         self.build_inst_kwargs = build_inst_kwargs
         self.is_ours = message.source_is_us()
         self.routing_path = message.routing_path
         self.tried = tried  # neighbours, by name
         self.cells_tried = cells_tried  # all that have failed, by full name
+        self.only_cell = only_cell  # the path of the cell that was asked for; no other one will do
         self.expires_s = expires_s
 
 
@@ -38,8 +39,9 @@ class BuildRequests:
         self._by_uuid: collections.OrderedDict[str, _Request] = collections.OrderedDict()
         self._lock = threading.Lock()
 
-    def remember(self, message, kwargs: dict[str, Any], tried: frozenset[str], cells_tried: tuple[str, ...]) -> None:
-        request = _Request(message, kwargs, tried, cells_tried, self._clock.time() + _REQUEST_LIFE_S)
+    def remember(self, message, kwargs: dict[str, Any], tried: frozenset[str], cells_tried: tuple[str, ...],
+                 only_cell: str | None = None) -> None:
+        request = _Request(message, kwargs, tried, cells_tried, only_cell, self._clock.time() + _REQUEST_LIFE_S)
         with self._lock:
             for instance in kwargs["instances"]:
                 self._by_uuid[instance["uuid"]] = request
@@ -96,6 +98,9 @@ class CellsScheduler:
                         len(instance_uuids))
             self._give_up(ctxt, instance_uuids, reason, cells_tried)
             return
+        if request.only_cell is not None:
+            self._give_up(ctxt, instance_uuids, _only(request.only_cell, reason), [*request.cells_tried, *cells_tried])
+            return
         kwargs = dict(request.build_inst_kwargs)
         kwargs["instances"] = [one for one in kwargs["instances"] if one["uuid"] in set(instance_uuids)]
         LOG.info("Cell %s cannot build %d instances (%s), trying the next one", failed, len(instance_uuids), reason)
@@ -145,15 +150,22 @@ class CellsScheduler:
         filter_properties = dict(kwargs.get("filter_properties") or {})
         filter_properties.update(context=message.ctxt, scheduler=self, routing_path=self._path_of(message),
                                  host_sched_kwargs=kwargs, request_spec=request_spec)
+        hint = (filter_properties.get("scheduler_hints") or {}).get("target_cell")
+        if hint:
+            # Before the filter sends it there: the cell's answer may come at once.
+            self.requests.remember(message, kwargs, tried, cells_tried, only_cell=hint)
         left = self._filtered(filter_properties, tried)
         if left is None:
             return
+        only_cell = filter_properties.get("only_cell")
         while left:
             cell = self._choose(left, filter_properties)
             left.remove(cell)
-            self.requests.remember(message, kwargs, tried | {cell.name}, cells_tried)
+            self.requests.remember(message, kwargs, tried | {cell.name}, cells_tried, only_cell)
             if self._build_in(cell, message, kwargs):
                 return
+        if only_cell is not None:
+            raise exception.Invalid(_only(only_cell, "it cannot build now"))
         raise exception.NoCellsAvailable()
 
     def _path_of(self, message) -> str:
@@ -199,8 +211,7 @@ class CellsScheduler:
 
     def _debit(self, cell, request_spec: dict[str, Any]) -> None:
         flavor = request_spec["instance_type"]
-        disk_mb = ((flavor.get("root_gb") or 0) + (flavor.get("ephemeral_gb") or 0)) * 1024
-        cell.capacities = capacities.debit(cell.capacities, flavor["memory_mb"], disk_mb,
+        cell.capacities = capacities.debit(cell.capacities, flavor["memory_mb"], capacities.disk_slot_mb(flavor),
                                            request_spec["num_instances"])
 
     # -- in the chosen cell
@@ -286,6 +297,11 @@ class CellsScheduler:
             LOG.error("Cannot tell cell %s that instances %s were not built: %s", parent.name, uuids, error)
             self._set_error(ctxt, uuids, reason)
 
+    def give_up_lost(self, ctxt, instance_uuids: list[str], reason: str) -> None:
+        """No cell has these instances: they have failed."""
+        self.requests.take(instance_uuids)
+        self._set_error(ctxt, instance_uuids, reason)
+
     def _set_error(self, ctxt, uuids: list[str], reason: str) -> None:
         """Set instances to error, here and at the top, with a fault that says why."""
         for uuid in uuids:
@@ -312,6 +328,10 @@ class _LocalFailure:
 
     def source_is_us(self) -> bool:
         return True
+
+
+def _only(cell_name: str, reason: str) -> str:
+    return f"Cell {cell_name} was asked for, so no other one is tried: {reason}"
 
 
 def _request_spec(kwargs: dict[str, Any]) -> dict[str, Any]:

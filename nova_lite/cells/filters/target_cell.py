@@ -9,7 +9,10 @@ LOG = logging.getLogger(__name__)
 
 
 class TargetCellFilter(filters.BaseCellFilter):
-    """Sends the build straight to the cell of the hint `target_cell` (a full path), past all other choice."""
+    """Sends the build straight to the cell of the hint `target_cell` (a full path), past all other choice.
+
+    Leaves the path as `only_cell` in the filter properties, where policy lets the hint count.
+    """
 
     def filter_all(self, cells, filter_properties):
         hints = filter_properties.get("scheduler_hints") or {}
@@ -17,6 +20,8 @@ class TargetCellFilter(filters.BaseCellFilter):
         target = hints.pop("target_cell", None)
         if not target or not self.authorized(filter_properties["context"]):
             return list(cells)
+        # Whatever happens there, no other cell will do.
+        filter_properties["only_cell"] = target
         scheduler = filter_properties["scheduler"]
         if target == filter_properties["routing_path"]:
             return [scheduler.state_manager.get_my_state()]

@@ -53,17 +53,26 @@ def send_snapshots(cell, message, instance_uuids):
         cell.runner.healer.push(message.ctxt, uuid)
 
 
+@operation(Route.NAMED_CELL, replies=True, own=True)
+def instances_here(cell, message, instance_uuids) -> list[str]:
+    """Return which of these instances have a row in this cell that is not deleted."""
+    rows = cell.db.instance_get_all_by_uuids(message.ctxt.elevated(read_deleted="no"), instance_uuids)
+    return [row["uuid"] for row in rows]
+
+
 @operation(Route.NEIGHBOUR, replies=True, own=True)
 def compare_digests(cell, message, digests):
     """Return {uuid: revision the top has applied, or None} of those in {uuid: digest or None (deleted there)} of
     which the top has another idea.
 
-    What is deleted at the top but not there is left out: telling the top again would not bring it back.
+    What is deleted at the top but not there is left out: telling the top again would not bring it back. What was
+    deleted at the top before it had a cell is to be deleted there, too.
     """
-    return dict(_differences(message.ctxt.elevated(read_deleted="yes"), digests))
+    owner = routing.reverse_path(message.routing_path)
+    return dict(_differences(cell, message.ctxt.elevated(read_deleted="yes"), owner, digests))
 
 
-def _differences(ctxt, digests: dict[str, str | None]) -> Iterator[tuple[str, int | None]]:
+def _differences(cell, ctxt, owner: str, digests: dict[str, str | None]) -> Iterator[tuple[str, int | None]]:
     for uuid, theirs in digests.items():
         try:
             instance = objects.Instance.get_by_uuid(ctxt, uuid)
@@ -71,5 +80,7 @@ def _differences(ctxt, digests: dict[str, str | None]) -> Iterator[tuple[str, in
             if theirs is not None:
                 yield uuid, None
             continue
+        if theirs is not None and replica.was_deleted_before_it_had_a_cell(instance):
+            cell.runner.have_deleted(owner, uuid)
         if not instance.deleted and theirs != replica.digest(instance):
             yield uuid, instance.replicated_revision

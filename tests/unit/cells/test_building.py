@@ -42,7 +42,7 @@ def tree(lasting_tree):
     return lasting_tree
 
 
-def order(tree, count=1, hints=None, **kwargs):
+def order(tree, count=1, hints=None, ctxt=None, **kwargs):
     """Write instances at the top, as the API does, and have them built; return them."""
     api = tree["api"]
     instances = [api.create(vm_state=vm_states.BUILDING, task_state=task_states.SCHEDULING, uuid=str(uuid.uuid4()),
@@ -50,7 +50,7 @@ def order(tree, count=1, hints=None, **kwargs):
     build = {"instances": instances, "image": {"id": "i1"}, "admin_password": "secret", "injected_files": [],
              "filter_properties": {"instance_type": flavor(), "scheduler_hints": dict(hints or {})},
              "requested_networks": None, "security_groups": ["default"], "block_device_mapping": None, **kwargs}
-    api.api.build_instances(api.context(), **build)
+    api.api.build_instances(ctxt or api.context(), **build)
     return instances
 
 
@@ -172,6 +172,64 @@ def test_a_build_can_be_sent_to_a_named_cell(tree):
     has_room(tree, "west", "rack1", 9)
 
     order(tree, hints={"target_cell": "api!west!rack2"})
+
+    eventually(lambda: builders(tree) == ["rack2"])
+
+
+def latest_fault(tree, instance):
+    return objects.InstanceFault.get_latest_for_instance(tree["api"].context(), instance.uuid)
+
+
+def test_a_cell_that_was_asked_for_and_finds_no_host_is_not_replaced_by_another(tree):
+    [instance] = order(tree, hints={"target_cell": "api!west!rack2"})
+    eventually(lambda: builders(tree) == ["rack2"])
+
+    no_host(tree["rack2"], instance)
+
+    eventually(lambda: at_top(tree, instance).vm_state == vm_states.ERROR)
+    fault = eventually(lambda: latest_fault(tree, instance))
+    assert "Cell api!west!rack2 was asked for" in fault.details
+    assert "No valid host" in fault.details
+    assert builders(tree) == ["rack2"]
+    assert at_top(tree, instance).task_state is None
+
+
+def test_a_cell_that_was_asked_for_and_cannot_hand_over_is_not_replaced_by_another(tree):
+    tree["rack2"].scheduler.error = exception.RpcUnavailable(method="run_instance", topic="scheduler", reason="away")
+
+    [instance] = order(tree, hints={"target_cell": "api!west!rack2"})
+
+    eventually(lambda: at_top(tree, instance).vm_state == vm_states.ERROR)
+    assert "Cell api!west!rack2 was asked for" in eventually(lambda: latest_fault(tree, instance)).details
+    assert builders(tree) == []
+
+
+def test_the_own_cell_when_asked_for_is_not_replaced_by_another(tree):
+    tree["api"].scheduler.error = exception.RpcUnavailable(method="run_instance", topic="scheduler", reason="away")
+
+    [instance] = order(tree, hints={"target_cell": "api"})
+
+    eventually(lambda: at_top(tree, instance).vm_state == vm_states.ERROR)
+    assert "Cell api was asked for" in eventually(lambda: latest_fault(tree, instance)).details
+    assert builders(tree) == []
+    assert tree.clock.slept == []
+
+
+def test_a_user_who_may_not_choose_a_cell_is_served_by_any(tree):
+    tree["rack1"].scheduler.error = tree["api"].scheduler.error = exception.RpcUnavailable(
+        method="run_instance", topic="scheduler", reason="away")
+    has_room(tree, "west", "rack1", 9)
+
+    order(tree, hints={"target_cell": "api!west!rack1"}, ctxt=tree["api"].context(is_admin=False))
+
+    eventually(lambda: builders(tree) == ["rack2"])
+
+
+def test_D16b_a_cell_without_room_is_not_asked(tree):
+    has_room(tree, "west", "rack1", 0)
+    has_room(tree, "west", "rack2", 2)
+
+    order(tree)
 
     eventually(lambda: builders(tree) == ["rack2"])
 

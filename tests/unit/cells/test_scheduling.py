@@ -6,6 +6,7 @@ import pytest
 
 from nova_lite import concurrency, context
 from nova_lite.cells import filters, plugins, weights
+from nova_lite.cells.filters.capacity import CapacityFilter
 from nova_lite.cells.filters.different_cell import DifferentCellFilter
 from nova_lite.cells.filters.image_properties import ImagePropertiesFilter
 from nova_lite.cells.filters.target_cell import TargetCellFilter
@@ -172,8 +173,35 @@ def test_an_image_can_require_a_version_of_the_hypervisor(version, required, pas
     assert state.capabilities == before
 
 
+def with_units(ram=None, disk=None):
+    state = cell("a")
+    state.update_capacities({
+        kind: {"total_mb": 1, "units_by_mb": {str(slot_mb): units}}
+        for kind, slot_mb, units in (("ram_free", 512, ram), ("disk_free", 10240, disk)) if units is not None})
+    return state
+
+
+@pytest.mark.parametrize(("ram", "disk", "count", "passes"), [
+    (3, 3, 3, True), (3, 2, 3, False), (2, 3, 3, False), (0, 9, 1, False), (9, 0, 1, False), (None, None, 9, True),
+    (1, None, 1, True), (None, 0, 1, False)])
+def test_D16b_a_cell_must_have_room_for_all_instances_of_a_request(ram, disk, count, passes):
+    spec = {"instance_type": {"memory_mb": 512, "root_gb": 9, "ephemeral_gb": 1}, "num_instances": count}
+
+    passed = CapacityFilter(services()).filter_all([with_units(ram, disk)], {"request_spec": spec})
+
+    assert bool(passed) is passes
+
+
+@pytest.mark.parametrize("flavor", [{"memory_mb": 513, "root_gb": 11}, {"memory_mb": 513, "root_gb": 0}])
+def test_D16b_a_size_that_a_cell_has_not_reported_passes(flavor):
+    spec = {"instance_type": flavor, "num_instances": 1}
+
+    assert CapacityFilter(services()).filter_all([with_units(0, 0)], {"request_spec": spec})
+
+
 def test_all_filters_and_all_weighers_are_found():
     found = plugins.load_classes(["nova.cells.filters.all_filters"], filters.BaseCellFilter)
-    assert {cls.__name__ for cls in found} == {"TargetCellFilter", "DifferentCellFilter", "ImagePropertiesFilter"}
+    assert {cls.__name__ for cls in found} == {"CapacityFilter", "TargetCellFilter", "DifferentCellFilter",
+                                              "ImagePropertiesFilter"}
     found = plugins.load_classes(["nova_lite.cells.weights.all_weighers"], weights.BaseCellWeigher)
     assert {cls.__name__ for cls in found} == {"RamByInstanceTypeWeigher", "WeightOffsetWeigher", "MuteChildWeigher"}

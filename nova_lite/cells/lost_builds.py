@@ -1,0 +1,52 @@
+"""Builds of which nothing is heard any more: the message that ordered them, or handed them back, was lost."""
+
+import datetime
+from typing import Any
+
+from oslo_log import log as logging
+
+from nova_lite import exception
+from nova_lite.objects import vm_states
+
+LOG = logging.getLogger(__name__)
+
+
+class LostBuilds:
+    """Ends, at the top, builds that no cell has, so that nobody waits for them for ever.
+
+    If one of them turns up after all, its cell's updates are applied as any other's.
+    """
+
+    def __init__(self, runner):
+        self._runner = runner
+        self._services = runner.services
+
+    def end(self, ctxt) -> None:
+        """Look through the builds of which nothing was heard for `[cells] lost_build_timeout` seconds."""
+        timeout_s = self._services.conf.cells.lost_build_timeout
+        if timeout_s <= 0 or self._runner.state_manager.get_parent_cells():
+            return
+        silent_since = self._services.clock.utcnow() - datetime.timedelta(seconds=timeout_s)
+        by_cell: dict[str, list[str]] = {}
+        for row in self._silent(ctxt, silent_since.replace(tzinfo=None)):
+            by_cell.setdefault(row["cell_name"] or "", []).append(row["uuid"])
+        for cell_name, uuids in sorted(by_cell.items()):
+            lost = self._not_there(ctxt, cell_name, uuids) if cell_name else uuids
+            if lost:
+                LOG.warning("Nothing was heard of the builds of instances %s for %d s", lost, timeout_s)
+                self._runner.scheduler.give_up_lost(ctxt, lost, f"nothing was heard of the build for {timeout_s} s")
+
+    def _silent(self, ctxt, since: datetime.datetime) -> list[dict[str, Any]]:
+        rows = self._services.db.instance_get_all_by_filters(
+            ctxt, {"vm_state": vm_states.BUILDING, "deleted": False}, columns_to_join=())
+        return [row for row in rows if (row["updated_at"] or row["created_at"]) < since
+                and row["cell_name"] != self._runner.our_name]
+
+    def _not_there(self, ctxt, cell_name: str, uuids: list[str]) -> list[str]:
+        """Return those a cell does not have; none when it cannot be asked, as then nothing is known of them."""
+        try:
+            there = self._runner.instances_here(ctxt, cell_name, uuids).value_or_raise()
+        except exception.NovaException as error:
+            LOG.warning("Cell %s cannot be asked for the builds of instances %s: %s", cell_name, uuids, error)
+            return []
+        return [uuid for uuid in uuids if uuid not in there]

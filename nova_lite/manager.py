@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from oslo_db import exception as db_exception
 from oslo_log import log as logging
 
 from nova_lite import concurrency, exception
@@ -127,10 +128,7 @@ class PeriodicTasks:
             except Exception as error:
                 if raise_on_error:
                     raise
-                if isinstance(error, exception.RpcError):
-                    LOG.warning("periodic task %s: %s", name, error)
-                    continue
-                LOG.exception("periodic task %s.%s failed", type(self._manager).__name__, name)
+                log_failure(f"periodic task {type(self._manager).__name__}.{name}", error)
             if task.spacing_s:
                 idle_for = min(idle_for, task.spacing_s)
             concurrency.sleep(0)
@@ -141,6 +139,14 @@ class PeriodicTasks:
         if not task.spacing_s or last is None:
             return 0
         return last + task.spacing_s - self._clock.monotonic()
+
+
+def log_failure(what: str, error: Exception) -> None:
+    """Log, from the handler, an error that ends periodic work: in full unless broker or database just are not there."""
+    if isinstance(error, exception.RpcError | db_exception.DBConnectionError):
+        LOG.warning("%s: %s", what, " ".join(str(error).split()))
+    else:
+        LOG.exception("%s failed", what)
 
 
 def _declared(cls: type) -> list[tuple[str, PeriodicTask]]:

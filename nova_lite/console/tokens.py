@@ -10,6 +10,8 @@ from nova_lite.context import RequestContext, Services
 
 LOG = logging.getLogger(__name__)
 
+_FORGET_INTERVAL_S = 600
+
 
 class ConsoleTokens:
     """Remembers which token opens which console, for `console_token_ttl` seconds.
@@ -76,6 +78,11 @@ class ConsoleTokens:
     def delete_tokens_for_instance(self, context: RequestContext, instance_uuid: str) -> None:
         """Take every token of the instance back."""
         self._services.db.console_auth_token_destroy_all_by_instance(context.elevated(), instance_uuid)
+
+    def periodic_tasks(self, context: RequestContext) -> float:
+        """Forget the tokens that have expired; returns the seconds until that is due again."""
+        self._services.db.console_auth_token_destroy_expired(context, int(self._now_s()))
+        return _FORGET_INTERVAL_S
 
     def get_backdoor_port(self, context: RequestContext) -> None:
         """There is no debugging console."""

@@ -5,7 +5,7 @@ from typing import Any
 from oslo_log import log as logging
 from oslo_utils import importutils
 
-from nova_lite import exception
+from nova_lite import exception, manager, quota
 from nova_lite.compute import utils as compute_utils
 from nova_lite.compute.rpcapi import ComputeAPI
 from nova_lite.context import RequestContext, Services
@@ -24,7 +24,7 @@ EXPECTED_BEFORE_A_MOVE = (
 )
 
 
-class SchedulerManager:
+class SchedulerManager(manager.Manager):
     """Chooses hosts of this cell. Runs inside every nova-cells; idle where there are no hosts."""
 
     RPC_API_VERSION = "2.6"
@@ -33,22 +33,25 @@ class SchedulerManager:
                                 "select_hosts", "show_host_resources", "get_backdoor_port"})
 
     def __init__(self, services: Services) -> None:
+        super().__init__(services=services, service_name="scheduler")
         self._services = services
         conf = services.conf
-        self.backdoor_port: int | None = None
         self._hosts = importutils.import_class(conf.scheduler_host_manager)(services)
         self._report = FailureReport(services)
         self._driver = importutils.import_class(conf.scheduler_driver)(services, self._hosts, self._report)
         self._moves = LiveMigrationScheduler(services, self._hosts, self._driver)
         self._compute = ComputeAPI(services)
-
-    def init_host(self) -> None:
-        """Nothing to prepare."""
+        self._quotas = quota.QuotaEngine(services)
 
     def post_start_hook(self, context: RequestContext | None = None) -> None:
         """Ask the hosts what they can do, so that the first requests know."""
         if context is not None:
             self._compute.publish_service_capabilities(context)
+
+    @manager.periodic_task(spacing=60)
+    def _expire_reservations(self, context: RequestContext) -> None:
+        """What was reserved by somebody who never said how it ended does not count any more."""
+        self._quotas.expire(context)
 
     def run_instance(self, context: RequestContext, request_spec: dict[str, Any], admin_password: str | None,
                      injected_files: list | None, requested_networks: list | None, is_first_time: bool,

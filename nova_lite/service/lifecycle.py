@@ -11,7 +11,7 @@ from typing import Any
 from oslo_config import cfg
 from oslo_log import log as logging
 
-from nova_lite import concurrency, context, exception, servicegroup
+from nova_lite import concurrency, context, exception, manager, servicegroup
 from nova_lite.context import RequestContext, Services
 
 LOG = logging.getLogger(__name__)
@@ -191,7 +191,11 @@ class Service:
         idle_s = random.uniform(0, fuzz_s) if fuzz_s else 0
         while not self._stopping.wait(idle_s):
             ctxt = context.get_admin_context().bind(part.services)
-            idle_s = part.manager.periodic_tasks(ctxt)
+            try:
+                idle_s = part.manager.periodic_tasks(ctxt)
+            except Exception as error:
+                idle_s = manager.IDLE_S
+                manager.log_failure(f"periodic tasks on topic {part.topic}", error)
 
     def reset(self) -> None:
         """Read the configuration files again; options that can change while running do."""

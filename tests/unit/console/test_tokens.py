@@ -110,3 +110,21 @@ def test_a_user_gets_the_address_of_the_console(cell, tokens):
 def test_an_instance_on_no_host_has_no_console(cell):
     with pytest.raises(exception.InstanceNotReady):
         cell.api.get_vnc_console(cell.context(), cell.instance(host=None), "novnc")
+
+
+def test_tokens_that_have_expired_are_forgotten_from_time_to_time(cell, tokens):
+    cell.add_host("h1").answers["validate_console_port"] = True
+    authorize(cell, tokens, cell.instance())
+    rows = sqlalchemy.select(sqlalchemy.func.count()).select_from(models.ConsoleAuthToken)
+
+    def kept():
+        with cell.services.db.reader(None) as session:
+            return session.execute(rows).scalar()
+
+    tokens.periodic_tasks(cell.admin())
+    before = kept()
+    cell.clock.advance(cell.services.conf.console_token_ttl + 1)
+    again_in_s = tokens.periodic_tasks(cell.admin())
+
+    assert (before, kept()) == (1, 0)
+    assert again_in_s > 0

@@ -6,6 +6,7 @@ from typing import Any
 from oslo_log import log as logging
 
 from nova_lite import exception, objects
+from nova_lite.objects import base
 
 LOG = logging.getLogger(__name__)
 
@@ -60,7 +61,8 @@ class LocalCell:
     def disown(self, ctxt, uuid: str) -> None:
         """Tell the top that an instance it believes to be here does not exist."""
         LOG.warning("Instance %s is not in this cell, telling the top", uuid)
-        self.runner.instance_destroy_at_top(ctxt, objects.Instance(ctxt, uuid=uuid))
+        gone = base.to_wire(objects.Instance(ctxt, uuid=uuid))
+        self.runner.outbox.enqueue(ctxt, uuid, "instance_destroy_at_top", {"instance": gone})
 
     def act(self, message, instance, method: str, *args, **kwargs) -> Any:
         """Call a method of the compute API on an instance refreshed from this cell's database.

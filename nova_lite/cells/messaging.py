@@ -303,12 +303,16 @@ class MessageRunner:
             "counts": dict(self.counts), "outbox": dict(self.outbox.counts),
             "outbox_rows": self.services.db.outbox_count(self.admin_context()),
             "capacities": state.get_our_capacities(include_children=False),
-            "neighbours": [self._neighbour_info(cell) for cell in state.get_neighbours()],
+            "neighbours": self._neighbour_infos(),
         }
+
+    def _neighbour_infos(self) -> list[dict[str, Any]]:
+        return [self._neighbour_info(cell) for cell in self.state_manager.get_neighbours()]
 
     def _neighbour_info(self, cell) -> dict[str, Any]:
         info = {"name": cell.name, "is_parent": bool(cell.db_info.get("is_parent")), "is_ours": cell.is_ours,
-                "enabled": cell.is_enabled, "draining": bool(cell.db_info.get("draining"))}
+                "enabled": cell.is_enabled, "draining": bool(cell.db_info.get("draining")),
+                "sending": cell.breaker.info()}
         if not info["is_parent"]:  # parents tell nothing of themselves
             info["is_mute"] = cell.is_mute(self.services.conf.cells.mute_child_interval)
             info["last_seen"] = cell.last_seen.isoformat() if cell.has_spoken else None

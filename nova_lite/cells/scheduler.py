@@ -306,7 +306,7 @@ class CellsScheduler:
         """Set instances to error, here and at the top, with a fault that says why."""
         for uuid in uuids:
             told = objects.Instance(ctxt, uuid=uuid, vm_state=vm_states.ERROR, task_state=None)
-            self.msg_runner.instance_update_at_top(ctxt, told)
+            self.msg_runner.outbox.enqueue(ctxt, uuid, "instance_update_at_top", {"instance": base.to_wire(told)})
             try:
                 instance = objects.Instance.get_by_uuid(ctxt.elevated(), uuid)
                 instance.vm_state, instance.task_state = vm_states.ERROR, None

@@ -1,5 +1,6 @@
 """New instances: from the top to the cell that builds them, and on to the next where one cannot."""
 
+import datetime
 import uuid
 
 import pytest
@@ -329,3 +330,67 @@ def test_below_a_parent_of_the_reference_the_next_cell_is_tried_all_the_same(mak
     no_host(tree["rack1"], instance)
 
     eventually(lambda: builders(tree) == ["rack1", "rack2"])
+
+
+def at_the_top(tree, instance):
+    return tree["api"].find(instance.uuid)
+
+
+def age(tree, instance, hours=1):
+    """Let the top have heard nothing of an instance for some time."""
+    api = tree["api"]
+    long_ago = tree.clock.utcnow().replace(tzinfo=None) - datetime.timedelta(hours=hours)
+    api.db.instance_update(api.context(), instance.uuid, {"updated_at": long_ago}, replicate=False)
+
+
+def test_D17_a_build_that_no_cell_has_taken_fails_in_the_end(tree):
+    api = tree["api"]
+    lost = api.create(vm_state=vm_states.BUILDING, task_state=task_states.SCHEDULING)
+    age(tree, lost)
+
+    api.manager._end_lost_builds(api.context())
+
+    found = at_the_top(tree, lost)
+    assert (found.vm_state, found.task_state) == (vm_states.ERROR, None)
+    faults = api.db.instance_fault_get_by_instance_uuids(api.context(), [lost.uuid])[lost.uuid]
+    assert "nothing was heard" in faults[0]["details"]
+
+
+def test_D17_a_build_whose_cell_has_it_not_any_more_fails_in_the_end(tree):
+    api = tree["api"]
+    lost = api.create(vm_state=vm_states.BUILDING, cell_name="api!west!rack1")
+    age(tree, lost)
+
+    api.manager._end_lost_builds(api.context())
+
+    assert at_the_top(tree, lost).vm_state == vm_states.ERROR
+
+
+def test_a_build_that_takes_long_in_its_cell_is_left_alone(tree):
+    api = tree["api"]
+    slow = tree["rack1"].create(vm_state=vm_states.BUILDING)
+    tree.settle()
+    age(tree, slow)
+
+    api.manager._end_lost_builds(api.context())
+
+    assert at_the_top(tree, slow).vm_state == vm_states.BUILDING
+
+
+def test_a_build_whose_cell_cannot_be_asked_is_left_alone(tree):
+    api = tree["api"]
+    unknown = api.create(vm_state=vm_states.BUILDING, cell_name="api!nowhere")
+    age(tree, unknown)
+
+    api.manager._end_lost_builds(api.context())
+
+    assert at_the_top(tree, unknown).vm_state == vm_states.BUILDING
+
+
+def test_a_build_that_has_just_been_ordered_is_left_alone(tree):
+    api = tree["api"]
+    fresh = api.create(vm_state=vm_states.BUILDING)
+
+    api.manager._end_lost_builds(api.context())
+
+    assert at_the_top(tree, fresh).vm_state == vm_states.BUILDING

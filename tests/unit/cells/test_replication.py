@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from nova_lite import exception, objects
-from nova_lite.cells import outbox, utils
+from nova_lite.cells import outbox, replica, utils
 from nova_lite.objects import task_states, vm_states
 from tests.unit.cells.live import flavor
 from tests.unit.cells.tree import eventually
@@ -483,6 +483,46 @@ def test_a_database_put_back_to_an_earlier_state_is_believed_again(make_live_tre
 
     eventually(lambda: is_healed(tree, below))
     assert rack1.find(below.uuid).revision == 900
+
+
+def test_fractions_of_a_second_which_do_not_travel_are_no_difference():
+    launched_at = datetime.datetime(2026, 1, 1, 12, 0, 5, tzinfo=datetime.UTC)
+    exact, travelled = (objects.Instance(uuid=str(uuid.uuid4()), launched_at=launched_at.replace(microsecond=fraction))
+                        for fraction in (250_000, 0))
+
+    assert replica.digest(exact) == replica.digest(travelled)
+
+
+def test_D9c_what_was_deleted_before_its_cell_was_known_is_deleted_in_the_cell_that_tells_of_it(tree):
+    api = tree["api"]
+    top = api.create(vm_state=vm_states.BUILDING)
+    top.destroy()
+    below = tree["rack1"].create(uuid=top.uuid)
+    tree.settle()
+
+    called = eventually(lambda: tree["rack1"].compute.called("delete"))
+    assert called[0][0] == (below.uuid,)
+
+
+def test_D9c_a_comparison_finds_what_was_deleted_before_its_cell_was_known(tree):
+    top = tree["api"].create(vm_state=vm_states.BUILDING)
+    top.destroy()
+    below = tree["rack1"].create(uuid=top.uuid)
+    tree.settle()
+    tree.forget()
+
+    tree["rack1"].runner.healer.sweep(tree["rack1"].context())
+
+    called = eventually(lambda: tree["rack1"].compute.called("delete"))
+    assert called[0][0] == (below.uuid,)
+
+
+def test_an_instance_deleted_by_its_cell_is_not_asked_to_be_deleted_again(tree, instance):
+    instance.destroy()
+    tree.settle()
+    tell(tree, part(tree, instance, vm_state=vm_states.ACTIVE), revision=1)
+
+    assert tree["rack1"].compute.called("delete") == []
 
 
 def test_syncing_is_asked_for_from_above(tree, instance):

@@ -19,6 +19,9 @@ class Reports:
         now = (state.get_our_capabilities(), state.get_our_capacities())
         if all(parent.is_reachable and self._told.get(parent.name) == now for parent in parents):
             return
+        were_away = [parent for parent in parents if not parent.is_reachable]
         self._runner.tell_parents_our_capabilities(ctxt)
         self._runner.tell_parents_our_capacities(ctxt)
+        if any(parent.is_reachable for parent in were_away):
+            self._runner.outbox.kick()
         self._told = {parent.name: now for parent in parents}

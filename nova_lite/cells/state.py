@@ -13,7 +13,7 @@ from oslo_db import exception as db_exc
 from oslo_log import log as logging
 
 from nova_lite import context, exception, servicegroup
-from nova_lite.cells import capacities, routing, utils
+from nova_lite.cells import breaker, capacities, routing, utils
 
 LOG = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ class CellState:
         self.peer_version: int | None = None
         self.heard = False
         self.is_reachable = True
+        self.breaker = breaker.Breaker(services.clock if services else None)
         self.full_name: str | None = None
         self._clock = services.clock if services else None
         self._known_since = self._clock.utcnow() if services else _NEVER
@@ -119,10 +120,13 @@ class CellState:
     def send_message(self, message, server: str | None = None):
         """Send a message to this neighbour, to the one process `server` of it if given.
 
-        `is_reachable` tells whether the last one went out.
+        `is_reachable` tells whether the last one went out. Raises RpcUnavailable, at once where it is to be expected.
         """
         self.is_reachable = False
-        self.driver.send_message_to_cell(self, message, server=server)
+        if server is None:
+            self.breaker.send(self.name, lambda: self.driver.send_message_to_cell(self, message))
+        else:  # that one process is gone does not mean that the cell is
+            self.driver.send_message_to_cell(self, message, server=server)
         self.is_reachable = True
 
     def __repr__(self):

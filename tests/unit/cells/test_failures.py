@@ -206,6 +206,25 @@ def test_D27_a_child_that_has_been_mute_for_long_is_reported_without_being_asked
     assert len(responses) == 5
 
 
+def test_D23_a_neighbour_that_takes_no_messages_is_told_at_once_and_shown(tree):
+    unreachable(tree, "api", "west")
+    for _number in range(4):
+        assert isinstance(failed(ask_all(tree)())["api!west"], exception.RpcUnavailable)
+
+    shown = {one["name"]: one["sending"]["state"] for one in tree["api"].runner._neighbour_infos()}
+    assert shown == {"west": "open", "east": "closed"}
+
+
+def test_D23_one_process_that_is_gone_does_not_close_its_cell(tree):
+    west = tree["api"].child("west")
+    for _number in range(4):
+        with pytest.raises(exception.RpcUnavailable):
+            west.send_message(messages.TargetedMessage(
+                tree["api"].runner, tree["api"].context(), "probe", {}, "down", "api!west"), server="no-such-host")
+
+    assert west.breaker.state == "closed"
+
+
 def test_D4_a_cell_that_keeps_silent_is_no_resource_that_is_gone(tree):
     deaf(tree, "west")
 

@@ -276,6 +276,7 @@ def test_D28_an_operator_sees_the_whole_tree(api):
     assert set(cells) == {"api", WEST, RACK1}
     assert [one["name"] for one in cells[WEST]["neighbours"]] == ["rack1", "api"]
     assert all(one["is_ours"] for one in cells[WEST]["neighbours"])
+    assert {one["sending"]["state"] for one in cells[WEST]["neighbours"]} == {"closed"}
 
 
 def test_D28_a_ping_is_answered_by_the_cell_it_names(api):

@@ -50,9 +50,9 @@ def _serve(prog: str, builder: str, conf) -> int:
 
     from nova_lite import conf as configuration
     from nova_lite import exception, service
+    from nova_lite.cmd import logs
 
-    logging.setup(conf, "nova_lite")
-    _quiet_libraries()
+    logs.setup(conf)
     exception.NovaException.fatal_format_errors = conf.fatal_exception_format_errors
     log = logging.getLogger("nova_lite.cmd")
     for name in configuration.unknown_options(conf):
@@ -62,32 +62,3 @@ def _serve(prog: str, builder: str, conf) -> int:
     except exception.ConfigurationError as error:
         log.error("%s", error)
         return 2
-
-
-def _quiet_libraries() -> None:
-    """Leave out what libraries repeat every second, and what they warn of at every orderly stop."""
-    import logging
-
-    # py-amqp, for the consumers that are cancelled while their channel closes.
-    logging.getLogger("amqp").addFilter(lambda record: "during closing channel" not in str(record.msg))
-    # oslo.messaging, for each connection to a broker that is away.
-    logging.getLogger("oslo.messaging._drivers.impl_rabbit").addFilter(Sparingly(seconds=60))
-
-
-class Sparingly:
-    """A logging filter that lets each kind of warning pass once in a while."""
-
-    def __init__(self, seconds: float):
-        self._seconds = seconds
-        self._last: dict[str, float] = {}
-
-    def filter(self, record) -> bool:
-        """Whether the record is printed."""
-        kind = str(record.msg)[:100]
-        last = self._last.get(kind)
-        if last is not None and record.created - last < self._seconds:
-            return False
-        if len(self._last) > 1000:
-            self._last.clear()
-        self._last[kind] = record.created
-        return True

@@ -141,14 +141,13 @@ class Service:
                 if not _may_come_back(error):
                     raise
                 reason = _first_line(error)
+                if reason != told:
+                    LOG.warning("waiting for %s: %s", what, reason)
+                    told = reason
             else:
                 if told:
                     LOG.warning("%s is there", what)
                 return result
-            # Not inside the handler: there oslo.log would add the error a second time.
-            if reason != told:
-                LOG.warning("waiting for %s: %s", what, reason)
-                told = reason
             self._stopping.wait(delay_s)
             delay_s = min(delay_s * 2, _RETRY_MOST_S)
 

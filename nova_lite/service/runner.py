@@ -86,7 +86,8 @@ def _start(service: Service) -> int:
     except Stopped:
         return OK
     except exception.ConfigurationError as error:
-        mistake = str(error)
+        LOG.error("%s", error)
+        return MISCONFIGURED
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else FAILED
     except Exception:
@@ -95,5 +96,3 @@ def _start(service: Service) -> int:
     else:
         gc.collect()  # what importing left behind, a few MB
         return OK
-    LOG.error("%s", mistake)
-    return MISCONFIGURED

@@ -102,6 +102,11 @@ class CellsManager(manager.Manager):
         """A build that was lost on its way must not be waited for for ever."""
         self.lost_builds.end(ctxt)
 
+    @manager.periodic_task(spacing=60)
+    def _settle_disputes(self, ctxt):
+        """Two cells that have the same instance must not both keep it."""
+        self.msg_runner.disputes.settle(ctxt)
+
     def _sync_instance(self, ctxt, instance):
         self.msg_runner.healer.push(ctxt, instance.uuid)
 

@@ -7,19 +7,22 @@ objects are only made where the work is done.
 
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from oslo_log import log as logging
 from oslo_utils import uuidutils
 
 from nova_lite import exception
-from nova_lite.cells import operations, routing
+from nova_lite.cells import levels, operations, routing
 from nova_lite.cells.response import Response
 from nova_lite.objects import base
 
 LOG = logging.getLogger(__name__)
 
 MSG_VERSION = 1
+_INTRODUCTIONS = frozenset(("announce_capabilities", "announce_capacities", "update_capabilities", "update_capacities",
+                            "greet"))
 _MARGIN_SHARE = 0.1
 _MAX_MARGIN_S = 1.0
 
@@ -43,6 +46,8 @@ def check_fields(fields: dict[str, Any]) -> None:
     for name in ("deadline", "max_hop_count"):
         if not isinstance(fields.get(name), (int, float, type(None))):
             raise ValueError(f"{name} of a message must be a number")
+    if not isinstance(fields.get("object_versions"), (dict, type(None))):
+        raise ValueError("object_versions of a message must be a dict")
     if not isinstance(fields.get("reply_server"), (str, type(None))):
         raise ValueError("reply_server of a message must be a name")
 
@@ -54,7 +59,7 @@ class Message:
 
     def __init__(self, msg_runner, ctxt, method_name, method_kwargs, direction, need_response=False, fanout=False,
                  uuid=None, routing_path=None, hop_count=0, max_hop_count=None, deadline=None, reply_server=None,
-                 msg_version=None, received=False, **kwargs):
+                 msg_version=None, object_versions=None, received=False, **kwargs):
         self.msg_runner = msg_runner
         self.method_name = method_name
         self.direction = direction
@@ -67,6 +72,7 @@ class Message:
         self.deadline = deadline
         self.reply_server = reply_server
         self.peer_version = msg_version
+        self.object_versions = object_versions
         self._ctxt = None if received else ctxt
         self._wire_ctxt = ctxt if received else None
         self._kwargs = None if received else dict(method_kwargs)
@@ -92,11 +98,13 @@ class Message:
             self._kwargs = {name: base.from_wire(self.ctxt, value) for name, value in self._wire_kwargs.items()}
         return self._kwargs
 
-    @property
-    def wire_kwargs(self) -> dict[str, Any]:
+    def wire_kwargs(self, versions: Mapping[str, str]) -> dict[str, Any]:
+        """Return the arguments in wire form, for a neighbour that reads these versions of objects."""
         if self._wire_kwargs is None:
-            self._wire_kwargs = {name: base.to_wire(value) for name, value in self._kwargs.items()}
-        return self._wire_kwargs
+            self._wire_kwargs = {name: base.to_wire(value, beyond_floor=True) for name, value in self._kwargs.items()}
+        elif self.peer_version is None:
+            return self._wire_kwargs  # from the reference, whose cells are all of one version
+        return levels.fitted(self._wire_kwargs, versions)
 
     @property
     def came_from(self) -> str | None:
@@ -106,12 +114,15 @@ class Message:
     def source_is_us(self) -> bool:
         return self.routing_path == self.msg_runner.our_name
 
-    def to_json(self, for_reference: bool = False) -> str:
-        """Return the wire form. `for_reference` leaves out arguments that a reference neighbour would refuse."""
-        return json.dumps(self.to_wire(for_reference))
+    def to_json(self, for_reference: bool = False, versions: Mapping[str, str] | None = None) -> str:
+        """Return the wire form, for a neighbour that reads these versions of objects (floor versions by default).
 
-    def to_wire(self, for_reference: bool = False) -> dict[str, Any]:
-        kwargs = self.wire_kwargs
+        `for_reference` leaves out arguments that a reference neighbour would refuse.
+        """
+        return json.dumps(self.to_wire(for_reference, versions))
+
+    def to_wire(self, for_reference: bool = False, versions: Mapping[str, str] | None = None) -> dict[str, Any]:
+        kwargs = self.wire_kwargs(versions or {})
         op = operations.registry.find(self.message_type, self.method_name) if for_reference else None
         if op is not None and op.for_reference is not None:
             kwargs = op.for_reference(kwargs)
@@ -121,6 +132,8 @@ class Message:
             "fanout": self.fanout, "uuid": self.uuid, "routing_path": self.routing_path,
             "hop_count": self.hop_count, "max_hop_count": self.max_hop_count, **self._own_fields(),
             "msg_version": MSG_VERSION}
+        if self.method_name in _INTRODUCTIONS:
+            fields["object_versions"] = levels.OUR_VERSIONS
         if self.deadline is not None:
             fields["deadline"] = self.deadline
         if self.reply_server is not None:

@@ -11,6 +11,7 @@ from oslo_log import log as logging
 
 from nova_lite import exception, objects
 from nova_lite.cells import messages, operations, routing, signing, utils, work  # noqa: F401  (work fills the table)
+from nova_lite.cells.disputes import Disputes
 from nova_lite.cells.healing import Healer
 from nova_lite.cells.local import LocalCell
 from nova_lite.cells.outbox import Outbox
@@ -70,7 +71,9 @@ class MessageRunner:
         self._signatures = signing.Signatures(state_manager)
         self.scheduler = utils.load_class(conf.cells.scheduler)(self)
         self.cell = LocalCell(self)
-        self.replica = Replica(self.services, self.counts, self._ask_for_snapshot, self.have_deleted)
+        self.disputes = Disputes(self)
+        self.replica = Replica(self.services, self.counts, self._ask_for_snapshot, self.have_deleted,
+                               self.disputes.note)
         self.healer = Healer(self)
         self.outbox = Outbox(self)
 
@@ -126,7 +129,8 @@ class MessageRunner:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             return self._refuse("malformed", f"a message that cannot be read ({type(error).__name__})")
         if message.came_from is not None:
-            self.state_manager.heard_from(message.came_from, message.direction, message.peer_version)
+            self.state_manager.heard_from(message.came_from, message.direction, message.peer_version,
+                                          message.object_versions)
         return message
 
     def _refuse(self, reason: str, text: str) -> None:
@@ -337,13 +341,13 @@ class MessageRunner:
             LOG.debug("Cell %s cannot be asked for instance %s: %s", owner, uuid, error)
 
     def have_deleted(self, owner: str, uuid: str) -> None:
-        """Have a cell delete an instance that was deleted here before it was known where it is."""
+        """Have a cell delete an instance that it should not have: one deleted here, or one that another cell has."""
         try:
             ctxt = self.admin_context()
             self.send_targeted(ctxt, "terminate_instance", {"instance": objects.Instance(ctxt, uuid=uuid)},
                                routing.DOWN, owner, strict=True)
         except exception.NovaException as error:
-            LOG.warning("Instance %s is deleted, but cell %s cannot be told: %s", uuid, owner, error)
+            LOG.warning("Cell %s cannot be told to delete instance %s: %s", owner, uuid, error)
 
     # -- operations whose route depends on their arguments
 

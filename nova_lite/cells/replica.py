@@ -79,11 +79,13 @@ class FieldRevisions:
 class Replica:
     """Applies what other cells tell of their instances to this, the top cell's, database."""
 
-    def __init__(self, services, counts: collections.Counter, ask_for_snapshot: Remedy, have_deleted: Remedy):
+    def __init__(self, services, counts: collections.Counter, ask_for_snapshot: Remedy, have_deleted: Remedy,
+                 note_claim: Remedy):
         self._db = services.db
         self._counts = counts
         self._ask_for_snapshot = ask_for_snapshot
         self._have_deleted = have_deleted
+        self._note_claim = note_claim
         self._revisions = FieldRevisions()
 
     def update(self, ctxt, instance, owner: str, revision: int | None, is_snapshot: bool) -> None:
@@ -107,7 +109,7 @@ class Replica:
             LOG.debug("Instance %s is deleted here, what cell %s tells of it is ignored", instance.uuid, owner)
             return self._have_deleted if was_deleted_before_it_had_a_cell(row) else None
         if not self._may_tell(row, owner):
-            return None
+            return self._note_claim
         changed = set(instance.obj_what_changed()) & REPLICATED_FIELDS
         fields = self._newer_fields(row, changed, revision, is_snapshot)
         if fields is None:

@@ -76,7 +76,7 @@ class InterCellRPCAPI:
 
     def send_message_to_cell(self, cell_state, message, server: str | None = None) -> None:
         client = self._client(cell_state.db_info["transport_url"], message.message_type)
-        text = message.msg_runner.seal(cell_state, message.to_json(for_reference=not cell_state.is_ours))
+        text = message.msg_runner.seal(cell_state, message.to_json(not cell_state.is_ours, cell_state.object_versions))
         trace = _Trace(message.wire_ctxt, self._until(message))
         client.cast(trace, "process_message", server=server, fanout=bool(message.fanout), message=text)
 

@@ -35,7 +35,8 @@ class CellState:
     """This cell, or one of its neighbours.
 
     `peer_version` is the highest msg_version the neighbour has sent; None means the reference, or not heard of
-    yet (`heard` tells them apart). `full_name` is its path from the top, once it has told us.
+    yet (`heard` tells them apart). `object_versions` are those it has said it reads. `full_name` is its path from
+    the top, once it has told us.
     """
 
     def __init__(self, cell_name, is_me=False, *, services=None, driver=None):
@@ -47,6 +48,7 @@ class CellState:
         self.db_info: dict[str, Any] = {}
         self.driver = driver
         self.peer_version: int | None = None
+        self.object_versions: dict[str, str] = {}
         self.heard = False
         self.is_reachable = True
         self.breaker = breaker.Breaker(services.clock if services else None)
@@ -238,12 +240,15 @@ class CellStateManager:
         if cell is not None:
             cell.update_capacities(capacities)
 
-    def heard_from(self, cell_name: str, direction: str, peer_version: int | None) -> None:
-        """Note which kind of cell the neighbour is that a message came from."""
+    def heard_from(self, cell_name: str, direction: str, peer_version: int | None,
+                   object_versions: dict[str, str] | None = None) -> None:
+        """Note which kind of cell the neighbour is that a message came from, and what it reads if it says so."""
         cell = (self.parents if direction == routing.DOWN else self.children).get(cell_name)
         if cell is not None:
             cell.peer_version = peer_version
             cell.heard = True
+            if peer_version is None or object_versions is not None:
+                cell.object_versions = object_versions or {}
 
     def cell_create(self, ctxt, values):
         raise exception.CellsUpdateUnsupported()

@@ -128,7 +128,7 @@ def _field_to_wire(obj: Any, name: str, field: Any, value: Any, beyond_floor: bo
         return object_to_wire(value, beyond_floor)
     if isinstance(value, OpaqueObject):
         return value.primitive
-    if type(value) is list and value and isinstance(value[0], ovo_base.VersionedObject):
+    if isinstance(value, list) and value and isinstance(value[0], ovo_base.VersionedObject):
         return [object_to_wire(item, beyond_floor) for item in value]
     return field.to_primitive(obj, name, value)
 

@@ -301,7 +301,7 @@ def test_D19d_what_is_no_message_is_refused_counted_and_not_shown(tree, text, ca
 
 FIELDS = ["message_type", "ctxt", "method_name", "method_kwargs", "direction", "need_response", "fanout", "uuid",
           "routing_path", "hop_count", "max_hop_count", "target_cell", "response_uuid", "deadline", "reply_server",
-          "msg_version", "run_locally", "msg_runner", "received", "strict"]
+          "msg_version", "object_versions", "run_locally", "msg_runner", "received", "strict"]
 JUNK = st.none() | st.booleans() | st.integers() | st.text(max_size=9) | st.lists(st.integers(), max_size=2) | \
     st.dictionaries(st.text(max_size=3), st.integers(), max_size=2)
 

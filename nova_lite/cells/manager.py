@@ -61,6 +61,7 @@ class CellsManager(manager.Manager):
     def stop(self):
         """Stop to hear from other cells; what is being processed ends first."""
         self.driver.stop_servers()
+        self.msg_runner.scheduler.stop()
         self.msg_runner.outbox.stop()
 
     def reset(self):

@@ -2,12 +2,13 @@
 
 import collections
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from oslo_log import log as logging
 
-from nova_lite import exception, objects
-from nova_lite.cells import capacities, filters, plugins, routing, weights
+from nova_lite import concurrency, exception, objects
+from nova_lite.cells import capacities, filters, plugins, routing, timers, weights
 from nova_lite.objects import base, vm_states
 
 LOG = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ class CellsScheduler:
         self._weighers = [cls(conf) for cls in plugins.load_classes(
             conf.cells.scheduler_weight_classes, weights.BaseCellWeigher)]
         self.requests = BuildRequests(self._clock)
+        self.retries = timers.Timers(self._clock, "builds-put-off")
         self._choosing = threading.Lock()
 
     def build_instances(self, message, build_inst_kwargs: dict[str, Any]) -> None:
@@ -82,6 +84,11 @@ class CellsScheduler:
         Tries again while no cell is available. A failure is never raised: it is told upwards.
         """
         self._build(message, build_inst_kwargs, frozenset())
+
+    def stop(self) -> None:
+        """Try requests that wait for a cell once more, now; they are not put off again."""
+        for again in self.retries.stop():
+            again()
 
     def send_build(self, ctxt, target_cell, build_inst_kwargs: dict[str, Any]) -> None:
         """Send a build to a path or a CellState. Raises when it cannot be sent."""
@@ -126,24 +133,32 @@ class CellsScheduler:
 
     # -- one request
 
-    def _build(self, message, kwargs, tried: frozenset[str], reason: str = "",
-               cells_tried: tuple[str, ...] = ()) -> None:
-        ctxt = message.ctxt
+    def _build(self, message, kwargs, tried: frozenset[str], reason: str = "", cells_tried: tuple[str, ...] = (),
+               attempt: int = 1) -> None:
         uuids = [instance["uuid"] for instance in kwargs["instances"]]
-        attempts = 1 if tried else max(0, self._conf.cells.scheduler_retries) + 1
+
+        def again() -> None:
+            self._build(message, kwargs, tried, reason, cells_tried, attempt + 1)
+
         try:
-            for attempt in range(1, attempts + 1):
-                try:
-                    self._attempt(message, kwargs, tried, cells_tried)
-                    return
-                except exception.NoCellsAvailable:
-                    if attempt == attempts:
-                        raise
-                    LOG.info("No cell is available for instances %s, trying again", uuids)
-                    self._clock.sleep(max(1, self._conf.cells.scheduler_retry_delay))
+            self._attempt(message, kwargs, tried, cells_tried)
         except Exception as error:  # edge: told to whoever asked for the build
+            if isinstance(error, exception.NoCellsAvailable) and not tried and self._put_off(attempt, again):
+                LOG.info("No cell is available for instances %s, trying again", uuids)
+                return
             LOG.warning("Cannot find a cell for instances %s: %s", uuids, error)
-            self._give_up(ctxt, uuids, reason or str(error), [*cells_tried, self._path_of(message)])
+            self._give_up(message.ctxt, uuids, reason or str(error), [*cells_tried, self._path_of(message)])
+
+    def _put_off(self, attempt: int, again: Callable[[], None]) -> bool:
+        """Have a request tried again after a while; False when it has been tried often enough."""
+        if attempt > self._conf.cells.scheduler_retries:
+            return False
+        try:
+            self.retries.later(max(1, self._conf.cells.scheduler_retry_delay), again)
+        except concurrency.PoolFull as error:
+            LOG.warning("A build is not tried again: %s", error)
+            return False
+        return True
 
     def _attempt(self, message, kwargs: dict[str, Any], tried: frozenset[str], cells_tried: tuple[str, ...]) -> None:
         request_spec = _request_spec(kwargs)

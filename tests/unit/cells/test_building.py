@@ -6,7 +6,9 @@ import uuid
 import pytest
 
 from nova_lite import concurrency, exception, objects
+from nova_lite.cells.timers import Timers
 from nova_lite.objects import task_states, vm_states
+from tests.fixtures.clock import FakeClock
 from tests.unit.cells.live import flavor
 from tests.unit.cells.tree import eventually
 
@@ -263,17 +265,61 @@ def test_draining_cells_get_no_new_builds(tree):
         tree["west"].child("rack1").db_info["draining"] = False
 
 
-def test_when_no_cell_is_available_it_is_tried_again_and_then_given_up(make_live_tree):
-    clock = ImpatientClock()
-    tree = make_live_tree({"api": None, "west": "api"}, clock=clock,
-                          overrides={"*": {("cells", "scheduler_retries"): 7, ("cells", "scheduler_retry_delay"): 3}})
+@pytest.fixture
+def waiting(make_live_tree):
+    """A tree without a cell for builds, its clock, and what the scheduler at the top has put off."""
+    tree = make_live_tree({"api": None, "west": "api"}, clock=FakeClock(),
+                          overrides={"*": {("cells", "scheduler_retries"): 3, ("cells", "scheduler_retry_delay"): 4}})
     tree["api"].child("west").db_info["draining"] = True
+    return tree, tree.clock, tree["api"].runner.scheduler.retries
+
+
+def all_in_error(tree, instances):
+    return all(at_top(tree, instance).vm_state == vm_states.ERROR for instance in instances)
+
+
+def test_D17c_when_no_cell_is_available_it_is_tried_again_and_then_given_up(waiting):
+    tree, clock, put_off = waiting
 
     instances = order(tree, count=2)
+    for number in range(3):
+        eventually(lambda: [due_s for due_s, *_job in list(put_off._waiting)] == [clock.monotonic() + 4])
+        assert clock.monotonic() == 1000 + number * 4, "nobody has slept"
+        clock.advance(4)
 
-    eventually(lambda: all(at_top(tree, instance).vm_state == vm_states.ERROR for instance in instances))
-    assert clock.slept == [3] * 7
+    eventually(lambda: all_in_error(tree, instances))
     assert builders(tree) == []
+
+
+def test_D17c_a_build_that_was_put_off_is_made_when_a_cell_is_there(waiting):
+    tree, clock, put_off = waiting
+    order(tree)
+    eventually(lambda: len(put_off) == 1)
+
+    tree["api"].child("west").db_info["draining"] = False
+    clock.advance(4)
+
+    eventually(lambda: builders(tree) == ["west"])
+    assert len(put_off) == 0
+
+
+def test_D17c_builds_that_were_put_off_do_not_outlast_the_service(waiting):
+    tree, clock, put_off = waiting
+    instances = order(tree)
+    eventually(lambda: len(put_off) == 1)
+
+    tree["api"].runner.scheduler.stop()
+
+    eventually(lambda: all_in_error(tree, instances))
+
+
+def test_D17c_there_is_a_limit_to_what_is_put_off():
+    put_off = Timers(FakeClock(), "test", limit=1)
+    put_off.later(1, lambda: None)
+
+    with pytest.raises(concurrency.PoolFull):
+        put_off.later(1, lambda: None)
+    assert len(put_off.stop()) == 1
 
 
 def test_an_unexpected_error_is_not_tried_again(tree):

@@ -138,6 +138,8 @@ class Service:
             try:
                 result = attempt()
             except Exception as error:
+                if _is_refused(error):
+                    raise exception.ConfigurationError(reason=_first_line(error)) from None
                 if not _may_come_back(error):
                     raise
                 reason = _first_line(error)
@@ -279,6 +281,13 @@ def _may_come_back(error: Exception) -> bool:
     from nova_lite.virt import driver
 
     return isinstance(error, driver.HypervisorUnavailable)
+
+
+def _is_refused(error: Exception) -> bool:
+    """Whether user or password are wrong: logging in again and again could lock the account."""
+    from nova_lite.virt import driver
+
+    return isinstance(error, driver.HypervisorLoginRefused)
 
 
 def _first_line(error: Exception) -> str:

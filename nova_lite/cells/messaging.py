@@ -4,7 +4,7 @@ import collections
 import json
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from oslo_log import log as logging
@@ -104,20 +104,23 @@ class MessageRunner:
         if message.deadline is not None and message.deadline <= self.clock.time():
             self._refuse("expired", f"{message.method_name} from {message.routing_path} came after its deadline")
         elif self.remember(message):
-            self._process(message)
+            self._undisturbed(message, message.process)
         else:
             self._refuse("duplicate", f"{message.method_name} came a second time by {message.routing_path}")
             if message.need_response and message.message_type == operations.BROADCAST:
-                message._answer([], neighbour_only=True)
+                self._undisturbed(message, lambda: message._answer([], neighbour_only=True))
 
-    def _process(self, message) -> None:
+    def _undisturbed(self, message, act: Callable[[], Any]) -> None:
         try:
-            message.process()
+            act()
         except exception.NovaException as error:
             # Answers that cannot be passed on: who waits for them will notice.
             self.counts["undeliverable"] += 1
             LOG.warning("Cannot pass on %s of %s: %s", message.method_name[:_MAX_SHOWN],
                         message.routing_path[:_MAX_SHOWN], str(error)[:_MAX_SHOWN])
+        except Exception as error:  # edge: a message may be built so that anything fails
+            LOG.debug("A message from %s failed", message.routing_path[:_MAX_SHOWN], exc_info=True)
+            self._refuse("malformed", f"a message that cannot be processed ({type(error).__name__})")
 
     def _accept(self, json_message: str):
         if not isinstance(json_message, str) or len(json_message) > self._max_message_b:
@@ -126,7 +129,7 @@ class MessageRunner:
             message = self.message_from_json(self._signatures.open(json_message))
         except exception.NovaException as error:
             return self._refuse("unsigned", str(error))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             return self._refuse("malformed", f"a message that cannot be read ({type(error).__name__})")
         if message.came_from is not None:
             self.state_manager.heard_from(message.came_from, message.direction, message.peer_version,

@@ -1,0 +1,41 @@
+"""Whatever goes wrong between cells, in the end they agree.
+
+A failure names its seed. `NOVA_LITE_CHAOS_SEED=7` replays one, `NOVA_LITE_CHAOS_SEEDS=100` tries as many.
+"""
+
+import os
+
+import pytest
+
+
+def seeds(default):
+    if "NOVA_LITE_CHAOS_SEED" in os.environ:
+        return [int(os.environ["NOVA_LITE_CHAOS_SEED"])]
+    return range(1, 1 + int(os.environ.get("NOVA_LITE_CHAOS_SEEDS", default)))
+
+
+@pytest.mark.parametrize("seed", seeds(1))
+def test_after_all_faults_two_hundred_instances_are_where_and_what_the_top_believes(make_tree, seed):
+    tree = make_tree(seed)
+
+    tree.play()
+
+    assert tree.complaints() == []
+
+
+@pytest.mark.parametrize("seed", seeds(2))
+def test_without_healing_nothing_that_was_written_down_is_lost(make_tree, seed):
+    tree = make_tree(seed, instances=40, heals=False)
+
+    tree.play()
+
+    assert tree.complaints() == []
+
+
+def test_a_seed_replays(make_tree):
+    def history():
+        tree = make_tree(3, instances=10)
+        tree.play()
+        return dict(tree.network.counts), tree.world.now_s, tree.requested
+
+    assert history() == history()

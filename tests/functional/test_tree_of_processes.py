@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import os
 import signal
+import time
 
 import pytest
 
@@ -67,8 +68,10 @@ class Tree(Fleet):
 
     def wait_for_capacity(self):
         def has_room():
+            ctxt = self.context()
+            ctxt.deadline = time.time() + 10
             try:
-                capacities = self.api.cells_api.get_capacities(self.context(), "west")
+                capacities = self.api.cells_api.get_capacities(ctxt, "west")
             except exception.NovaException:
                 return False
             return capacities.get("ram_free", {}).get("total_mb", 0) > 0

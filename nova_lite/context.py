@@ -50,6 +50,9 @@ class NullCellsNotifier:
     def outbox_ready(self, context: "RequestContext") -> None:
         """Rows wait in the outbox; nobody drains them here."""
 
+    def capacity_changed(self, context: "RequestContext") -> None:
+        """A host can hold more or less than before; no other cell has to know."""
+
     def delete_console_tokens(self, context: "RequestContext", instance_uuid: str) -> None:
         """The console tokens of an instance lose their validity."""
 

@@ -76,6 +76,7 @@ class CellsManager(manager.Manager):
     @manager.periodic_task(spacing=1)
     def _report_changes(self, ctxt):
         """A host that came up below, or a parent that was not there a moment ago, must not wait for the next report."""
+        self.state_manager.recount_if_stale()
         self.reports.tell_changes(ctxt)
 
     @manager.periodic_task(spacing=60)

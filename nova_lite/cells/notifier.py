@@ -24,6 +24,13 @@ class CellsNotifier:
         except exception.RpcError as error:
             LOG.debug("nova-cells was not told of new rows in the outbox: %s", error)
 
+    def capacity_changed(self, context: Any) -> None:
+        """A host here can hold more or less than before. If this is not heard it is found a minute later."""
+        try:
+            self._own.capacity_changed(context)
+        except exception.RpcError as error:
+            LOG.debug("nova-cells was not told of a change of capacity: %s", error)
+
     def delete_console_tokens(self, context: Any, instance_uuid: str) -> None:
         """Make the console tokens of an instance invalid, at the top."""
         try:

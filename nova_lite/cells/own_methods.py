@@ -11,7 +11,8 @@ class OwnCellsMethods:
 
     namespace = NAMESPACE
     version = VERSION
-    remote_methods = frozenset(("outbox_ready", "build_failed", "ping", "tree_info", "cell_state", "cell_failures"))
+    remote_methods = frozenset(("outbox_ready", "capacity_changed", "build_failed", "ping", "tree_info", "cell_state",
+                                "cell_failures", "build_decisions"))
 
     def __init__(self, msg_runner, partial_results):
         self._runner = msg_runner
@@ -20,6 +21,10 @@ class OwnCellsMethods:
     def outbox_ready(self, ctxt) -> None:
         """Rows wait in the outbox."""
         self._runner.outbox.kick()
+
+    def capacity_changed(self, ctxt) -> None:
+        """A host of this cell can hold more or less than before."""
+        self._runner.state_manager.recount_soon()
 
     def build_failed(self, ctxt, instance_uuids: list[str], reason: str) -> None:
         """No host of this cell can build these instances."""
@@ -39,6 +44,16 @@ class OwnCellsMethods:
         """Return what every cell below, and this one, tells of itself; {'cell', 'error'} for those that failed."""
         return [{"cell": response.cell_name, "error": str(response.error).split("\n")[0]} if response.failure
                 else response.value for response in self._runner.tree_info(ctxt)]
+
+    def build_decisions(self, ctxt, request_id: str) -> list[dict[str, Any]]:
+        """Return how the cells that can be reached chose where to build, for a request id or an instance's uuid.
+
+        [{'cell', 'request_id', 'instances', 'time', 'candidates', 'filters': [{'filter', 'dropped', 'handled'}],
+        'weights': [{'cell', 'weight', 'raw': {weigher: number}}], 'outcome'}], in the order of time.
+        """
+        found = [record for response in self._runner.build_decisions(ctxt, request_id) if not response.failure
+                 for record in response.value]
+        return sorted(found, key=lambda record: record["time"])
 
     def cell_state(self, ctxt) -> dict[str, Any]:
         """Return what this cell alone tells of itself."""
@@ -62,6 +77,9 @@ class OwnCellsClient:
     def outbox_ready(self, ctxt) -> None:
         self._client.cast(ctxt, "outbox_ready")
 
+    def capacity_changed(self, ctxt) -> None:
+        self._client.cast(ctxt, "capacity_changed", fanout=True)
+
     def build_failed(self, ctxt, instance_uuids: list[str], reason: str) -> None:
         self._client.cast(ctxt, "build_failed", instance_uuids=list(instance_uuids), reason=reason)
 
@@ -76,3 +94,6 @@ class OwnCellsClient:
 
     def cell_failures(self, ctxt) -> list[dict[str, Any]]:
         return self._client.call(ctxt, "cell_failures")
+
+    def build_decisions(self, ctxt, request_id: str) -> list[dict[str, Any]]:
+        return self._client.call(ctxt, "build_decisions", request_id=request_id)

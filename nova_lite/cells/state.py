@@ -20,6 +20,7 @@ LOG = logging.getLogger(__name__)
 _NEVER = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 _FIRST_LOAD_RETRY_S = 30
 _FIRST_LOAD_ATTEMPTS = 121
+_RECOUNT_INTERVAL_S = 3.0
 _PASSWORD = re.compile(r"(?<=:)[^:@/,]*(?=@)")
 _FIRST_HOST = re.compile(r"^[^:]+://(?:(?P<user>[^:@/,]*)(?::[^@/,]*)?@)?(?P<host>\[[^\]]*\]|[^:/,?]*)(?::(?P<port>\d+))?")
 _MASK = "***"
@@ -154,6 +155,7 @@ class CellStateManager:
         self._servicegroup = servicegroup.API(services)
         self._lock = threading.RLock()
         self._next_check_s = 0.0
+        self._is_stale, self._counted_at_s = False, 0.0
         self._driver_cls = utils.load_class(self._conf.cells.driver)
         self.my_cell_state = self._new_state(self.our_name, is_me=True)
         self._first_load()
@@ -265,6 +267,16 @@ class CellStateManager:
         """Read neighbours and capacities now. Raises DBError."""
         self._sync(force=True)
 
+    def recount_soon(self) -> None:
+        """What the hosts here can hold has changed."""
+        self._is_stale = True
+
+    def recount_if_stale(self) -> None:
+        """Count capacities again if they have changed, not more often than every few seconds."""
+        if self._is_stale and self._clock.monotonic() >= self._counted_at_s + _RECOUNT_INTERVAL_S:
+            self._next_check_s = 0.0
+            self._sync()
+
     def _sync(self, force: bool = False) -> None:
         if not force and not self._is_due():
             return
@@ -314,6 +326,7 @@ class CellStateManager:
         return self._state_cls(name, is_me=is_me, services=self.services, driver=self._driver_cls(self.services))
 
     def _recount_capacities(self) -> None:
+        self._is_stale, self._counted_at_s = False, self._clock.monotonic()
         db, ctxt = self.services.db, self._admin_context()
         up = {service["host"] for service in db.service_get_all(ctxt)
               if service["binary"] == "nova-compute" and not service["disabled"]

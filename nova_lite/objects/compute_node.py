@@ -4,6 +4,8 @@ from typing import Any
 
 from nova_lite.objects import base, fields
 
+_CAPACITY = frozenset(("memory_mb", "local_gb", "free_ram_mb", "free_disk_gb"))
+
 
 @base.register
 class ComputeNode(base.Persistent, base.NovaObject):
@@ -59,14 +61,24 @@ class ComputeNode(base.Persistent, base.NovaObject):
         """Insert the row. Raises ObjectActionError when there is one."""
         self._refuse_if_created()
         self._fill(self._db.compute_node_create(self._context, self._row_changes()))
+        self._tell_of_capacity()
 
     def save(self, prune_stats: bool = False) -> None:
         """Write what changed; ``updated_at`` is refreshed in any case. Raises ComputeHostNotFound."""
+        is_news = bool(self.obj_what_changed() & _CAPACITY)
         self._fill(self._db.compute_node_update(self._context, self.id, self._row_changes(), prune_stats=prune_stats))
+        if is_news:
+            self._tell_of_capacity()
 
     def destroy(self) -> None:
         """Soft-delete the row."""
         self._db.compute_node_delete(self._context, self.id)
+        self._tell_of_capacity()
+
+    def _tell_of_capacity(self) -> None:
+        notifier = self._context.services.cells_notifier
+        if notifier is not None:
+            notifier.capacity_changed(self._context)
 
     def _row_changes(self) -> dict[str, Any]:
         changes = self._changed_columns()

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from nova_lite import exception
+from nova_lite import exception, objects
+from tests.fixtures.clock import FakeClock
 from tests.unit.cells.tree import eventually
 
 LINE = {"api": None, "west": "api", "rack1": "west"}
@@ -123,6 +124,24 @@ def test_a_change_below_is_reported_at_once(make_live_tree):
     rack1.manager._report_changes(rack1.context())
 
     eventually(lambda: tree["api"].child("west").capabilities.get("gpu") == {"yes"})
+
+
+def test_a_host_that_joins_is_reported_without_waiting_for_the_next_look(make_live_tree):
+    tree = make_live_tree(LINE, clock=FakeClock())
+    rack1 = tree["rack1"]
+    eventually(lambda: tree["api"].child("west").capabilities)
+    rack1.db.service_create(rack1.context(), {"host": "h1", "binary": "nova-compute", "topic": "compute",
+                                              "last_seen_up": tree.clock.naive()})
+    tree.clock.advance(5)
+
+    objects.ComputeNode(
+        rack1.context(), host="h1", hypervisor_hostname="h1", hypervisor_type="xen", hypervisor_version=0, vcpus=4,
+        memory_mb=1024, local_gb=10, vcpus_used=0, memory_mb_used=0, local_gb_used=0, free_ram_mb=1024,
+        free_disk_gb=10, cpu_info="{}").create()
+    eventually(lambda: rack1.state._is_stale)
+    rack1.manager._report_changes(rack1.context())
+
+    eventually(lambda: tree["api"].child("west").capacities.get("ram_free", {}).get("total_mb") == 1024)
 
 
 def test_a_parent_that_was_not_there_is_told_again(make_live_tree):

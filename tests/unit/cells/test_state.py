@@ -218,6 +218,18 @@ def test_D16c_hosts_that_are_off_do_not_count(make, table, change):
     assert make().get_our_capacities()["ram_free"]["total_mb"] == 512
 
 
+def test_a_change_of_capacity_is_counted_soon_but_not_all_the_time(make, table, clock):
+    state = make()
+    reads = table.reads
+
+    for seconds, expected in ((0, 0), (4, 1), (1, 1), (3, 2), (60, 2)):
+        clock.advance(seconds)
+        if seconds != 60:
+            state.recount_soon()
+        state.recount_if_stale()
+        assert table.reads - reads == expected
+
+
 def test_what_strangers_tell_is_ignored(make):
     state = make()
 

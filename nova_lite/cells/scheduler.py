@@ -8,7 +8,7 @@ from typing import Any
 from oslo_log import log as logging
 
 from nova_lite import concurrency, exception, objects
-from nova_lite.cells import capacities, filters, plugins, routing, timers, weights
+from nova_lite.cells import capacities, decisions, filters, plugins, routing, siblings, timers, weights
 from nova_lite.objects import base, vm_states
 
 LOG = logging.getLogger(__name__)
@@ -75,6 +75,8 @@ class CellsScheduler:
         self._weighers = [cls(conf) for cls in plugins.load_classes(
             conf.cells.scheduler_weight_classes, weights.BaseCellWeigher)]
         self.requests = BuildRequests(self._clock)
+        self.decisions = decisions.Decisions()
+        self._siblings = siblings.Siblings(self.services)
         self.retries = timers.Timers(self._clock, "builds-put-off")
         self._choosing = threading.Lock()
 
@@ -97,14 +99,30 @@ class CellsScheduler:
 
     def build_failed(self, message, instance_uuids: list[str], reason: str, cells_tried: list[str]) -> None:
         """A cell that this one had sent a build to cannot do it: send it to the next one, or tell our parent."""
-        failed = message.came_from or self.msg_runner.our_name
-        ctxt = message.ctxt
+        failed, ctxt = message.came_from or self.msg_runner.our_name, message.ctxt
         request = self.requests.take(instance_uuids)
-        if request is None:
+        if request is not None:
+            self._build_elsewhere(message, request, failed, instance_uuids, reason, cells_tried)
+        elif not self._siblings.take_over(ctxt, instance_uuids, reason, cells_tried, failed):
             LOG.warning("Cell %s cannot build %d instances of a request that is not known here any more", failed,
                         len(instance_uuids))
             self._give_up(ctxt, instance_uuids, reason, cells_tried)
-            return
+
+    def take_failed_build(self, ctxt, instance_uuids: list[str], reason: str, cells_tried: list[str],
+                          failed_cell: str) -> bool:
+        """As build_failed, told to another process of this cell; False when the request is not known here."""
+        request = self.requests.take(instance_uuids)
+        if request is None:
+            return False
+        ctxt.deadline = None  # the caller waits for this answer, not for the build
+        message = _LocalFailure(self.msg_runner, ctxt)
+        self.retries.soon(lambda: self._build_elsewhere(message, request, failed_cell, instance_uuids, reason,
+                                                        cells_tried))
+        return True
+
+    def _build_elsewhere(self, message, request: _Request, failed: str, instance_uuids: list[str], reason: str,
+                         cells_tried: list[str]) -> None:
+        ctxt = message.ctxt
         if request.only_cell is not None:
             self._give_up(ctxt, instance_uuids, _only(request.only_cell, reason), [*request.cells_tried, *cells_tried])
             return
@@ -169,16 +187,20 @@ class CellsScheduler:
         if hint:
             # Before the filter sends it there: the cell's answer may come at once.
             self.requests.remember(message, kwargs, tried, cells_tried, only_cell=hint)
-        left = self._filtered(filter_properties, tried)
+        decision = self._decision(message, kwargs, tried)
+        left = self._filtered(filter_properties, tried, decision)
         if left is None:
             return
         only_cell = filter_properties.get("only_cell")
         while left:
-            cell = self._choose(left, filter_properties)
+            cell = self._choose(left, filter_properties, decision)
             left.remove(cell)
             self.requests.remember(message, kwargs, tried | {cell.name}, cells_tried, only_cell)
-            if self._build_in(cell, message, kwargs):
+            could_build = self._build_in(cell, message, kwargs)
+            decision.chose(cell.name, could_build)
+            if could_build:
                 return
+        decision.failed("no cell is left")
         if only_cell is not None:
             raise exception.Invalid(_only(only_cell, "it cannot build now"))
         raise exception.NoCellsAvailable()
@@ -193,22 +215,32 @@ class CellsScheduler:
         cells = [*children, ours] if not children or ours.capacities else children
         return [cell for cell in cells if cell.takes_builds and cell.name not in tried]
 
-    def _filtered(self, filter_properties: dict[str, Any], tried: frozenset[str]) -> list | None:
+    def _decision(self, message, kwargs: dict[str, Any], tried: frozenset[str]) -> decisions.Decision:
+        return self.decisions.begin(message.ctxt.request_id, self._path_of(message),
+                                    [one["uuid"] for one in kwargs["instances"]], self._clock.time(),
+                                    self._get_possible_cells(tried))
+
+    def _filtered(self, filter_properties: dict[str, Any], tried: frozenset[str],
+                  decision: decisions.Decision) -> list | None:
         """Return the cells that may build; None when a filter has taken care of the request."""
         cells = self._get_possible_cells(tried)
         for one in self._filters:
             if not cells:
                 break
             passed = one.filter_all(cells, filter_properties)
-            if passed is None:
+            left = None if passed is None else list(passed)
+            decision.filtered(type(one).__name__, cells, left)
+            if left is None:
                 return None
-            cells = list(passed)
+            cells = left
         return cells
 
-    def _choose(self, cells: list, filter_properties: dict[str, Any]):
+    def _choose(self, cells: list, filter_properties: dict[str, Any], decision: decisions.Decision):
         """Return the best cell, its room taken off, so that requests at the same time do not all choose it."""
         with self._choosing:
-            cell = weights.weigh(cells, self._weighers, filter_properties)[0][1]
+            weighed = weights.weigh(cells, self._weighers, filter_properties)
+            decision.weighed(weighed, self._weighers, filter_properties)
+            cell = weighed[0][1]
             self._debit(cell, filter_properties["request_spec"])
             return cell
 

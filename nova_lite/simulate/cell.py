@@ -11,7 +11,7 @@ from nova_lite.context import NullCellsNotifier, Services
 from nova_lite.db.api import Database
 from nova_lite.simulate.hosts import LightHosts
 from nova_lite.simulate.network import Network
-from nova_lite.simulate.world import World, WorldClock
+from nova_lite.simulate.world import World, WorldClock, WorldTimers
 
 _REPORT_S = 5.0
 _RECOUNT_S = 5
@@ -77,6 +77,7 @@ class SimulatedCell:
     def start(self) -> None:
         """Do as `nova-cells` does when it starts, in tasks of this world."""
         self.manager = CellsManager(services=self.services)
+        self.runner.scheduler.retries = WorldTimers(self.world, self.name)
         self.manager.driver.start_servers(self.runner)
         self.world.spawn(self.name, self.runner.outbox._run)
         self.world.spawn(self.name, self._greet)

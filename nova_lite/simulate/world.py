@@ -110,3 +110,17 @@ class WorldClock:
             if not is_event:
                 return True
         return True
+
+
+class WorldTimers:
+    """Jobs put off, as tasks of an owner: what cells.timers.Timers does with threads."""
+
+    def __init__(self, world: World, owner: str):
+        self._world = world
+        self._owner = owner
+
+    def later(self, delay_s: float, job: Callable[[], None]) -> None:
+        self._world.spawn(self._owner, job, delay_s=delay_s)
+
+    def stop(self) -> list[Callable[[], None]]:
+        return []

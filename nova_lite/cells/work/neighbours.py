@@ -63,6 +63,12 @@ def tree_info(cell, message) -> dict[str, Any]:
     return cell.runner.info(message.routing_path)
 
 
+@operation(Route.EVERY_CELL, own=True, replies=True, runs_locally=True)
+def build_decisions(cell, message, request_id) -> list[dict[str, Any]]:
+    """Return how each cell chose where to build, for a request id or an instance's uuid."""
+    return cell.runner.scheduler.decisions.of(request_id)
+
+
 @operation(Route.ORIGIN)
 def parse_responses(cell, message, orig_message, responses):
     """Hand answers to the request that waits for them. `orig_message` is not read."""

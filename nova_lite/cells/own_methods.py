@@ -4,6 +4,7 @@ from typing import Any
 
 NAMESPACE = "nova_lite"
 VERSION = "1.0"
+_SIBLING_TIMEOUT_S = 5.0
 
 
 class OwnCellsMethods:
@@ -12,7 +13,7 @@ class OwnCellsMethods:
     namespace = NAMESPACE
     version = VERSION
     remote_methods = frozenset(("outbox_ready", "capacity_changed", "build_failed", "ping", "tree_info", "cell_state",
-                                "cell_failures", "build_decisions"))
+                                "cell_failures", "build_decisions", "take_failed_build"))
 
     def __init__(self, msg_runner, partial_results):
         self._runner = msg_runner
@@ -29,6 +30,11 @@ class OwnCellsMethods:
     def build_failed(self, ctxt, instance_uuids: list[str], reason: str) -> None:
         """No host of this cell can build these instances."""
         self._runner.scheduler.local_build_failed(ctxt, instance_uuids, reason)
+
+    def take_failed_build(self, ctxt, instance_uuids: list[str], reason: str, cells_tried: list[str],
+                          failed_cell: str) -> bool:
+        """A build has failed that another process of this cell knows nothing of; whether this one takes it up."""
+        return self._runner.scheduler.take_failed_build(ctxt, instance_uuids, reason, cells_tried, failed_cell)
 
     def ping(self, ctxt, cell_name: str) -> dict[str, Any]:
         """Send a message to a cell (full path) and back.
@@ -82,6 +88,13 @@ class OwnCellsClient:
 
     def build_failed(self, ctxt, instance_uuids: list[str], reason: str) -> None:
         self._client.cast(ctxt, "build_failed", instance_uuids=list(instance_uuids), reason=reason)
+
+    def take_failed_build(self, ctxt, host: str, instance_uuids: list[str], reason: str, cells_tried: list[str],
+                          failed_cell: str) -> bool:
+        """Ask the process on one host."""
+        return self._client.call(ctxt, "take_failed_build", server=host, timeout=_SIBLING_TIMEOUT_S,
+                                 instance_uuids=list(instance_uuids), reason=reason, cells_tried=list(cells_tried),
+                                 failed_cell=failed_cell)
 
     def ping(self, ctxt, cell_name: str) -> dict[str, Any]:
         return self._client.call(ctxt, "ping", cell_name=cell_name)

@@ -41,6 +41,13 @@ class Timers:
                 self._is_watching = True
                 concurrency.spawn(self._watch)
 
+    def soon(self, job: Callable[[], None]) -> None:
+        """Run a job as soon as a worker is free; here and now after the stop."""
+        try:
+            self._pool.submit(_run, job)
+        except RuntimeError:
+            _run(job)
+
     def stop(self) -> list[Callable[[], None]]:
         """Run nothing more; return the jobs whose time had not come."""
         with self._changed:
@@ -53,10 +60,7 @@ class Timers:
 
     def _watch(self) -> None:
         while (job := self._next()) is not None:
-            try:
-                self._pool.submit(_run, job)
-            except RuntimeError:  # stopped between the two
-                _run(job)
+            self.soon(job)
 
     def _next(self) -> Callable[[], None] | None:
         """Wait for the next job's time and return it; None when there is none left."""

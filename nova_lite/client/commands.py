@@ -48,7 +48,7 @@ CLIENT = {
     "service list": "host:ListServices",
     "host list": "host:ListHosts",
 }
-DEMO = {"demo": "demo:Demo"}
+DEMO = {"demo": "demo:Demo", "simulate": "simulate:Simulate"}
 MANAGE = {
     "db sync": "manage.database:Sync",
     "db version": "manage.database:Version",

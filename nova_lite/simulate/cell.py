@@ -13,10 +13,6 @@ from nova_lite.simulate.hosts import LightHosts
 from nova_lite.simulate.network import Network
 from nova_lite.simulate.world import World, WorldClock, WorldTimers
 
-_REPORT_S = 5.0
-_RECOUNT_S = 5
-_HEAL_S = 20.0
-
 
 class Notifier(NullCellsNotifier):
     """Tells the `nova-cells` of its cell, if it runs."""
@@ -33,6 +29,9 @@ class SimulatedCell:
     """A cell by its name. It keeps its database when it crashes."""
 
     hosts_class = LightHosts
+    report_every_s = 5.0
+    recount_every_s = 5
+    heal_every_s = 20.0
 
     def __init__(self, world: World, network: Network, name: str, directory: Path, *, is_top: bool,
                  make_database: Callable[[Any, Any], Database], compute_api: Callable[["SimulatedCell"], Any],
@@ -44,7 +43,7 @@ class SimulatedCell:
             (None, "concurrency"): "threading", ("cells", "enable"): True, ("cells", "name"): name,
             ("cells", "cell_type"): "api" if is_top else "compute",
             ("cells", "driver"): "nova_lite.simulate.network.CellsSimulatedDriver",
-            ("cells", "db_check_interval"): _RECOUNT_S,
+            ("cells", "db_check_interval"): self.recount_every_s,
             ("database", "connection"): f"sqlite:///{directory}/{name}.sqlite", **(options or {})})
         self.db = make_database(self.conf, self.clock)
         self.manager: CellsManager | None = None
@@ -86,9 +85,9 @@ class SimulatedCell:
 
     def periodic_tasks(self, manager: CellsManager) -> list[tuple[Callable, float]]:
         """Return what is done again and again, and every how many seconds."""
-        return [(manager._update_our_parents, _REPORT_S * 4), (manager._report_changes, _REPORT_S),
-                (manager._heal_instances, _HEAL_S), (manager._end_lost_builds, _HEAL_S),
-                (manager._settle_disputes, _HEAL_S)]
+        return [(manager._update_our_parents, self.report_every_s * 4), (manager._report_changes, self.report_every_s),
+                (manager._heal_instances, self.heal_every_s), (manager._end_lost_builds, self.heal_every_s),
+                (manager._settle_disputes, self.heal_every_s)]
 
     def crash(self) -> None:
         """Forget everything but the database. Only for what the world calls itself."""

@@ -2,7 +2,9 @@
 
 import collections
 from collections.abc import Callable
+from typing import Any
 
+from nova_lite import exception
 from nova_lite.cells.rpc_driver import BaseCellsDriver
 from nova_lite.simulate.world import World
 
@@ -39,6 +41,10 @@ class Network:
         for delay_s in delays:
             self._world.after(delay_s, self._arrive, target, text, fanout)
 
+    def client(self, topic: str, **_target: Any) -> "NobodyListens":
+        """Stand for an RPC client of the cell's own topics: each simulated cell has a single process."""
+        return NobodyListens(topic)
+
     def latency_s(self) -> float:
         return self._world.random.uniform(*_LATENCY_S)
 
@@ -48,6 +54,18 @@ class Network:
             self._world.spawn(target, receive, text)
         elif not fanout:  # a fan-out queue goes with its process
             self._waiting[target].append(text)
+
+
+class NobodyListens:
+    """A client of a topic without a server. Every request raises RpcUnavailable."""
+
+    def __init__(self, topic: str):
+        self._topic = topic
+
+    def call(self, ctxt: Any, method: str, **_args: Any) -> Any:
+        raise exception.RpcUnavailable(method=method, topic=self._topic, reason="nobody listens in a simulated cell")
+
+    cast = call
 
 
 class CellsSimulatedDriver(BaseCellsDriver):

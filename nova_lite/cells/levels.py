@@ -42,7 +42,7 @@ def fitted(value: Any, versions: Mapping[str, str]) -> Any:
 def _fitted_object(primitive: dict[str, Any], fields: dict[str, Any], versions: Mapping[str, str]) -> dict[str, Any]:
     name = primitive[wire.NAME]
     classes = ovo_base.VersionedObjectRegistry.obj_classes().get(name)
-    beyond = getattr(classes[0], "beyond_floor", frozenset()) if classes else frozenset()
+    beyond: frozenset[str] = getattr(classes[0], "beyond_floor", frozenset()) if classes else frozenset()
     if not beyond:
         return {**primitive, wire.DATA: fields}
     version, added = _ADDED.get(name, ("", frozenset()))

@@ -13,7 +13,9 @@ from nova_lite.client import base
 from nova_lite.client.errors import CommandError
 
 # --count says how many machines; the hosts, not quotas, are the limit.
-UNLIMITED: dict[tuple[str | None, str], Any] = {(None, f"quota_{resource}"): -1 for resource in ("instances", "cores", "ram")}
+UNLIMITED: dict[tuple[str | None, str], Any] = {
+    (None, f"quota_{resource}"): -1 for resource in ("instances", "cores", "ram")
+}
 
 
 class Demo(command.Command):

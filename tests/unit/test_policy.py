@@ -42,7 +42,8 @@ def test_an_operators_file_wins(tmp_path):
 
 
 @pytest.mark.parametrize("action", ["compute:pause", "os_compute_api:os-cells:create", "admin_or_owner"])
-@pytest.mark.parametrize("ctxt", [OWNER, STRANGER, ADMIN, context.RequestContext()], ids=["owner", "stranger", "administrator", "nobody"])
+@pytest.mark.parametrize("ctxt", [OWNER, STRANGER, ADMIN, context.RequestContext()],
+                         ids=["owner", "stranger", "administrator", "nobody"])
 @pytest.mark.parametrize("target", [TARGET, {}, {"project_id": None}, None])
 def test_the_rules_mean_the_same_with_and_without_a_file(tmp_path, action, ctxt, target):
     path = tmp_path / "policy.yaml"

@@ -86,13 +86,11 @@ class CellsManager(manager.Manager):
             return
         healer = self.msg_runner.healer
         try:
-            compared = healer.sweep(ctxt) is not None
+            if healer.sweep(ctxt) is None:
+                healer.heal_some(ctxt, self.services.conf.cells.instance_update_num_instances,
+                                 lambda instance: self._sync_instance(ctxt, instance))
         except exception.NovaException as error:
-            LOG.warning("Instances could not be compared with the top: %s", error)
-            return
-        if not compared:
-            healer.heal_some(ctxt, self.services.conf.cells.instance_update_num_instances,
-                             lambda instance: self._sync_instance(ctxt, instance))
+            LOG.warning("Instances could not be compared with the top, or not be told to it: %s", error)
 
     @manager.periodic_task(spacing=3600)
     def _forget_deletions(self, ctxt):

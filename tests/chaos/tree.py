@@ -122,7 +122,8 @@ class ChaosCell(SimulatedCell):
 class ChaosTree:
     """The cells by name, the requests that were made, and switches for all faults."""
 
-    def __init__(self, seed, directory, *, instances=200, heals=True, change_every_s=0.9, calm_s=_CALM_S):
+    def __init__(self, seed, directory, *, instances=200, heals=True, change_every_s=0.9, calm_s=_CALM_S,
+                 hasty=0.0):
         random.seed(seed)
         self.seed = seed
         self.world = World(seed)
@@ -134,6 +135,7 @@ class ChaosTree:
         self.heals = heals
         self.change_every_s = change_every_s
         self.calm_s = calm_s
+        self.hasty = hasty  # share of requests that their users regret at once
         self.is_calm = True
         self.cut = set()  # pairs of neighbours that cannot reach each other
         self.network.faults = self._faults
@@ -207,7 +209,9 @@ class ChaosTree:
     def _requests(self):
         while len(self.requested) < self.instances:
             if self.top.is_up:
-                self.build(min(self.random.choice((1, 1, 2, 3)), self.instances - len(self.requested)))
+                uuids = self.build(min(self.random.choice((1, 1, 2, 3)), self.instances - len(self.requested)))
+                if self.random.random() < self.hasty:
+                    self.world.spawn("story", self._regret, uuids, delay_s=0.001)
             self.world.sleep(self.random.expovariate(self.instances / _CHAOS_S * 0.7))
 
     def build(self, count=1):
@@ -231,6 +235,12 @@ class ChaosTree:
                   "block_device_mapping": objects.BlockDeviceMappingList(objects=[])}
         self.world.spawn("top", self.top.manager.build_instances, ctxt, kwargs)
         return [row.uuid for row in rows]
+
+    def _regret(self, uuids):
+        ctxt = self.top.context()
+        for one in objects.InstanceList.get_by_filters(ctxt, {"uuid": uuids, "deleted": False}):
+            if self.top.is_up:
+                self.delete(ctxt, one)
 
     def _act(self):
         """A user wants something done with one of the instances."""

@@ -49,7 +49,8 @@ def _nobody_comes_back(tree, at_top, below):
     for uuid in sorted(tree.destroyed_at_top):
         if not at_top[uuid].deleted:
             yield f"{uuid} was deleted at the top and is back"
-    for uuid in tree.requested:
+    # The order to delete what was built meanwhile is repeated by healing only.
+    for uuid in tree.requested if tree.heals else ():
         if uuid in at_top and at_top[uuid].deleted and (homes := _homes(uuid, below)):
             yield f"{uuid} is deleted at the top and lives in {homes[0]}"
 

@@ -45,7 +45,7 @@ class SimulatedCell:
             ("cells", "driver"): "nova_lite.simulate.network.CellsSimulatedDriver",
             ("cells", "db_check_interval"): self.recount_every_s,
             ("database", "connection"): f"sqlite:///{directory}/{name}.sqlite", **(options or {})})
-        self.db = make_database(self.conf, self.clock)
+        self.db: Any = make_database(self.conf, self.clock)
         self.manager: CellsManager | None = None
         services = Services(conf=self.conf, host=self.conf.host, clock=self.clock, db=self.db, rpc=network,
                             cells_notifier=Notifier(self))

@@ -50,7 +50,7 @@ class Result:
 class UncheckedComputeApi:
     """Deletes at once; nothing else is asked of it here."""
 
-    def __init__(self, cell: "ForestCell"):
+    def __init__(self, cell: "SimulatedCell"):
         self._cell = cell
 
     def delete(self, ctxt: Any, instance: Any) -> None:

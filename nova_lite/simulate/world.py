@@ -36,7 +36,7 @@ class World:
 
     def spawn(self, owner: str, function: Callable, *args: Any, delay_s: float = 0.0) -> None:
         """Run a function, which may wait, beside everything else. What it raises is kept in `errors`."""
-        task = greenlet.greenlet(lambda: self._run_task(owner, task, function, args), parent=self._hub)
+        task: Any = greenlet.greenlet(lambda: self._run_task(owner, task, function, args), parent=self._hub)
         self._tasks.setdefault(owner, set()).add(task)
         self.after(delay_s, self._resume, owner, task)
 

@@ -268,7 +268,10 @@ class TargetedMessage(Message):
     def _forward(self, next_hop) -> None:
         if self.hop_count >= self.max_hop_count:
             raise exception.CellMaxHopCountReached(hop_count=self.hop_count)
-        self._send(next_hop)
+        try:
+            self._send(next_hop)
+        except exception.RpcTimeout:
+            raise exception.CellTimeout() from None
 
     def _give(self, response: Response) -> Response | None:
         """Return the response at the origin, send it from anywhere else, forget it if nobody asked."""

@@ -280,7 +280,7 @@ def test_nothing_is_sent_after_the_deadline(tree):
     response = api.runner.send_targeted(api.context(), "probe", {}, "down", "api!west", need_response=True,
                                         deadline=tree.clock.time() - 1)
 
-    assert isinstance(response.error, exception.RpcTimeout)
+    assert isinstance(response.error, exception.CellTimeout)
     assert tree.probes == []
 
 

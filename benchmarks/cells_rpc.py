@@ -53,7 +53,9 @@ def start_relay(directory, node):
 
 def start_cells(directory, node, concurrency):
     databases = lambda name: f"sqlite:///{directory}/{name}.sqlite"  # noqa: E731
-    fleet = Fleet(f"{directory}/fleet", rabbit=node, new_database=databases, concurrency=concurrency)
+    fleet = Fleet(
+        f"{directory}/fleet", rabbit=node, new_database=databases, concurrency=concurrency, impatient=False
+    )
     fleet.add_cell("api")
     fleet.add_cell("west", parent="api")
     fleet.add_cell("rack", parent="west")
@@ -104,7 +106,7 @@ def answers(call):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--calls", type=int, default=400)
+    parser.add_argument("--calls", type=int, default=1000)
     parser.add_argument("--callers", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--concurrency", choices=("eventlet", "threading"), default="eventlet")
     options = parser.parse_args()

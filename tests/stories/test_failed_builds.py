@@ -15,7 +15,6 @@ STEPS_OF_SPAWN = (
     "VDI.resize",
     "VM.create",
     "VBD.create",
-    "network.get_all_records_where",
     "VIF.create",
     "VM.start_on",
     "VM.unpause",

@@ -10,6 +10,8 @@ from typing import Any
 
 import greenlet
 
+from nova_lite import concurrency
+
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 
 _LOOK_S = 0.05
@@ -18,10 +20,13 @@ _LOOK_S = 0.05
 class World:
     """Runs what is due, in the order of its time; the time moves only when nothing is due any more.
 
-    Tasks belong to an owner, so that all that a crashed process was doing can be ended.
+    Tasks belong to an owner, so that all that a crashed process was doing can be ended. The process has to run on
+    native threads: eventlet's greenthreads would wait in a time of their own.
     """
 
     def __init__(self, seed: int):
+        if concurrency.is_green():
+            raise RuntimeError("a simulated world needs a process with concurrency = threading")
         self.random = random.Random(seed)
         self.now_s = 0.0
         self.errors: list[BaseException] = []

@@ -48,8 +48,8 @@ def test_a_ping_of_a_cell_that_is_not_there_says_so(client):
     assert "Unknown child" in rows[-1]["Result"]
 
 
-def test_why_tells_filters_weights_and_the_cell_that_was_chosen(client, below):
-    server = client.read("server", "create", "why", "--image", "demo", "--flavor", "m1.tiny", "--wait")
+def test_why_tells_filters_weights_and_the_cell_that_was_chosen(tree, client, below):
+    server = client.read("server", "create", "why", "--image", tree.image_id, "--flavor", "m1.tiny", "--wait")
 
     rows = client.read("cell", "why", server["id"])
     client.ok("server", "delete", server["id"], "--wait")

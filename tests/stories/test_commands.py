@@ -39,8 +39,8 @@ def client(tree):
 
 
 @pytest.fixture
-def server(client):
-    created = client.read("server", "create", "web", "--image", "demo", "--flavor", "m1.tiny",
+def server(tree, client):
+    created = client.read("server", "create", "web", "--image", tree.image_id, "--flavor", "m1.tiny",
                           "--property", "role=front", "--wait")  # fmt: skip
     yield created
     if any(row["ID"] == created["id"] for row in client.read("server", "list")):
@@ -105,8 +105,8 @@ def test_an_operation_in_the_wrong_state_is_one_line(client, server):
     assert stderr.count("\n") == 1
 
 
-def test_an_unknown_flavor_or_image_is_named(client):
-    for arguments in (["--image", "none", "--flavor", "m1.tiny"], ["--image", "demo", "--flavor", "none"]):
+def test_an_unknown_flavor_or_image_is_named(tree, client):
+    for arguments in (["--image", "none", "--flavor", "m1.tiny"], ["--image", tree.image_id, "--flavor", "none"]):
         status, _, stderr = client.run("server", "create", "x", *arguments)
         assert status == 1
         assert "'none'" in stderr

@@ -70,7 +70,7 @@ class Healer:
         Instances changed lately first, then a slow walk through all. None when the way to the top is not known:
         then only telling everything again helps.
         """
-        path = self._runner.path_to_top()
+        path = self._runner.place.path_to_top()
         if path is None:
             return None
         seen_all = ctxt.elevated(read_deleted="yes")

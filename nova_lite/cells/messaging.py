@@ -13,8 +13,10 @@ from nova_lite import exception, objects
 from nova_lite.cells import messages, operations, routing, signing, utils, work  # noqa: F401  (work fills the table)
 from nova_lite.cells.disputes import Disputes
 from nova_lite.cells.healing import Healer
+from nova_lite.cells.health import Health
 from nova_lite.cells.local import LocalCell
 from nova_lite.cells.outbox import Outbox
+from nova_lite.cells.place import Place
 from nova_lite.cells.remote_exceptions import deserialize_remote_exception, serialize_remote_exception
 from nova_lite.cells.replica import Replica
 from nova_lite.cells.response import Response
@@ -76,6 +78,8 @@ class MessageRunner:
                                self.disputes.note)
         self.healer = Healer(self)
         self.outbox = Outbox(self)
+        self.place = Place(self)
+        self.health = Health(self)
 
     # -- messages
 
@@ -264,67 +268,6 @@ class MessageRunner:
     def _tell_parents(self, ctxt, parents, method: str, kwargs: dict[str, Any]) -> None:
         for parent in parents:
             self.send_targeted(ctxt, method, {"cell_name": self.our_name, **kwargs}, routing.UP, parent, fanout=True)
-
-    # -- the tree, as far as it is nova_lite
-
-    def greet(self, ctxt, child_name: str) -> None:
-        """Tell a child of our kind our full name, if we know it, so that it knows the way to the top."""
-        child = self.state_manager.get_child_cell(child_name)
-        full_name = self.full_name()
-        if child is not None and child.is_ours and full_name is not None:
-            self.send_targeted(ctxt, "greet", {"full_name": full_name}, routing.DOWN, child, fanout=True)
-
-    def greeted(self, ctxt, parent_name: str, full_name: str) -> None:
-        """A parent has told its full name: this cell now knows its own; its children are told."""
-        parent = self.state_manager.get_parent_cell(parent_name)
-        if parent is None or routing.last_name(full_name) != parent_name:
-            return
-        is_news = parent.full_name != full_name
-        parent.full_name = full_name
-        if is_news:
-            for child in self.state_manager.get_child_cells():
-                self.greet(ctxt, child.name)
-        self.outbox.kick()
-
-    def full_name(self) -> str | None:
-        """Return this cell's path from the top; None while no parent has told it."""
-        parents = self.state_manager.get_parent_cells()
-        if not parents:
-            return self.our_name
-        known = [parent.full_name for parent in parents if parent.full_name]
-        return routing.append(known[0], self.our_name) if known else None
-
-    def path_to_top(self, parent=None) -> str | None:
-        """Return the way up (by one parent), None where it is not known or leads over a reference cell."""
-        parents = [parent] if parent is not None else self.state_manager.get_parent_cells()
-        for one in parents:
-            if one.is_ours and one.full_name:
-                return routing.append(self.our_name, routing.reverse_path(one.full_name))
-        return None
-
-    def info(self, routing_path: str) -> dict[str, Any]:
-        """Return what an operator may want to know of this cell."""
-        state = self.state_manager
-        return {
-            "cell": routing_path, "host": self.host, "waiting": len(self.response_queues),
-            "counts": dict(self.counts), "outbox": dict(self.outbox.counts),
-            "outbox_rows": self.services.db.outbox_count(self.admin_context()),
-            "capacities": state.get_our_capacities(include_children=False),
-            "neighbours": self._neighbour_infos(),
-        }
-
-    def _neighbour_infos(self) -> list[dict[str, Any]]:
-        return [self._neighbour_info(cell) for cell in self.state_manager.get_neighbours()]
-
-    def _neighbour_info(self, cell) -> dict[str, Any]:
-        info = {"name": cell.name, "is_parent": bool(cell.db_info.get("is_parent")), "is_ours": cell.is_ours,
-                "enabled": cell.is_enabled, "draining": bool(cell.db_info.get("draining")),
-                "sending": cell.breaker.info()}
-        if not info["is_parent"]:  # parents tell nothing of themselves
-            info["is_mute"] = cell.is_mute(self.services.conf.cells.mute_child_interval)
-            info["last_seen"] = cell.last_seen.isoformat() if cell.has_spoken else None
-            info["capacities"] = cell.capacities
-        return info
 
     def admin_context(self) -> RequestContext:
         """Return an administrator's context of this cell."""

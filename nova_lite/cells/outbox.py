@@ -139,7 +139,7 @@ class Outbox:
     def _is_unknown(self, parent) -> bool:
         """Whether it is too early to say that a parent is no nova_lite cell: it may be about to greet."""
         if parent.is_ours:
-            return self._runner.path_to_top(parent) is None and self._is_young()
+            return self._runner.place.path_to_top(parent) is None and self._is_young()
         return not parent.heard and self._is_young()
 
     def _is_young(self) -> bool:
@@ -147,7 +147,7 @@ class Outbox:
 
     def _send(self, ctxt, parent, entries: list[Entry]) -> int:
         """Send entries by way of a parent; return how many are done with."""
-        path = self._runner.path_to_top(parent)
+        path = self._runner.place.path_to_top(parent)
         try:
             if path is None:
                 return self._send_one_by_one(ctxt, parent, entries)

@@ -63,7 +63,7 @@ class OwnCellsMethods:
 
     def cell_state(self, ctxt) -> dict[str, Any]:
         """Return what this cell alone tells of itself."""
-        return self._runner.info(self._runner.our_name)
+        return self._runner.health.info(self._runner.our_name)
 
     def cell_failures(self, ctxt) -> list[dict[str, Any]]:
         """Return the cells that are missing in lists of all cells: [{'cell', 'operation', 'error', 'time' (ISO)}].

@@ -207,7 +207,7 @@ class CellsScheduler:
 
     def _path_of(self, message) -> str:
         """Return this cell's full name; where no parent has told it, how the message came."""
-        return self.msg_runner.full_name() or message.routing_path
+        return self.msg_runner.place.full_name() or message.routing_path
 
     def _get_possible_cells(self, tried: frozenset[str] = frozenset()) -> list:
         children = self.state_manager.get_child_cells()

@@ -1,10 +1,8 @@
 """What a cell knows of itself and its neighbours: names, brokers, capabilities, capacities."""
 
 import copy
-import datetime
 import json
 import os
-import re
 import threading
 from typing import Any
 
@@ -13,127 +11,16 @@ from oslo_db import exception as db_exc
 from oslo_log import log as logging
 
 from nova_lite import context, exception, servicegroup
-from nova_lite.cells import breaker, capacities, routing, utils
+from nova_lite.cells import capacities, passwords, routing, utils
+from nova_lite.cells.cell_state import CellState
+
+__all__ = ["CellState", "CellStateManager", "CellStateManagerDB", "CellStateManagerFile"]
 
 LOG = logging.getLogger(__name__)
 
-_NEVER = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 _FIRST_LOAD_RETRY_S = 30
 _FIRST_LOAD_ATTEMPTS = 121
 _RECOUNT_INTERVAL_S = 3.0
-_PASSWORD = re.compile(r"(?<=:)[^:@/,]*(?=@)")
-_FIRST_HOST = re.compile(r"^[^:]+://(?:(?P<user>[^:@/,]*)(?::[^@/,]*)?@)?(?P<host>\[[^\]]*\]|[^:/,?]*)(?::(?P<port>\d+))?")
-_MASK = "***"
-_PLAIN_FIELDS = ("is_parent", "transport_url", "weight_offset", "weight_scale", "api_url", "enabled", "draining")
-
-
-def mask_password(transport_url: str) -> str:
-    """Return the URL with each password replaced by '***'."""
-    return _PASSWORD.sub(_MASK, transport_url)
-
-
-class CellState:
-    """This cell, or one of its neighbours.
-
-    `peer_version` is the highest msg_version the neighbour has sent; None means the reference, or not heard of
-    yet (`heard` tells them apart). `object_versions` are those it has said it reads. `full_name` is its path from
-    the top, once it has told us.
-    """
-
-    def __init__(self, cell_name, is_me=False, *, services=None, driver=None):
-        self.name = cell_name
-        self.is_me = is_me
-        self.last_seen = _NEVER
-        self.capabilities: dict[str, set[str]] = {}
-        self.capacities: dict[str, Any] = {}
-        self.db_info: dict[str, Any] = {}
-        self.driver = driver
-        self.peer_version: int | None = None
-        self.object_versions: dict[str, str] = {}
-        self.heard = False
-        self.is_reachable = True
-        self.breaker = breaker.Breaker(services.clock if services else None)
-        self.full_name: str | None = None
-        self._clock = services.clock if services else None
-        self._known_since = self._clock.utcnow() if services else _NEVER
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether the neighbour runs nova_lite."""
-        return self.peer_version is not None
-
-    @property
-    def shared_key(self) -> str | None:
-        return self.db_info.get("shared_key")
-
-    @property
-    def is_enabled(self) -> bool:
-        return self.db_info.get("enabled", True) is not False
-
-    @property
-    def takes_builds(self) -> bool:
-        return self.is_enabled and not self.db_info.get("draining")
-
-    def update_db_info(self, cell_db_info):
-        """Take over the row of the table `cells`."""
-        self.db_info = {key: value for key, value in cell_db_info.items() if key != "name"}
-
-    def update_capabilities(self, cell_metadata):
-        self.last_seen = self._clock.utcnow()
-        self.capabilities = cell_metadata
-
-    def update_capacities(self, capacities):
-        self.last_seen = self._clock.utcnow()
-        self.capacities = capacities
-
-    def is_mute(self, interval_s: float) -> bool:
-        """Whether the cell has told nothing of itself for longer than `interval_s`."""
-        return (self._clock.utcnow() - self.last_seen).total_seconds() > interval_s
-
-    def is_silent(self, interval_s: float) -> bool:
-        """As is_mute, but a cell that has just become a neighbour is given time to speak."""
-        return (self._clock.utcnow() - max(self.last_seen, self._known_since)).total_seconds() > interval_s
-
-    @property
-    def has_spoken(self) -> bool:
-        return self.last_seen is not _NEVER
-
-    def get_cell_info(self) -> dict[str, Any]:
-        """Return what may be shown to administrators; never the password of a broker."""
-        shown = {"name": self.name, "capabilities": {key: sorted(v) for key, v in self.capabilities.items()}}
-        if not self.db_info:
-            return shown
-        for key in ("is_parent", "weight_scale", "weight_offset"):
-            shown[key] = self.db_info.get(key)
-        found = _FIRST_HOST.match(self.db_info.get("transport_url") or "")
-        parts = found.groupdict() if found else {}
-        shown["username"] = parts.get("user")
-        shown["rpc_host"] = parts.get("host")
-        shown["rpc_port"] = int(parts["port"]) if parts.get("port") else None
-        return shown
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the cell as plain values, the broker's password masked."""
-        plain = {"name": self.name, "capabilities": {key: sorted(v) for key, v in self.capabilities.items()}}
-        plain.update((key, self.db_info[key]) for key in _PLAIN_FIELDS if key in self.db_info)
-        if plain.get("transport_url"):
-            plain["transport_url"] = mask_password(plain["transport_url"])
-        return plain
-
-    def send_message(self, message, server: str | None = None):
-        """Send a message to this neighbour, to the one process `server` of it if given.
-
-        `is_reachable` tells whether the last one went out. Raises RpcUnavailable, at once where it is to be expected.
-        """
-        self.is_reachable = False
-        if server is None:
-            self.breaker.send(self.name, lambda: self.driver.send_message_to_cell(self, message))
-        else:  # that one process is gone does not mean that the cell is
-            self.driver.send_message_to_cell(self, message, server=server)
-        self.is_reachable = True
-
-    def __repr__(self):
-        return f"<Cell {self.name}{' (this one)' if self.is_me else ''}>"
 
 
 class CellStateManager:
@@ -365,19 +252,19 @@ class CellStateManagerDB(CellStateManager):
         routing.validate_name(values.get("name"))
         row = self.services.db.cell_create(ctxt, values)
         self._sync(force=True)
-        return _without_password(row)
+        return passwords.without_password(row)
 
     def cell_update(self, ctxt, cell_name, values):
         """Change a neighbour; returns the row. A masked password means the one that is stored. Raises CellNotFound."""
         values = dict(values)
         if values.get("name"):
             routing.validate_name(values["name"])
-        if _MASK in (values.get("transport_url") or ""):
+        if passwords.MASK in (values.get("transport_url") or ""):
             stored = self.services.db.cell_get(ctxt, cell_name)["transport_url"]
-            values["transport_url"] = _with_stored_password(values["transport_url"], stored)
+            values["transport_url"] = passwords.with_stored_password(values["transport_url"], stored)
         row = self.services.db.cell_update(ctxt, cell_name, values)
         self._sync(force=True)
-        return _without_password(row)
+        return passwords.without_password(row)
 
     def cell_delete(self, ctxt, cell_name):
         """Delete a neighbour; returns the number of rows deleted."""
@@ -405,15 +292,3 @@ class CellStateManagerFile(CellStateManager):
             self._mtime_s = mtime_s
             self._refresh_neighbours([{**entry, "name": name} for name, entry in entries.items()])
         self._recount_capacities()
-
-
-def _without_password(row: dict[str, Any]) -> dict[str, Any]:
-    shown = {key: value for key, value in dict(row).items() if key != "shared_key"}
-    if shown.get("transport_url"):
-        shown["transport_url"] = mask_password(shown["transport_url"])
-    return shown
-
-
-def _with_stored_password(url: str, stored_url: str) -> str:
-    passwords = iter(_PASSWORD.findall(stored_url))
-    return _PASSWORD.sub(lambda found: next(passwords, "") if found.group() == _MASK else found.group(), url)

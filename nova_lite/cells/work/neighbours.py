@@ -16,7 +16,7 @@ def build_instances(cell, message, build_inst_kwargs):
 def update_capabilities(cell, message, cell_name, capabilities):
     """A child tells what it offers; our own parents hear of it at once."""
     cell.state.update_cell_capabilities(cell_name, capabilities)
-    cell.runner.greet(message.ctxt, message.came_from)
+    cell.runner.place.greet(message.ctxt, message.came_from)
     cell.runner.tell_parents_our_capabilities(message.ctxt)
 
 
@@ -42,7 +42,7 @@ def announce_capacities(cell, message):
 @operation(Route.NEIGHBOUR, own=True)
 def greet(cell, message, full_name):
     """A parent of our kind tells its full name, so that this cell knows its own and the way to the top."""
-    cell.runner.greeted(message.ctxt, message.came_from, full_name)
+    cell.runner.place.greeted(message.ctxt, message.came_from, full_name)
 
 
 @operation(Route.NEIGHBOUR, own=True)
@@ -60,7 +60,7 @@ def ping(cell, message) -> dict[str, Any]:
 @operation(Route.EVERY_CELL, own=True, replies=True, runs_locally=True)
 def tree_info(cell, message) -> dict[str, Any]:
     """Return what each cell of the tree is and how its neighbours do, for operators."""
-    return cell.runner.info(message.routing_path)
+    return cell.runner.health.info(message.routing_path)
 
 
 @operation(Route.EVERY_CELL, own=True, replies=True, runs_locally=True)

@@ -132,7 +132,7 @@ class LiveTree(Tree):
 
     def know_each_other(self):
         """Wait until every cell knows its full name."""
-        eventually(lambda: all(cell.runner.full_name() for cell in self))
+        eventually(lambda: all(cell.runner.place.full_name() for cell in self))
 
     def forget(self):
         """Let a test find the recorders empty."""

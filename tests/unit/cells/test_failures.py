@@ -211,7 +211,7 @@ def test_D23_a_neighbour_that_takes_no_messages_is_told_at_once_and_shown(tree):
     for _number in range(4):
         assert isinstance(failed(ask_all(tree)())["api!west"], exception.RpcUnavailable)
 
-    shown = {one["name"]: one["sending"]["state"] for one in tree["api"].runner._neighbour_infos()}
+    shown = {one["name"]: one["sending"]["state"] for one in tree["api"].runner.health.neighbours()}
     assert shown == {"west": "open", "east": "closed"}
 
 

@@ -20,8 +20,8 @@ def ask(tree, target="api!west"):
 def test_every_cell_learns_its_full_name_from_its_parent(make_live_tree):
     tree = make_live_tree(LINE)
 
-    eventually(lambda: tree["rack1"].runner.full_name() == "api!west!rack1")
-    assert tree["rack1"].runner.path_to_top() == "rack1!west!api"
+    eventually(lambda: tree["rack1"].runner.place.full_name() == "api!west!rack1")
+    assert tree["rack1"].runner.place.path_to_top() == "rack1!west!api"
     assert tree["west"].parent("api").is_ours
     assert tree["west"].child("rack1").is_ours
 
@@ -46,9 +46,9 @@ def test_a_parent_that_starts_asks_its_children(make_live_tree):
 def test_the_way_to_the_top_ends_at_a_parent_of_the_reference(make_tree):
     tree = make_tree(LINE)
 
-    tree["rack1"].runner.greeted(tree["rack1"].context(), "west", "api!west")
+    tree["rack1"].runner.place.greeted(tree["rack1"].context(), "west", "api!west")
 
-    assert tree["rack1"].runner.path_to_top() is None, "west was never heard of"
+    assert tree["rack1"].runner.place.path_to_top() is None, "west was never heard of"
 
 
 def test_a_greeting_of_a_stranger_or_in_anothers_name_is_ignored(make_tree):
@@ -56,10 +56,10 @@ def test_a_greeting_of_a_stranger_or_in_anothers_name_is_ignored(make_tree):
     tree.know_each_other()
     runner, ctxt = tree["rack1"].runner, tree["rack1"].context()
 
-    runner.greeted(ctxt, "stranger", "api!stranger")
-    runner.greeted(ctxt, "west", "api!someone-else")
+    runner.place.greeted(ctxt, "stranger", "api!stranger")
+    runner.place.greeted(ctxt, "west", "api!someone-else")
 
-    assert runner.full_name() is None
+    assert runner.place.full_name() is None
 
 
 def with_key(tree, *pairs):

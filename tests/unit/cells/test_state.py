@@ -9,7 +9,8 @@ from oslo_config import cfg
 from oslo_db import exception as db_exc
 
 from nova_lite import context, exception, rpc
-from nova_lite.cells.state import CellStateManager, mask_password
+from nova_lite.cells.passwords import mask_password
+from nova_lite.cells.state import CellStateManager
 from nova_lite.conf import load
 from tests.fixtures.clock import FakeClock
 

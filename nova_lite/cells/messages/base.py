@@ -1,0 +1,191 @@
+"""What all messages between cells have: their fields, their wire form, and how answers go back.
+
+A message is built where it starts, and again in every cell it reaches: building it appends the cell's name to
+the routing path and counts the hop. A relayed message's context and arguments stay the JSON they came as;
+objects are only made where the work is done.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from oslo_log import log as logging
+from oslo_utils import uuidutils
+
+from nova_lite import exception
+from nova_lite.cells import levels, operations, routing
+from nova_lite.cells.response import Response
+from nova_lite.objects import base
+
+LOG = logging.getLogger(__name__)
+
+MSG_VERSION = 1
+_INTRODUCTIONS = frozenset(("announce_capabilities", "announce_capacities", "update_capabilities", "update_capacities",
+                            "greet"))
+_MARGIN_SHARE = 0.1
+_MAX_MARGIN_S = 1.0
+
+
+def with_margin(deadline_s: float, now_s: float) -> float:
+    """Return the deadline to give to others, so that their answer, or ours without it, is still in time."""
+    return deadline_s - min(_MAX_MARGIN_S, max(0.0, deadline_s - now_s) * _MARGIN_SHARE)
+
+
+_FIELD_TYPES = {"ctxt": dict, "method_name": str, "method_kwargs": dict, "routing_path": str, "direction": str,
+                "uuid": str, "hop_count": int, "target_cell": str, "response_uuid": str}
+
+
+def check_fields(fields: dict[str, Any]) -> None:
+    """Raise ValueError for a received message whose fields are not what they have to be."""
+    for name, kind in _FIELD_TYPES.items():
+        if name in fields and not isinstance(fields[name], kind):
+            raise ValueError(f"{name} of a message must be a {kind.__name__}")
+    if fields.get("direction") not in (routing.UP, routing.DOWN):
+        raise ValueError("the direction of a message must be up or down")
+    for name in ("deadline", "max_hop_count"):
+        if not isinstance(fields.get(name), (int, float, type(None))):
+            raise ValueError(f"{name} of a message must be a number")
+    if not isinstance(fields.get("object_versions"), (dict, type(None))):
+        raise ValueError("object_versions of a message must be a dict")
+    if not isinstance(fields.get("reply_server"), (str, type(None))):
+        raise ValueError("reply_server of a message must be a name")
+
+
+class Message:
+    """What all messages have. `received` tells that ctxt and method_kwargs are still in wire form."""
+
+    message_type: str
+
+    def __init__(self, msg_runner, ctxt, method_name, method_kwargs, direction, need_response=False, fanout=False,
+                 uuid=None, routing_path=None, hop_count=0, max_hop_count=None, deadline=None, reply_server=None,
+                 msg_version=None, object_versions=None, received=False, **kwargs):
+        self.msg_runner = msg_runner
+        self.method_name = method_name
+        self.direction = direction
+        self.need_response = need_response
+        self.fanout = fanout
+        self.uuid = uuid or uuidutils.generate_uuid()
+        self.max_hop_count = msg_runner.max_hop_count if max_hop_count is None else max_hop_count
+        self.routing_path = routing.append(routing_path, msg_runner.our_name)
+        self.hop_count = hop_count + 1
+        self.deadline = deadline
+        self.reply_server = reply_server
+        self.peer_version = msg_version
+        self.object_versions = object_versions
+        self._ctxt = None if received else ctxt
+        self._wire_ctxt = ctxt if received else None
+        self._kwargs = None if received else dict(method_kwargs)
+        self._wire_kwargs = method_kwargs if received else None
+
+    @property
+    def ctxt(self):
+        """The request's context, bound to this cell."""
+        if self._ctxt is None:
+            self._ctxt = self.msg_runner.context_of(self)
+        return self._ctxt
+
+    @property
+    def wire_ctxt(self) -> dict[str, Any]:
+        if self._wire_ctxt is None:
+            self._wire_ctxt = self._ctxt.to_dict()
+        return self._wire_ctxt
+
+    @property
+    def method_kwargs(self) -> dict[str, Any]:
+        """The arguments of the work, as objects of this cell."""
+        if self._kwargs is None:
+            self._kwargs = {name: base.from_wire(self.ctxt, value) for name, value in self._wire_kwargs.items()}
+        return self._kwargs
+
+    def wire_kwargs(self, versions: Mapping[str, str]) -> dict[str, Any]:
+        """Return the arguments in wire form, for a neighbour that reads these versions of objects."""
+        if self._wire_kwargs is None:
+            self._wire_kwargs = {name: base.to_wire(value, beyond_floor=True) for name, value in self._kwargs.items()}
+        elif self.peer_version is None:
+            return self._wire_kwargs  # from the reference, whose cells are all of one version
+        return levels.fitted(self._wire_kwargs, versions)
+
+    @property
+    def came_from(self) -> str | None:
+        """Name of the neighbour that sent this message to us, None when it is ours."""
+        return routing.hop_before(self.routing_path)
+
+    def source_is_us(self) -> bool:
+        return self.routing_path == self.msg_runner.our_name
+
+    def to_json(self, for_reference: bool = False, versions: Mapping[str, str] | None = None) -> str:
+        """Return the wire form, for a neighbour that reads these versions of objects (floor versions by default).
+
+        `for_reference` leaves out arguments that a reference neighbour would refuse.
+        """
+        return json.dumps(self.to_wire(for_reference, versions))
+
+    def to_wire(self, for_reference: bool = False, versions: Mapping[str, str] | None = None) -> dict[str, Any]:
+        kwargs = self.wire_kwargs(versions or {})
+        op = operations.registry.find(self.message_type, self.method_name) if for_reference else None
+        if op is not None and op.for_reference is not None:
+            kwargs = op.for_reference(kwargs)
+        fields = {
+            "message_type": self.message_type, "ctxt": self.wire_ctxt, "method_name": self.method_name,
+            "method_kwargs": kwargs, "direction": self.direction, "need_response": self.need_response,
+            "fanout": self.fanout, "uuid": self.uuid, "routing_path": self.routing_path,
+            "hop_count": self.hop_count, "max_hop_count": self.max_hop_count, **self._own_fields(),
+            "msg_version": MSG_VERSION}
+        if self.method_name in _INTRODUCTIONS:
+            fields["object_versions"] = levels.OUR_VERSIONS
+        if self.deadline is not None:
+            fields["deadline"] = self.deadline
+        if self.reply_server is not None:
+            fields["reply_server"] = self.reply_server
+        return fields
+
+    def process(self):
+        raise NotImplementedError
+
+    def _own_fields(self) -> dict[str, Any]:
+        return {}
+
+    def _neighbour(self, name: str):
+        """Return the CellState of a neighbour in the message's direction, None when there is none."""
+        state = self.msg_runner.state_manager
+        return state.get_child_cell(name) if self.direction == routing.DOWN else state.get_parent_cell(name)
+
+    def _send(self, neighbour, **how) -> None:
+        """Send to a neighbour; what the reference does not know is never sent to it."""
+        op = operations.registry.find(self.message_type, self.method_name)
+        if op is not None and op.own and not neighbour.is_ours:
+            raise exception.CellsOperationUnsupported(operation=f"{self.method_name} by way of cell {neighbour.name}")
+        neighbour.send_message(self, **how)
+
+    def _work(self) -> Response:
+        return self.msg_runner._process_message_locally(self)
+
+    def _failure(self) -> Response:
+        """Return the exception being handled as this cell's answer."""
+        return Response(None, self.routing_path, sys.exc_info(), True)
+
+    def _wait_deadline(self) -> float:
+        """Return, and fix, the time (epoch seconds) at which this cell stops waiting for answers."""
+        if self.deadline is None:
+            self.deadline = self.msg_runner.deadline_for(self._ctxt)
+        return self.deadline
+
+    def _answer(self, responses: list[str], neighbour_only: bool) -> None:
+        """Send responses back the way the request came."""
+        reply = self.msg_runner._create_response_message(
+            self.wire_ctxt, routing.opposite(self.direction),
+            routing.response_path(self.routing_path, neighbour_only), self.uuid,
+            {"orig_message": "", "responses": responses}, fanout=neighbour_only and self.reply_server is None,
+            reply_server=self.reply_server)
+        reply.process()
+
+    def _text(self, response: Response) -> str:
+        """Return a response as it travels; a value that cannot travel is a failure."""
+        try:
+            return response.to_json()
+        except Exception as error:  # edge: without an answer the requester would wait in vain
+            LOG.exception("The result of %s in %s cannot be sent", self.method_name, self.routing_path)
+            text = f"the result of {self.method_name} cannot be sent ({type(error).__name__})"
+            failure = (TypeError, TypeError(text), None)
+            return Response(None, self.routing_path, failure, True).to_json()

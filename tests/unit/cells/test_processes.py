@@ -88,7 +88,7 @@ def test_a_build_sent_by_a_process_that_is_gone_ends_in_a_fault(tree, second):
 
     no_host(tree["rack1"], instance)
 
-    eventually(lambda: second.find(instance.uuid).vm_state == vm_states.ERROR, timeout_s=10)
+    eventually(lambda: second.find(instance.uuid).vm_state == vm_states.ERROR)
     assert builders(tree) == ["rack1"]
 
 

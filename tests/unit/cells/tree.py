@@ -152,7 +152,7 @@ class Tree:
             cell.rpc.close()
 
 
-def eventually(condition, timeout_s: float = 5.0):
+def eventually(condition, timeout_s: float = 60.0):
     """Wait until the condition holds; return its value."""
     limit = time.monotonic() + timeout_s
     while True:

@@ -17,7 +17,7 @@ def pair(world):
     return world
 
 
-def settle(world, instance, condition, timeout_s=5):
+def settle(world, instance, condition, timeout_s=60):
     """Wait until `condition` holds of the instance, as messages go through."""
     done = threading.Event()
     for _ in range(int(timeout_s / 0.02)):

@@ -13,6 +13,7 @@ import ssl
 import xmlrpc.client
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit, urlunsplit
+from xml.parsers.expat import ExpatError
 
 from nova_lite import exception
 
@@ -176,6 +177,13 @@ class XapiTransport(xmlrpc.client.Transport):
         if self._aborted:
             raise ConnectionAbortedError("the session is being closed")
         return connection
+
+    def parse_response(self, response):
+        try:
+            return super().parse_response(response)
+        except ExpatError as error:
+            # Reading in pieces does not notice a body shorter than announced.
+            raise ConnectionResetError(f"the answer broke off: {error}") from None
 
     def abort(self):
         """Make a call that waits in another thread fail at once, and any further one until resume."""

@@ -119,25 +119,25 @@ def test_a_source_that_breaks_off_is_noticed():
 
 
 def test_a_resize_on_the_same_host_takes_the_disk_as_it_is(source, instance):
-    disks = len(source.api("VDI.get_all"))
+    disks = source.disk_count()
     disk_info = offer(source, instance)
     moved = finish(source, instance, disk_info)
-    assert len(source.api("VDI.get_all")) == disks
+    assert source.disk_count() == disks
     assert source.vm(moved)["power_state"] == "Running"
 
     source.vmops.confirm_migration({}, instance, make_network_info())
 
-    assert len(source.api("VDI.get_all")) == disks
+    assert source.disk_count() == disks
     assert source.vm(moved)["power_state"] == "Running"
 
 
 def test_reverting_a_resize_on_the_same_host_keeps_the_disk(source, instance):
-    disks = len(source.api("VDI.get_all"))
+    disks = source.disk_count()
     moved = finish(source, instance, offer(source, instance))
     source.vmops.destroy(moved, make_network_info())
     source.vmops.finish_revert_migration(instance)
     assert source.vm(instance)["power_state"] == "Running"
-    assert len(source.api("VDI.get_all")) == disks
+    assert source.disk_count() == disks
 
 
 @pytest.mark.parametrize("flavor", [{"root_gb": 0}, {"root_gb": 0.5}])

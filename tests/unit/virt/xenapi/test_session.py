@@ -9,6 +9,7 @@ from nova_lite.virt.driver import HypervisorLoginRefused, HypervisorUnavailable,
 from nova_lite.virt.virtapi import VirtAPI
 from nova_lite.virt.xenapi import plugins
 from nova_lite.virt.xenapi.session import TaskTimeout, XenAPISession
+from nova_lite.virt.xenapi.transport import Endpoint, XapiTransport
 
 
 @pytest.fixture
@@ -75,6 +76,24 @@ def test_a_read_that_lost_its_connection_is_repeated(simulator, session):
     simulator.control.drop_reply("host.get_uuid")
     session.clock.sleep = lambda seconds: None
     assert session.call_xenapi("host.get_uuid", session.host_ref) == session.host_uuid
+
+
+def test_an_answer_that_breaks_off_is_a_lost_connection():
+    class Cut:
+        def __init__(self):
+            self.parts = [b"<?xml version='1.0'?><methodResponse><params><par"]
+
+        def getheader(self, name, default=None):
+            return default
+
+        def read(self, size=None):
+            return self.parts.pop() if self.parts else b""
+
+        def close(self):
+            pass
+
+    with pytest.raises(ConnectionResetError, match="broke off"):
+        XapiTransport(Endpoint("http://host"), 1, 1).parse_response(Cut())
 
 
 def test_a_change_that_lost_its_connection_is_not_repeated(simulator, session):

@@ -9,7 +9,6 @@ from nova_lite.virt.driver import HypervisorLoginRefused, HypervisorUnavailable,
 from nova_lite.virt.virtapi import VirtAPI
 from nova_lite.virt.xenapi import plugins
 from nova_lite.virt.xenapi.session import TaskTimeout, XenAPISession
-from nova_lite.virt.xenapi.transport import Endpoint, XapiTransport
 
 
 @pytest.fixture
@@ -79,21 +78,18 @@ def test_a_read_that_lost_its_connection_is_repeated(simulator, session):
 
 
 def test_an_answer_that_breaks_off_is_a_lost_connection():
-    class Cut:
-        def __init__(self):
-            self.parts = [b"<?xml version='1.0'?><methodResponse><params><par"]
+    def answer(server):
+        with server.accept()[0] as connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: 900\r\n\r\n"
+                               b"<?xml version='1.0'?><methodRes")
 
-        def getheader(self, name, default=None):
-            return default
-
-        def read(self, size=None):
-            return self.parts.pop() if self.parts else b""
-
-        def close(self):
-            pass
-
-    with pytest.raises(ConnectionResetError, match="broke off"):
-        XapiTransport(Endpoint("http://host"), 1, 1).parse_response(Cut())
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        answering = threading.Thread(target=answer, args=(server,))
+        answering.start()
+        with pytest.raises(HypervisorUnavailable, match="broke off"):
+            XenAPISession(f"http://127.0.0.1:{server.getsockname()[1]}", "root", "secret", timeout=60)
+        answering.join()
 
 
 def test_a_change_that_lost_its_connection_is_not_repeated(simulator, session):

@@ -6,7 +6,7 @@ import oslo_db.exception
 import sqlalchemy
 
 # The newest of migrations/versions.
-CURRENT = "001"
+CURRENT = "002"
 
 _STORED = sqlalchemy.table("alembic_version", sqlalchemy.column("version_num"))
 

@@ -64,6 +64,8 @@ class Migration(Row, Base):
     constraints = (
         Index("migrations_deleted_hosts_status_idx", "deleted", "source_compute", "dest_compute", "status"),
         Index("migrations_deleted_instance_uuid_status_idx", "deleted", "instance_uuid", "status"),
+        Index("migrations_source_compute_status_idx", "source_compute", "status"),
+        Index("migrations_dest_compute_status_idx", "dest_compute", "status"),
     )
 
     id = columns.row_id()

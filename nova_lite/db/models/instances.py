@@ -16,6 +16,10 @@ class Instance(Row, Base):
         Index("instances_task_state_updated_at_idx", "task_state", "updated_at"),
         Index("instances_terminated_at_launched_at_idx", "terminated_at", "launched_at"),
         Index("instances_updated_at_id_idx", "updated_at", "id"),
+        Index("instances_updated_at_created_at_idx", "updated_at", "created_at"),
+        Index("instances_deleted_created_at_id_idx", "deleted", "created_at", "id"),
+        Index("instances_project_id_deleted_created_at_id_idx", "project_id", "deleted", "created_at", "id"),
+        Index("instances_host_cleaned_idx", "host", "cleaned"),
     )
 
     id = columns.row_id()

@@ -308,26 +308,3 @@ def test_console_tokens_expire_and_are_revoked(db, ctxt, clock):
     assert db.console_auth_token_destroy_expired(ctxt) == 1
     assert db.console_auth_token_destroy_all_by_instance(ctxt, "u1") == 1
     assert db.console_auth_token_get_valid(ctxt, "c") is not None
-
-
-# -- purging --
-
-def test_what_was_deleted_long_ago_is_removed_with_all_that_belongs_to_it(db, ctxt, make_instance, clock):
-    old, fresh, live = (make_instance(metadata={"a": "b"}, security_groups=["default"]) for _ in range(3))
-    db.action_event_start(ctxt, {"instance_uuid": old["uuid"], "request_id": "r", "event": "e"})
-    db.instance_fault_create(ctxt, {"instance_uuid": old["uuid"], "code": 500, "message": "m"})
-    db.instance_destroy(ctxt, old["uuid"])
-    db.flavor_destroy(ctxt, "m1.tiny")
-    clock.advance(3 * 86400)
-    db.instance_destroy(ctxt, fresh["uuid"])
-
-    removed = db.purge_deleted(ctxt, older_than_days=2)
-
-    assert removed["instances"] == removed["instance_actions_events"] == removed["instance_faults"] == 1
-    seen = ctxt.elevated(read_deleted="yes")
-    with pytest.raises(exception.InstanceNotFound):
-        db.instance_get_by_uuid(seen, old["uuid"])
-    assert db.instance_get_by_uuid(seen, fresh["uuid"])["deleted"]
-    assert db.instance_get_by_uuid(ctxt, live["uuid"])["metadata"] == {"a": "b"}
-    assert db.tombstone_get(ctxt, old["uuid"]) is not None
-    assert db.tombstone_purge(ctxt) == 1

@@ -80,7 +80,9 @@ def test_a_read_that_lost_its_connection_is_repeated(simulator, session):
 def test_an_answer_that_breaks_off_is_a_lost_connection():
     def answer(server):
         with server.accept()[0] as connection:
-            connection.recv(65536)
+            received = b""
+            while b"</methodCall>" not in received:
+                received += connection.recv(65536)
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: 900\r\n\r\n"
                                b"<?xml version='1.0'?><methodRes")
 

@@ -19,6 +19,7 @@ class Instance(Row, Base):
         Index("instances_updated_at_created_at_idx", "updated_at", "created_at"),
         Index("instances_deleted_created_at_id_idx", "deleted", "created_at", "id"),
         Index("instances_project_id_deleted_created_at_id_idx", "project_id", "deleted", "created_at", "id"),
+        Index("instances_host_deleted_created_at_id_idx", "host", "deleted", "created_at", "id"),
         Index("instances_host_cleaned_idx", "host", "cleaned"),
     )
 

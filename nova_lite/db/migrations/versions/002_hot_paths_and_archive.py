@@ -9,6 +9,7 @@ down_revision = "001"
 INDEXES = {
     "instances_deleted_created_at_id_idx": ("instances", ["deleted", "created_at", "id"]),
     "instances_project_id_deleted_created_at_id_idx": ("instances", ["project_id", "deleted", "created_at", "id"]),
+    "instances_host_deleted_created_at_id_idx": ("instances", ["host", "deleted", "created_at", "id"]),
     "instances_updated_at_created_at_idx": ("instances", ["updated_at", "created_at"]),
     "instances_host_cleaned_idx": ("instances", ["host", "cleaned"]),
     "migrations_source_compute_status_idx": ("migrations", ["source_compute", "status"]),

@@ -5,6 +5,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from nova_lite.xensim.directory import Entry
 from nova_lite.xensim.faults import Fault
 from nova_lite.xensim.guests import BEHAVIOURS
 from nova_lite.xensim.handlers import Router
@@ -72,10 +73,14 @@ class Control:
         self._simulator.restart_toolstack(down_s)
 
     def kill_host(self, host: str) -> None:
-        """Cut the power of a host: it answers nothing, its VMs stay Running until it is declared dead."""
+        """Cut the power of a host: it answers nothing, its VMs stay Running until it is declared dead.
+
+        With HA enabled the pool declares it dead by itself, and restarts protected VMs elsewhere.
+        """
         with self._toolstack.lock:
             self._toolstack.dead_hosts.add(host)
             self._toolstack.db.set("host_metrics", self._toolstack.db.get("host", host, "metrics"), live=False)
+            self._toolstack.availability.host_failed(host)
         self._simulator.close_host(host)
 
     def revive_host(self, host: str) -> None:
@@ -102,6 +107,11 @@ class Control:
         sizes = {int(number): size for number, size in luns.items()}
         with self._toolstack.lock:
             self._toolstack.iscsi.targets[target, iqn] = Target(sizes, username, password, is_away)
+
+    def directory(self, domain: str, people: list[dict[str, Any]]) -> None:
+        """Describe a directory: {name, sid, password, groups}; a group has no password, `groups` are identifiers."""
+        with self._toolstack.lock:
+            self._toolstack.people.domains[domain] = {each["name"].lower(): Entry(**each) for each in people}
 
     def xenstore(self, vm: str) -> dict[str, str]:
         """Return {path: value} of what is in xenstore below a running VM's domain."""

@@ -1,5 +1,6 @@
 """From a method name and raw parameters to an encoded reply: the order of checks is XenServer's."""
 
+import dataclasses
 import logging
 import threading
 import uuid
@@ -95,6 +96,10 @@ class Dispatcher:
 
     def execute(self, described: Call, arguments: list[Any], caller: Caller) -> Any:
         """Do the work of a call, planted faults included. Raises ApiError."""
+        if not caller.is_superuser:
+            self._toolstack.roles.check(caller, described)
+        if described.is_pool_internal:
+            self._toolstack.roles.check_pool_internal(caller, described)
         faults = self._faults.strike(described.full_name)
         for fault in faults:
             if fault.kind == "error":
@@ -112,9 +117,8 @@ class Dispatcher:
     def _work(self, described: Call, arguments: list[Any], caller: Caller, delay: float) -> Any:
         implementation = self.implementations.get(described.full_name)
         if implementation and implementation.operation:
-            with self._toolstack.operations.recorded(
-                described.class_name, arguments[0], implementation.operation, caller
-            ):
+            subject = self._toolstack.pool_ref if described.class_name == "pool" else arguments[0]
+            with self._toolstack.operations.recorded(described.class_name, subject, implementation.operation, caller):
                 self._toolstack.wait(delay, caller)
                 return implementation.function(caller, *arguments)
         self._toolstack.wait(delay, caller)
@@ -126,7 +130,7 @@ class Dispatcher:
 
     def _start_task(self, name: str, described: Call, arguments: list[Any], caller: Caller) -> str:
         task_ref = self._toolstack.tasks.begin(name, caller)
-        own = Caller(caller.session_ref, caller.host_ref, task_ref, caller.is_trusted, caller.is_pool_internal)
+        own = dataclasses.replace(caller, task_ref=task_ref)
         threading.Thread(
             target=self._run_task, args=(described, arguments, own), name="xensim-task", daemon=True
         ).start()

@@ -20,6 +20,17 @@ if TYPE_CHECKING:
 BODY_LIMIT = 300 * 1024
 CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Headers": "X-Requested-With"}
 Handler = Callable[[Request, Caller], None]
+# The role that a data handler needs, by its label.
+HANDLER_ROLES = {
+    "rrd_updates": "read-only",
+    "rrd": "read-only",
+    "console": "vm-operator",
+    "import_raw_vdi": "vm-admin",
+    "export_raw_vdi": "vm-admin",
+    "import": "vm-admin",
+    "export": "vm-admin",
+    "blob": "read-only",
+}
 
 
 class Router:
@@ -112,6 +123,8 @@ class Door:
             if row is None:
                 raise self.refusal(label)
             caller.session_ref = session_ref
+            if not self._toolstack.roles.allows(session_ref, HANDLER_ROLES.get(label, "pool-operator")):
+                raise HttpError(403, "the session's roles do not allow this")
         elif not (caller.is_trusted or self.has_password(request) or secret == self._toolstack.pool_secret):
             raise self.refusal(label)
         else:

@@ -88,6 +88,8 @@ class Hosts(Noun):
 
     @call("host.disable")
     def disable(self, _caller, ref, _auto_enable):
+        if self.db.get("host", ref, "enabled"):
+            self.toolstack.availability.check_plan(without_host=ref)
         self.db.set("host", ref, enabled=False)
 
     @call("host.enable")
@@ -237,7 +239,7 @@ class Pools(Noun):
         if caller.host_ref != self.toolstack.master_ref:
             self.toolstack.promote(caller.host_ref)
 
-    @call("pool.eject")
+    @call("pool.eject", operation="eject")
     def eject(self, _caller, host_ref):
         if host_ref == self.toolstack.master_ref:
             raise ApiError("OPERATION_NOT_ALLOWED", "The pool coordinator cannot be ejected")

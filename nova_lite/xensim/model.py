@@ -3,8 +3,8 @@
 A class is `class NAME flags`; flags are `notable` (no table), `events` (its rows appear in events), `volatile` (not
 kept over a restart), `constructed` (create and destroy exist), `unlisted` (no get_all). Its fields follow, one a line:
 `name qualifier type [internal] [volatile] [= default]`; the qualifier is `ro`, `rw` or `st` (set by the constructor
-only). Then its own calls: `name(parameter: type = default, ...) [-> result] [sync] [nosession] [removed]`; a longer
-call goes on with deeper indentation. In types `@C` is a reference to class C and `%e` a member of enumeration e.
+only). Then its own calls: `name(parameter: type = default, ...) [-> result] [sync] [nosession] [internal] [removed]`;
+a longer call goes on with deeper indentation. In types `@C` is a reference to class C, `%e` a member of enumeration e.
 The generic calls (get_record, get_F, set_F, add_to_F, ...) follow from the fields; a declared call of such a name does
 the same unless it has behaviour of its own.
 """
@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from nova_lite.xensim.schema import devices, networking, pool, session, storage, types, vm
+from nova_lite.xensim.schema import devices, networking, pool, roles, session, storage, types, vm
 from nova_lite.xensim.schema import errors as error_texts
 
 NULL = "OpaqueRef:NULL"
@@ -95,6 +95,7 @@ class Call:
     is_async: bool = True
     needs_session: bool = True
     is_removed: bool = False
+    is_pool_internal: bool = False
     generic: tuple[str, str] = ("", "")
     required_count: int = 0
 
@@ -164,6 +165,7 @@ class Schema:
         for described in self.classes.values():
             self._add_generic_calls(described)
         self.calls = {call.full_name: call for known in self.classes.values() for call in known.calls.values()}
+        self.roles = self._read_roles()
         self.lower_names = {name.lower(): name for name in self.classes}
 
     @staticmethod
@@ -181,6 +183,18 @@ class Schema:
     def _read_relations(text: str) -> dict[tuple[str, str], tuple[str, str]]:
         pairs = (line.split(" -> ") for line in text.strip().splitlines())
         return {tuple(source.split(".")): tuple(target.split(".")) for source, target in pairs}
+
+    def _read_roles(self) -> dict[str, str]:
+        """Return {call: the lowest role that may make it}."""
+        by_class = {name: role for role, names in roles.CLASS_ROLES.items() for name in names.split()}
+        found = {}
+        for name, described in self.calls.items():
+            is_reading = described.name.startswith("get_")
+            found[name] = "read-only" if is_reading else by_class.get(described.class_name, roles.DEFAULT_ROLE)
+        for heading, names in self._entries(roles.EXCEPTIONS, str.split):
+            role, class_name = heading.split()
+            found.update({f"{class_name}.{name}": role for name in names})
+        return found
 
     def _read_classes(self, text: str) -> None:
         described = None
@@ -278,6 +292,7 @@ def _call(class_name, name, parameters, result, flags=(), generic=("", "")) -> C
         is_async="sync" not in flags and class_name not in NO_ASYNC_CLASSES,
         needs_session="nosession" not in flags,
         is_removed="removed" in flags,
+        is_pool_internal="internal" in flags,
         generic=generic,
         required_count=sum(parameter.default is REQUIRED for parameter in parameters),
     )

@@ -21,6 +21,7 @@ class Caller:
     task_ref: str = NULL
     is_trusted: bool = False
     is_pool_internal: bool = False
+    is_superuser: bool = True
 
 
 @dataclass(frozen=True)

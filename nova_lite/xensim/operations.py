@@ -8,13 +8,13 @@ from nova_lite.xensim.db import Row
 from nova_lite.xensim.device_rules import VbdRules, VifRules
 from nova_lite.xensim.dispatch import is_null, unlisted_task
 from nova_lite.xensim.noun import Caller
+from nova_lite.xensim.pool_rules import HostRules, PoolRules
 from nova_lite.xensim.storage_rules import SrRules, VdiRules
 from nova_lite.xensim.vm_rules import VmRules
 
 if TYPE_CHECKING:
     from nova_lite.xensim.toolstack import Toolstack
 
-HOST_OPERATIONS = ["provision", "evacuate", "vm_migrate", "vm_resume", "vm_start", "power_on"]
 # What else has to be looked at again when an object of a class changed: fields that lead there.
 LED_TO = {"VBD": [("VM", "VM"), ("VDI", "VDI")], "VIF": [("VM", "VM")], "PBD": [("SR", "SR")]}
 
@@ -31,6 +31,8 @@ class Operations:
             "VIF": VifRules(toolstack.db),
             "VDI": VdiRules(toolstack.db),
             "SR": SrRules(toolstack.db),
+            "host": HostRules(toolstack.db),
+            "pool": PoolRules(toolstack.db),
         }
         toolstack.db.observers.append(self._note)
 
@@ -71,16 +73,12 @@ class Operations:
         self._touched = {}
 
     def _refresh_row(self, row: Row) -> None:
-        class_name = row.described.name
-        if class_name == "host":
-            allowed = [*HOST_OPERATIONS, *([] if row["enabled"] else ["shutdown", "reboot", "enable"])]
-        else:
-            allowed = self._rules[class_name].allowed(row)
-        self._db.set(class_name, row.ref, allowed_operations=allowed)
+        allowed = self._rules[row.described.name].allowed(row)
+        self._db.set(row.described.name, row.ref, allowed_operations=allowed)
 
     def _note(self, _kind: str, row: Row) -> None:
         class_name = row.described.name
-        if class_name in self._rules or class_name == "host":
+        if class_name in self._rules:
             self._touched[class_name, row.ref] = None
         for other_class, field in LED_TO.get(class_name, []):
             if not is_null(row[field]):

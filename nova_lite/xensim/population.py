@@ -69,6 +69,7 @@ class Population:
     def install(self, host_names: list[str], addresses: list[str]) -> None:
         """Make a pool of these hosts; the first is its master."""
         pool_ref = self._db.create("pool", master=NULL, tls_verification_enabled=True)
+        self._toolstack.roles.install()
         self._drivers()
         self._internal_network()
         for name, address in zip(host_names, addresses, strict=True):

@@ -92,13 +92,21 @@ class Power(Noun):
     def start(self, caller, ref, start_paused, _force):
         vm = self.db.row("VM", ref)
         self.check_parameters(vm)
-        self._boot(caller, vm, self.choose_host(vm), start_paused)
+        host_ref = self.choose_host(vm)
+        self.toolstack.availability.vm_starts(vm)
+        self._boot(caller, vm, host_ref, start_paused)
+
+    def start_anywhere(self, vm: Row) -> None:
+        """Start a VM again that a failure took down."""
+        self.check_parameters(vm)
+        self._boot(Caller(), vm, self.choose_host(vm), False)
 
     @call("VM.start_on", operation="start_on")
     def start_on(self, caller, ref, host, start_paused, _force):
         vm = self.db.row("VM", ref)
         self.check_parameters(vm)
         self.check_host(vm, host)
+        self.toolstack.availability.vm_starts(vm)
         self._boot(caller, vm, host, start_paused)
 
     def _boot(self, caller: Caller, vm: Row, host_ref: str, is_paused: bool) -> None:
@@ -115,6 +123,7 @@ class Power(Noun):
             self.db.set("VM", vm.ref, scheduled_to_be_resident_on=NULL)
             raise
         self._run_domain(vm, host_ref, PAUSED if is_paused else RUNNING)
+        self.toolstack.availability.vm_started(vm)
 
     def _check_bootloader(self, vm: Row) -> None:
         bootloader = vm["PV_bootloader"]
@@ -202,11 +211,13 @@ class Power(Noun):
 
     @call("VM.clean_shutdown", operation="clean_shutdown")
     def clean_shutdown(self, caller, ref):
+        self.toolstack.availability.vm_shut_down(ref)
         self.toolstack.guests.ask(caller, ref, "halt")
         self._power_off(ref, "actions_after_shutdown")
 
     @call("VM.shutdown", operation="shutdown")
     def shutdown(self, caller, ref):
+        self.toolstack.availability.vm_shut_down(ref)
         if self.db.get("VM", ref, "power_state") == RUNNING:
             try:
                 self.toolstack.guests.ask(caller, ref, "halt")
@@ -217,6 +228,7 @@ class Power(Noun):
 
     @call("VM.hard_shutdown", operation="hard_shutdown")
     def hard_shutdown(self, _caller, ref):
+        self.toolstack.availability.vm_shut_down(ref)
         self.halt(ref)
 
     @call("VM.clean_reboot", operation="clean_reboot")

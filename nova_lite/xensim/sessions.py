@@ -2,8 +2,9 @@
 
 import hmac
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from nova_lite.xensim.directory import Entry
 from nova_lite.xensim.errors import ApiError, internal_error
 from nova_lite.xensim.model import Call
 from nova_lite.xensim.noun import Caller, Noun, call
@@ -47,6 +48,7 @@ class Sessions(Noun):
         if row is None:
             raise ApiError("SESSION_INVALID", caller.session_ref)
         caller.is_pool_internal = row["pool"]
+        caller.is_superuser = row["is_local_superuser"] or row["pool"]
         if not row["pool"] and not caller.is_trusted:
             self._check_master(caller)
         now, last = time.time(), timestamp_seconds(row["last_active"])
@@ -78,8 +80,10 @@ class Sessions(Noun):
             self.end(row.ref)
         self._local = {}
 
-    def open(self, host_ref: str, *, username: str, originator: str = "", is_pool: bool = False) -> str:
-        """Make a session of the local superuser and return its reference."""
+    def open(
+        self, host_ref: str, *, username: str, originator: str = "", is_pool: bool = False, user: Entry | None = None
+    ) -> str:
+        """Make a session of the local superuser, or of a user of the directory, and return its reference."""
         now = timestamp_text(time.time())
         session_ref = self.db.create(
             "session",
@@ -87,12 +91,25 @@ class Sessions(Noun):
             last_active=now,
             validation_time=now,
             pool=is_pool,
-            is_local_superuser=True,
+            is_local_superuser=user is None,
             auth_user_name="" if is_pool else username,
             originator=originator,
+            **self._rights(user),
         )
         self._enforce_limit(originator)
         return session_ref
+
+    def _rights(self, user: Entry | None) -> dict[str, Any]:
+        """Return the fields of a session that say what a user of the directory may do."""
+        if user is None:
+            return {}
+        directory = self.toolstack.people
+        subject = directory.subjects_of(user)[0]
+        return {
+            "subject": subject.ref,
+            "auth_user_sid": user.sid,
+            "rbac_permissions": directory.permissions_of(user),
+        }
 
     def _enforce_limit(self, originator: str) -> None:
         """Above the limit the least recently used sessions without a pending task go."""
@@ -110,8 +127,19 @@ class Sessions(Noun):
         return username == self.toolstack.username and right
 
     def _authenticate(self, caller: Caller, username: str, password: str) -> None:
-        if caller.is_trusted or self.is_right(username, password):
-            return
+        if not (caller.is_trusted or self.is_right(username, password)):
+            self._refuse(username)
+
+    def _authenticate_user(self, username: str, password: str) -> Entry:
+        """Return the directory's user. Raises SESSION_AUTHENTICATION_FAILED, SESSION_AUTHORIZATION_FAILED."""
+        user = self.toolstack.people.authenticate(username, password)
+        if user is None:
+            self._refuse(username)
+        if not self.toolstack.people.permissions_of(user):
+            raise ApiError("SESSION_AUTHORIZATION_FAILED", username, "Subject is not authorized to access this pool")
+        return user
+
+    def _refuse(self, username: str) -> NoReturn:
         self.toolstack.wait(self.failed_login_s, Caller())
         raise ApiError("SESSION_AUTHENTICATION_FAILED", username, "Authentication failure")
 
@@ -119,8 +147,11 @@ class Sessions(Noun):
     def login_with_password(self, caller, uname, pwd, _version, originator):
         if not caller.is_trusted:
             self._check_master(caller)
-        self._authenticate(caller, uname, pwd)
-        return self.open(caller.host_ref, username=uname, originator=originator)
+        is_local = caller.is_trusted or uname == self.toolstack.username or not self.toolstack.people.is_enabled()
+        if is_local:
+            self._authenticate(caller, uname, pwd)
+        user = None if is_local else self._authenticate_user(uname, pwd)
+        return self.open(caller.host_ref, username=uname, originator=originator, user=user)
 
     @call("session.slave_local_login_with_password")
     def slave_local_login_with_password(self, caller, uname, pwd):

@@ -61,6 +61,8 @@ class StateFile:
         for class_name in ("VM", "VDI", "VBD", "VIF", "SR", "host", "pool"):
             for row in self._db.rows(class_name):
                 self._db.set(class_name, row.ref, **{field: type(row[field])() for field in RESET_FIELDS})
+        if not self._db.tables["role"]:
+            self._toolstack.roles.install()
         for vm in self._db.rows("VM"):
             if vm["power_state"] in (RUNNING, PAUSED) and vm["domid"] > 0:
                 self._toolstack.guests.domain_started(vm.ref)

@@ -7,11 +7,13 @@ import time
 import uuid
 from collections.abc import Iterator
 
+from nova_lite.xensim.availability import Availability
 from nova_lite.xensim.bonds import Bonds
 from nova_lite.xensim.collector import Collector
 from nova_lite.xensim.consoles import Consoles
 from nova_lite.xensim.db import Database
 from nova_lite.xensim.devices import Vbds, Vifs
+from nova_lite.xensim.directory import Directory
 from nova_lite.xensim.dispatch import Dispatcher, is_null
 from nova_lite.xensim.dom0 import Dom0
 from nova_lite.xensim.domains import Domains
@@ -30,6 +32,7 @@ from nova_lite.xensim.noun import Caller, GenericCalls
 from nova_lite.xensim.operations import Operations
 from nova_lite.xensim.power import Power
 from nova_lite.xensim.repositories import Repositories
+from nova_lite.xensim.roles import Roles
 from nova_lite.xensim.sessions import Secrets, Sessions
 from nova_lite.xensim.tasks import Tasks
 from nova_lite.xensim.vdis import Vdis
@@ -67,6 +70,8 @@ class Toolstack:
         self.dead_hosts: set[str] = set()  # hosts without power
         self.generic = GenericCalls(self)
         self.operations = Operations(self)
+        self.roles = Roles(self)
+        self.people = Directory(self)
         self.sessions = Sessions(self)
         self.tasks = Tasks(self)
         self.events = Events(self)
@@ -84,6 +89,7 @@ class Toolstack:
         self.vm_copies = VmCopies(self)
         self.power = Power(self)
         self.networks = Networks(self)
+        self.availability = Availability(self)
         self.hosts = Hosts(self)
         self.pools = Pools(self)
         self.consoles = Consoles(self)
@@ -91,6 +97,9 @@ class Toolstack:
         nouns += [self.vifs, self.vms, self.vm_copies, self.power, self.networks, self.hosts, self.pools]
         nouns += [
             self.consoles,
+            self.availability,
+            self.roles,
+            self.people,
             self.domains,
             self.dom0,
             Secrets(self),

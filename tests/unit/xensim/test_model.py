@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 import pathlib
+import re
 
 import pytest
 
@@ -125,3 +126,20 @@ def test_enumerations_and_relations_are_those_of_the_model(schema, model):
         assert list(members.values()) == model["enums"][name], name
     theirs = {((a, b), (c, d)) for a, b, c, d in model["relations"]}
     assert set(schema.relations.items()) <= theirs
+
+
+def test_roles_are_those_of_the_model(schema, model):
+    for name, known in schema.classes.items():
+        for call_name, theirs in model["classes"][name]["messages"].items():
+            if call_name in known.calls and "role" in theirs:
+                assert schema.roles[f"{name}.{call_name}"] == theirs["role"], f"{name}.{call_name}"
+
+
+def test_every_error_that_is_raised_is_declared(schema):
+    """Backend failures are numbered by the storage drivers; plugins have codes of their own."""
+    source = pathlib.Path(inspect.getfile(Toolstack)).parent
+    raised = {
+        code for file in source.glob("*.py") for code in re.findall(r'ApiError\(\s*"([A-Z][A-Z_]+)"', file.read_text())
+    }
+
+    assert raised - set(schema.errors) == set()

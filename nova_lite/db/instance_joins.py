@@ -1,6 +1,7 @@
 """The parts of instances that are in tables of their own, read for many instances at once."""
 
-from collections.abc import Collection
+import functools
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import sqlalchemy
@@ -19,12 +20,23 @@ def join_parts(session: RowSession, rows: list[dict[str, Any]], names: Collectio
             join(session, rows)
 
 
-def _of(session: RowSession, model: Any, rows: list[dict[str, Any]], *criteria: Any, order: Any = None) -> Any:
-    """Yield the rows of a table that belong to the instances."""
+@functools.cache
+def _parts(model: Any, *order: str) -> tuple[Any, Any]:
+    """Return the statements for the parts of one instance, and of many: made once, and so prepared once."""
     table = model.__table__
+    ordered = sqlalchemy.select(table).order_by(*(table.c[name] for name in order))
+    return (ordered.where(table.c.instance_uuid == sqlalchemy.bindparam("uuid")),
+            ordered.where(table.c.instance_uuid.in_(sqlalchemy.bindparam("uuids", expanding=True))))
+
+
+def _of(session: RowSession, model: Any, rows: list[dict[str, Any]], *order: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table that belong to the instances."""
+    of_one, of_many = _parts(model, *order)
+    if len(rows) == 1:
+        yield from session.all(of_one, {"uuid": rows[0]["uuid"]})
+        return
     for uuids in chunks(row["uuid"] for row in rows):
-        statement = sqlalchemy.select(table).where(table.c.instance_uuid.in_(uuids), *criteria)
-        yield from session.all(statement.order_by(*order) if order is not None else statement)
+        yield from session.all(of_many, {"uuids": uuids})
 
 
 def _join_metadata(session: RowSession, rows: list[dict[str, Any]]) -> None:
@@ -37,9 +49,8 @@ def _join_system_metadata(session: RowSession, rows: list[dict[str, Any]]) -> No
 
 def _join_pairs(session: RowSession, rows: list[dict[str, Any]], model: Any, name: str) -> None:
     by_uuid: dict[str, dict] = {row["uuid"]: {} for row in rows}
-    table = model.__table__
     deleted_too = {row["uuid"] for row in rows if row["deleted"]}
-    for pair in _of(session, model, rows, order=(table.c.id,)):
+    for pair in _of(session, model, rows, "id"):
         if not pair["deleted"] or pair["instance_uuid"] in deleted_too:
             by_uuid[pair["instance_uuid"]][pair["key"]] = pair["value"]
     for row in rows:
@@ -60,25 +71,29 @@ def _join_one(session: RowSession, rows: list[dict[str, Any]], model: Any, name:
         row[name] = by_uuid.get(row["uuid"])
 
 
-def _join_security_groups(session: RowSession, rows: list[dict[str, Any]]) -> None:
+@functools.cache
+def _memberships() -> Any:
     groups, links = models.SecurityGroup.__table__, models.SecurityGroupInstanceAssociation.__table__
+    return sqlalchemy.select(links.c.instance_uuid, groups.c.id, groups.c.name).join(
+        groups, groups.c.id == links.c.security_group_id).where(
+        links.c.instance_uuid.in_(sqlalchemy.bindparam("uuids", expanding=True)), links.c.deleted == 0,
+        groups.c.deleted == 0).order_by(links.c.id)
+
+
+def _join_security_groups(session: RowSession, rows: list[dict[str, Any]]) -> None:
     by_uuid: dict[str, list] = {row["uuid"]: [] for row in rows}
     for uuids in chunks(by_uuid):
-        statement = sqlalchemy.select(links.c.instance_uuid, groups.c.id, groups.c.name).join(
-            groups, groups.c.id == links.c.security_group_id).where(
-            links.c.instance_uuid.in_(uuids), links.c.deleted == 0, groups.c.deleted == 0).order_by(links.c.id)
-        for link in session.all(statement):
+        for link in session.all(_memberships(), {"uuids": uuids}):
             by_uuid[link["instance_uuid"]].append({"id": link["id"], "name": link["name"]})
     for row in rows:
         row["security_groups"] = by_uuid[row["uuid"]]
 
 
 def _join_fault(session: RowSession, rows: list[dict[str, Any]]) -> None:
-    table = models.InstanceFault.__table__
     latest: dict[str, dict] = {}
-    for fault in _of(session, models.InstanceFault, rows, table.c.deleted == 0,
-                     order=(table.c.created_at, table.c.id)):
-        latest[fault["instance_uuid"]] = fault
+    for fault in _of(session, models.InstanceFault, rows, "created_at", "id"):
+        if not fault["deleted"]:
+            latest[fault["instance_uuid"]] = fault
     for row in rows:
         row["fault"] = latest.get(row["uuid"])
 

@@ -1,6 +1,7 @@
 """Instances."""
 
 import datetime
+import functools
 import json
 import uuid as uuid_module
 from collections.abc import Collection, Mapping
@@ -29,8 +30,25 @@ REPLICATED = frozenset((
 
 _FLAVOR_KEYS = {"cur": "flavor", "old": "old_flavor", "new": "new_flavor"}
 _PARTS = frozenset(ALL_JOINS)
-_NOT_COLUMNS = (*_PARTS, "expected_task_state", "expected_vm_state")
+_PAIRS = {"metadata": models.InstanceMetadata, "system_metadata": models.InstanceSystemMetadata}
+_CHANGES = {f"{name}_changes": name for name in _PAIRS}
+_NOT_COLUMNS = (*_PARTS, *_CHANGES, "expected_task_state", "expected_vm_state")
 _DELETED_WITH = (models.InstanceInfoCache, models.InstanceMetadata, models.SecurityGroupInstanceAssociation)
+
+
+@functools.cache
+def _by(key: str, locks: bool) -> sqlalchemy.Select:
+    """Return the statement that reads an instance by a unique column: made once, and so prepared once."""
+    statement = sqlalchemy.select(INSTANCES).where(INSTANCES.c[key] == sqlalchemy.bindparam("wanted"))
+    return statement.with_for_update() if locks else statement
+
+
+def _is_seen(row: Mapping[str, Any], context: Any) -> bool:
+    """Return whether a context sees a row: as store.visible and store.own_project, of a row that was read."""
+    wanted = context.read_deleted if context is not None else "no"
+    if wanted != "yes" and bool(row["deleted"]) is (wanted == "no"):
+        return False
+    return context is None or context.is_admin or not context.project_id or row["project_id"] == context.project_id
 
 
 class Instances(Part):
@@ -47,24 +65,19 @@ class Instances(Part):
         Inside a writing transaction the row is locked until its end. Raises InstanceNotFound.
         """
         with self.store.reader(context) as session:
-            return self._joined(session, [self._row(session, context, INSTANCES.c.uuid == uuid, uuid)],
-                                columns_to_join)[0]
+            return self._joined(session, [self._row(session, context, "uuid", uuid)], columns_to_join)[0]
 
     @operation
     def instance_get(self, context: Any, instance_id: int,
                      columns_to_join: Collection[str] | None = None) -> dict[str, Any]:
         """Return an instance by its local row id. Raises InstanceNotFound."""
         with self.store.reader(context) as session:
-            row = self._row(session, context, INSTANCES.c.id == instance_id, instance_id)
+            row = self._row(session, context, "id", instance_id)
             return self._joined(session, [row], columns_to_join)[0]
 
-    def _row(self, session: RowSession, context: Any, criterion: Any, wanted: Any) -> dict[str, Any]:
-        statement = sqlalchemy.select(INSTANCES).where(
-            criterion, *visible(models.Instance, context), *own_project(models.Instance, context))
-        if session.may_write:
-            statement = statement.with_for_update()
-        row = session.one(statement)
-        if row is None:
+    def _row(self, session: RowSession, context: Any, key: str, wanted: Any) -> dict[str, Any]:
+        row = session.one(_by(key, session.may_write), {"wanted": wanted})
+        if row is None or not _is_seen(row, context):
             raise exception.InstanceNotFound(instance_id=wanted)
         return row
 
@@ -108,6 +121,15 @@ class Instances(Part):
                                   columns_to_join: Collection[str] | None = None) -> list[dict[str, Any]]:
         """Return those of some instances that exist."""
         return self._all(context, INSTANCES.c.uuid.in_(list(uuids)), columns_to_join=columns_to_join)
+
+    @operation
+    def instance_get_all_by_security_groups(self, context: Any, group_ids: Collection[int],
+                                            columns_to_join: Collection[str] | None = None) -> list[dict[str, Any]]:
+        """Return the instances that are in one of some security groups."""
+        links = models.SecurityGroupInstanceAssociation.__table__
+        members = sqlalchemy.select(links.c.instance_uuid).where(
+            links.c.security_group_id.in_(list(group_ids)), links.c.deleted == 0)
+        return self._all(context, INSTANCES.c.uuid.in_(members), columns_to_join=columns_to_join)
 
     @operation
     def instance_get_all_hung_in_rebooting(self, context: Any, reboot_window: int,
@@ -196,8 +218,7 @@ class Instances(Part):
 
     def _insert_parts(self, session: RowSession, context: Any, row: dict[str, Any], values: dict[str, Any]) -> None:
         uuid = row["uuid"]
-        for model, name in ((models.InstanceMetadata, "metadata"),
-                            (models.InstanceSystemMetadata, "system_metadata")):
+        for name, model in _PAIRS.items():
             session.insert_rows(model, [{"key": key, "value": value, "instance_uuid": uuid}
                                         for key, value in (values.get(name) or {}).items()])
         cache = values.get("info_cache") or {}
@@ -213,9 +234,10 @@ class Instances(Part):
                         columns_to_join: Collection[str] | None = None) -> dict[str, Any]:
         """Change an instance and return it, with the parts named in ``columns_to_join`` (all by default) or changed.
 
-        ``values`` as for instance_create; ``metadata`` and ``system_metadata`` replace what is stored. Expected
-        states, a value or a collection, are compared inside the transaction; they may also be keys of ``values``,
-        where None means idle. Raises UnexpectedTaskStateError, UnexpectedVMStateError, InstanceNotFound,
+        ``values`` as for instance_create; ``metadata`` and ``system_metadata`` replace what is stored,
+        ``metadata_changes`` and ``system_metadata_changes`` set single keys, or remove them by None. Expected states,
+        a value or a collection, are compared inside the transaction; they may also be keys of ``values``, where None
+        means idle. Raises UnexpectedTaskStateError, UnexpectedVMStateError, InstanceNotFound,
         InstanceExists.
         """
         return self._update(context, uuid, values, expected_task_state, expected_vm_state, replicate,
@@ -232,11 +254,12 @@ class Instances(Part):
                 expected_vm_state: Any, replicate: bool,
                 columns_to_join: Collection[str] | None) -> tuple[dict[str, Any], dict[str, Any]]:
         values = dict(values)
-        joins = {*(ALL_JOINS if columns_to_join is None else columns_to_join), *_PARTS.intersection(values)}
+        joins = {*(ALL_JOINS if columns_to_join is None else columns_to_join), *_PARTS.intersection(values),
+                 *(name for changes, name in _CHANGES.items() if changes in values)}
         expected_task_state = values.pop("expected_task_state", _check_of(expected_task_state))
         expected_vm_state = values.pop("expected_vm_state", _check_of(expected_vm_state))
         with self.store.writer(context) as session:
-            row = self._row(session, context, INSTANCES.c.uuid == uuid, uuid)
+            row = self._row(session, context, "uuid", uuid)
             _check_expected(row, "task_state", expected_task_state)
             _check_expected(row, "vm_state", expected_vm_state)
             old = self._joined(session, [dict(row)], sorted(joins))[0]
@@ -256,10 +279,14 @@ class Instances(Part):
         columns["revision"] = old["revision"] + 1
         session.update_rows(models.Instance, INSTANCES.c.id == old["id"], **columns)
         new = {**old, "updated_at": session.now, **{name: naive(value) for name, value in columns.items()}}
-        for model, name in ((models.InstanceMetadata, "metadata"),
-                            (models.InstanceSystemMetadata, "system_metadata")):
+        for name, model in _PAIRS.items():
             if name in values:
                 new[name] = replace_pairs(session, model, uuid, old[name], values[name] or {})
+            elif f"{name}_changes" in values:
+                pairs = {**old[name], **values[f"{name}_changes"]}
+                new[name] = replace_pairs(session, model, uuid, old[name], {
+                    key: value for key, value in pairs.items() if key not in values[f"{name}_changes"]
+                    or value is not None})
         if "info_cache" in values:
             new["info_cache"] = write_info_cache(session, uuid, values["info_cache"]["network_info"])
         if "extra" in values:
@@ -289,7 +316,7 @@ class Instances(Part):
         the row has to meet. Raises ConstraintNotMet, InstanceNotFound.
         """
         with self.store.writer(context) as session:
-            row = self._row(session, context, INSTANCES.c.uuid == uuid, uuid)
+            row = self._row(session, context, "uuid", uuid)
             if row["deleted"]:
                 raise exception.InstanceNotFound(instance_id=uuid)
             _check_constraint(row, constraint or {})
@@ -312,11 +339,11 @@ class Instances(Part):
 
     def tell(self, session: RowSession, row: dict[str, Any], fields: Collection[str]) -> None:
         """Add to the outbox, inside a transaction, what the named fields of an instance are now."""
-        whole = Instance._from_row(None, row)
+        told = Instance._from_row(None, {name: row[name] for name in (*fields, "deleted", "extra") if name in row})
         part = Instance(uuid=row["uuid"])
         for name in fields:
-            if name in whole:
-                setattr(part, name, whole[name])
+            if name in told:
+                setattr(part, name, told[name])
         part._changed_fields.discard("uuid")
         self.db.part_of("outbox_add").write(session, "instance_update", "instance_update_at_top", {"instance": part},
                                             row["uuid"], row["revision"])
@@ -377,7 +404,8 @@ def _clean(columns: dict[str, Any]) -> dict[str, Any]:
 
 def _changed_fields(old: dict[str, Any], new: dict[str, Any], values: Mapping[str, Any]) -> set[str]:
     """Return the names of object fields that differ."""
-    changed = {name for name in values if name not in ("extra", "info_cache") and old.get(name) != new.get(name)}
+    named = {_CHANGES.get(name, name) for name in values}
+    changed = {name for name in named if name not in ("extra", "info_cache") and old.get(name) != new.get(name)}
     if "info_cache" in values:
         changed.add("info_cache")
     for name, value in (values.get("extra") or {}).items():

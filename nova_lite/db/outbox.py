@@ -69,18 +69,19 @@ class Replication(Part):
     def write(self, session: RowSession, kind: str, method: str, kwargs: dict[str, Any], instance_uuid: str | None,
               revision: int | None) -> None:
         """Add a row inside the transaction that changes what it tells."""
-        session.execute(sqlalchemy.insert(OUTBOX).values(
-            instance_uuid=instance_uuid, kind=kind, method=method, payload=json.dumps(wire.to_wire(kwargs)),
-            revision=revision, created_at=session.now, attempts=0))
+        self._add(session, instance_uuid, kind, method, json.dumps(wire.to_wire(kwargs)), revision)
+
+    def _add(self, session: RowSession, instance_uuid: str | None, kind: str, method: str, payload: str,
+             revision: int | None) -> None:
+        session.insert_row(models.Outbox, {"instance_uuid": instance_uuid, "kind": kind, "method": method,
+                                           "payload": payload, "revision": revision, "attempts": 0})
 
     @operation
     def outbox_add(self, context: Any, instance_uuid: str | None, kind: str, method: str, payload: str,
                    revision: int | None = None) -> None:
         """Add one upward update after all that wait; ``payload`` as in the module's docstring."""
         with self.store.writer(context) as session:
-            session.execute(sqlalchemy.insert(OUTBOX).values(
-                instance_uuid=instance_uuid, kind=kind, method=method, payload=payload, revision=revision,
-                created_at=session.now, attempts=0))
+            self._add(session, instance_uuid, kind, method, payload, revision)
 
     @operation
     def outbox_pending(self, context: Any, limit: int = 100, after_id: int = 0) -> list[dict[str, Any]]:

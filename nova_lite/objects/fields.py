@@ -158,3 +158,7 @@ class NetworkInfo(_Field):
 class GroupNames(_Field):
     AUTO_TYPE = _GroupNames()
     takes_opaque = True
+
+
+# Values of these types are what the field would make of them.
+PLAIN_TYPES = {Integer: int, Text: str, Boolean: bool, Uuid: str, Secret: str}

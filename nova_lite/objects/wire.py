@@ -6,6 +6,7 @@ are and returned unchanged.
 """
 
 import datetime
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -161,13 +162,21 @@ def _checked_parts(primitive: dict[str, Any]) -> tuple[str, str, dict[str, Any]]
 
 
 def _read_field(obj: Any, name: str, field: Any, value: Any) -> None:
+    if type(value) is _plain_types().get(type(field)) or (value is None and field.nullable):
+        obj.__dict__["_obj_" + name] = value  # as the field would leave it
+        return
     if value is None:
-        if field.nullable:
-            setattr(obj, name, None)
         return  # null where we know no null: as good as absent
     if isinstance(value, dict) and NAME in value and _is_unknown(value) and not getattr(field, "takes_opaque", False):
         return
     setattr(obj, name, field.from_primitive(obj, name, value))
+
+
+@functools.cache
+def _plain_types() -> dict[type, type]:
+    from nova_lite.objects import fields
+
+    return fields.PLAIN_TYPES
 
 
 def _is_unknown(primitive: dict[str, Any]) -> bool:
@@ -176,6 +185,7 @@ def _is_unknown(primitive: dict[str, Any]) -> bool:
 
 def _mark_changes(obj: Any, changes: Any) -> None:
     """Take over what the sender had changed, as far as it is here; nested objects have done so themselves."""
-    obj.obj_reset_changes([name for name in obj.fields if obj.obj_attr_is_set(name)
-                           and not isinstance(getattr(obj, name), ovo_base.VersionedObject)])
-    obj._changed_fields = {name for name in changes if name in obj.fields and obj.obj_attr_is_set(name)}
+    stored = obj.__dict__
+    obj.obj_reset_changes([name for name in obj.fields if "_obj_" + name in stored
+                           and not isinstance(stored["_obj_" + name], ovo_base.VersionedObject)])
+    obj._changed_fields = {name for name in changes if name in obj.fields and "_obj_" + name in stored}

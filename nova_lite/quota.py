@@ -93,6 +93,10 @@ class QuotaEngine:
         """Give up reservations whose time is over."""
         self._driver(context).expire(context)
 
+    def reconcile(self, context: RequestContext) -> None:
+        """Count anew what was not counted for max_age seconds, and say what had been wrong; 0 is off."""
+        self._driver(context).reconcile(context)
+
     def _expiration(self, expire: Any) -> datetime.datetime:
         """The time, naive UTC."""
         if expire is None:
@@ -140,6 +144,14 @@ class CountingDriver:
     def expire(self, context: RequestContext) -> None:
         self._services.db.reservation_expire(context)
 
+    def reconcile(self, context: RequestContext) -> None:
+        max_age_s = self._services.conf.max_age
+        if max_age_s <= 0:
+            return
+        for usage in self._services.db.quota_usage_reconcile(context, max_age_s):
+            LOG.warning("Project %s used %s %s, not %s", usage["project_id"], usage["counted"], usage["resource"],
+                        usage["in_use"])
+
 
 class NoopDriver:
     """Everything is allowed and nothing is kept."""
@@ -164,6 +176,9 @@ class NoopDriver:
         """Nothing is kept."""
 
     def expire(self, context: RequestContext) -> None:
+        """Nothing is kept."""
+
+    def reconcile(self, context: RequestContext) -> None:
         """Nothing is kept."""
 
 

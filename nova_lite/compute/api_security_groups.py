@@ -111,15 +111,8 @@ class SecurityGroupAPI:
         self._refresh(context, self._members(context, granting))
 
     def _members(self, context: RequestContext, group_ids: Iterable[int]) -> Instances:
-        members: dict[str, Instance] = {}
-        for group_id in group_ids:
-            group = self._db.security_group_get(context.elevated(), group_id)
-            instances = InstanceList.get_by_filters(
-                context.elevated(), {"project_id": group["project_id"], "deleted": False},
-                expected_attrs=["security_groups", "metadata", "system_metadata", "info_cache", "flavor"])
-            members.update({instance.uuid: instance for instance in instances
-                            if group["name"] in [one["name"] for one in instance.security_groups or ()]})
-        return [*members.values()]
+        group_ids = sorted(group_ids)
+        return list(InstanceList.get_by_security_groups(context.elevated(), group_ids)) if group_ids else []
 
     def _refresh(self, context: RequestContext, instances: Iterable[Instance]) -> None:
         for instance in instances:

@@ -210,23 +210,29 @@ class Instances(Part):
                     row = session.insert_row(models.Instance, _clean(columns))
             except oslo_db.exception.DBDuplicateEntry as exc:
                 raise exception.InstanceExists(name=values["uuid"]) from exc
-            self._insert_parts(session, context, row, values)
-            joined = self._joined(session, [row], None)[0]
+            joined = self._insert_parts(session, context, row, values)
             if replicate and self.db.has_parents(context):
                 self.tell(session, joined, _sent_on_create(joined))
             return joined
 
-    def _insert_parts(self, session: RowSession, context: Any, row: dict[str, Any], values: dict[str, Any]) -> None:
-        uuid = row["uuid"]
+    def _insert_parts(self, session: RowSession, context: Any, row: dict[str, Any],
+                      values: dict[str, Any]) -> dict[str, Any]:
+        """Insert what belongs to an instance; return the row joined with it."""
+        uuid, joined = row["uuid"], dict(row)
         for name, model in _PAIRS.items():
+            joined[name] = dict(values.get(name) or {})
             session.insert_rows(model, [{"key": key, "value": value, "instance_uuid": uuid}
-                                        for key, value in (values.get(name) or {}).items()])
+                                        for key, value in joined[name].items()])
         cache = values.get("info_cache") or {}
-        session.insert_row(models.InstanceInfoCache, {
+        joined["info_cache"] = session.insert_row(models.InstanceInfoCache, {
             "instance_uuid": uuid, "network_info": cache.get("network_info") or "[]"})
-        session.insert_row(models.InstanceExtra, {"instance_uuid": uuid, **_merged_extra({}, values.get("extra"))})
+        joined["extra"] = session.insert_row(models.InstanceExtra, {
+            "instance_uuid": uuid, **_merged_extra({}, values.get("extra"))})
+        joined["security_groups"] = []
         if values.get("security_groups"):
             self.db.part_of("security_group_get").associate(session, context, row, values["security_groups"])
+            self._joined(session, [joined], ("security_groups",))
+        return joined
 
     @operation
     def instance_update(self, context: Any, uuid: str, values: Mapping[str, Any], expected_task_state: Any = None,

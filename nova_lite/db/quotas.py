@@ -1,6 +1,8 @@
 """Limits, usage and reservations of projects."""
 
 import datetime
+import itertools
+import operator
 import uuid as uuid_module
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -18,6 +20,8 @@ USAGES = models.QuotaUsage.__table__
 RESERVATIONS = models.Reservation.__table__
 
 UNLIMITED = -1
+# What rows can tell; the rest is counted by reservations alone.
+COUNTABLE = frozenset(("instances", "cores", "ram", "fixed_ips", "security_groups"))
 
 
 class Quotas(Part):
@@ -83,26 +87,39 @@ class Quotas(Part):
     def quota_usage_refresh(self, context: Any, project_id: str, resources: Collection[str] | None = None) -> None:
         """Count anew what a project has, of some resources or of all that can be counted."""
         with self.store.writer(context) as session:
-            counts = self._counts(context, project_id)
-            for resource in sorted(resources if resources is not None else counts):
-                if resource in counts:
-                    self._usage(session, project_id, resource, counts)
-                    session.update_rows(models.QuotaUsage, USAGES.c.project_id == project_id,
-                                        USAGES.c.resource == resource, USAGES.c.deleted == 0,
-                                        in_use=counts[resource])
+            counts = _Counts(self.db, context, session, project_id)
+            for resource in sorted(COUNTABLE if resources is None else COUNTABLE.intersection(resources)):
+                self._usage(session, project_id, resource, counts)
+                session.update_rows(models.QuotaUsage, USAGES.c.project_id == project_id,
+                                    USAGES.c.resource == resource, USAGES.c.deleted == 0, in_use=counts[resource])
 
-    def _counts(self, context: Any, project_id: str) -> dict[str, int]:
-        """Return what the rows say a project has."""
-        groups = models.SecurityGroup.__table__
-        with self.store.reader(context) as session:
-            security_groups = session.scalar(sqlalchemy.select(sqlalchemy.func.count(groups.c.id)).where(
-                groups.c.project_id == project_id, groups.c.deleted == 0))
-        return {**self.db.instance_count_by_project(context, project_id),
-                "fixed_ips": self.db.fixed_ip_count_by_project(context, project_id),
-                "security_groups": security_groups}
+    @operation
+    def quota_usage_reconcile(self, context: Any, older_than_s: int, limit: int = 100) -> list[dict[str, Any]]:
+        """Count anew what was not counted or changed for ``older_than_s`` and has no open reservation.
+
+        An open one means that something is just being made or deleted, whose row may count already. At most
+        ``limit`` usages; returns those that were wrong: ``project_id, resource, in_use`` (as it was) and ``counted``.
+        """
+        open_one = sqlalchemy.exists().where(RESERVATIONS.c.usage_id == USAGES.c.id, RESERVATIONS.c.deleted == 0)
+        wrong = []
+        with self.store.writer(context) as session:
+            old = session.now - datetime.timedelta(seconds=older_than_s)
+            due = session.all(sqlalchemy.select(USAGES).where(
+                sqlalchemy.func.coalesce(USAGES.c.updated_at, USAGES.c.created_at) <= old, USAGES.c.deleted == 0,
+                USAGES.c.resource.in_(sorted(COUNTABLE)), ~open_one,
+            ).order_by(USAGES.c.project_id, USAGES.c.resource).limit(limit).with_for_update())
+            for project_id, usages in itertools.groupby(due, operator.itemgetter("project_id")):
+                counts = _Counts(self.db, context, session, project_id)
+                for usage in usages:
+                    counted = counts[usage["resource"]]
+                    session.update_rows(models.QuotaUsage, USAGES.c.id == usage["id"], in_use=counted, reserved=0)
+                    if (usage["in_use"], usage["reserved"]) != (counted, 0):
+                        wrong.append({**{name: usage[name] for name in ("project_id", "resource", "in_use")},
+                                      "counted": counted})
+        return wrong
 
     def _usage(self, session: RowSession, project_id: str | None, resource: str,
-               counts: Mapping[str, int]) -> dict[str, Any]:
+               counts: "_Counts") -> dict[str, Any]:
         """Return the row of a project and resource, locked; a missing one is made."""
         statement = sqlalchemy.select(USAGES).where(
             USAGES.c.project_id == project_id, USAGES.c.resource == resource,
@@ -112,8 +129,8 @@ class Quotas(Part):
             try:
                 with session.begin_nested():
                     return session.insert_row(models.QuotaUsage, {
-                        "project_id": project_id, "resource": resource, "in_use": counts.get(resource, 0),
-                        "reserved": 0})
+                        "project_id": project_id, "resource": resource, "reserved": 0,
+                        "in_use": counts[resource] if resource in COUNTABLE else 0})
             except oslo_db.exception.DBDuplicateEntry:
                 row = session.one(statement)  # somebody else made it meanwhile
         return row
@@ -131,7 +148,7 @@ class Quotas(Part):
         """
         project_id = project_id or context.project_id
         with self.store.writer(context) as session:
-            counts = self._counts(context, project_id)
+            counts = _Counts(self.db, context, session, project_id)
             usages = {resource: self._fresh_usage(session, project_id, resource, counts, until_refresh, max_age)
                       for resource in sorted(deltas)}
             overs = sorted(resource for resource, delta in deltas.items()
@@ -142,14 +159,14 @@ class Quotas(Part):
             return [self._reserve(session, project_id, usages[resource], resource, deltas[resource], expire)
                     for resource in sorted(deltas)]
 
-    def _fresh_usage(self, session: RowSession, project_id: str | None, resource: str, counts: Mapping[str, int],
+    def _fresh_usage(self, session: RowSession, project_id: str | None, resource: str, counts: "_Counts",
                      until_refresh: int, max_age: int) -> dict[str, Any]:
         usage = self._usage(session, project_id, resource, counts)
         changed_at = usage["updated_at"] or usage["created_at"]
         is_old = max_age and session.now - changed_at >= datetime.timedelta(seconds=max_age)
         left = usage["until_refresh"]
         is_due = until_refresh and left is not None and left <= 1
-        if resource in counts and (usage["in_use"] < 0 or is_old or is_due):
+        if resource in COUNTABLE and (usage["in_use"] < 0 or is_old or is_due):
             usage = {**usage, "in_use": counts[resource], "until_refresh": until_refresh or None}
         elif until_refresh:
             usage = {**usage, "until_refresh": until_refresh if left is None else left - 1}
@@ -201,6 +218,31 @@ class Quotas(Part):
                 if changes:
                     session.update_rows(models.QuotaUsage, USAGES.c.id == row["usage_id"], **changes)
         return settled
+
+
+class _Counts:
+    """What the rows say a project has, by resource; each kind of row is counted when it is first asked for."""
+
+    def __init__(self, db: Any, context: Any, session: RowSession, project_id: str | None):
+        self._db = db
+        self._context = context
+        self._session = session
+        self._project_id = project_id
+        self._found: dict[str, int] = {}
+
+    def __getitem__(self, resource: str) -> int:
+        if resource not in self._found:
+            self._found.update(self._count(resource))
+        return self._found[resource]
+
+    def _count(self, resource: str) -> dict[str, int]:
+        if resource == "fixed_ips":
+            return {resource: self._db.fixed_ip_count_by_project(self._context, self._project_id)}
+        if resource == "security_groups":
+            groups = models.SecurityGroup.__table__
+            return {resource: self._session.scalar(sqlalchemy.select(sqlalchemy.func.count(groups.c.id)).where(
+                groups.c.project_id == self._project_id, groups.c.deleted == 0))}
+        return self._db.instance_count_by_project(self._context, self._project_id)
 
 
 def _passes(limit: int | None, usage: Mapping[str, Any], delta: int) -> bool:

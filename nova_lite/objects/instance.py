@@ -17,6 +17,7 @@ FLAVOR_FIELDS = {"cur": "flavor", "old": "old_flavor", "new": "new_flavor"}
 OPAQUE_EXTRAS = ("pci_requests", "numa_topology", "vcpu_model", "migration_context")
 JOINED = ("metadata", "system_metadata", "info_cache", "security_groups", "fault",
           *FLAVOR_FIELDS.values(), *OPAQUE_EXTRAS)
+_JOINED_NAMES = frozenset(JOINED)
 _TRACKED_DICTS = ("metadata", "system_metadata")
 _NESTED = ("info_cache", "fault", *FLAVOR_FIELDS.values())
 
@@ -100,6 +101,7 @@ class Instance(base.Persistent, base.NovaObject):
     def __init__(self, context: Any = None, **kwargs: Any):
         super().__init__(context, **kwargs)
         self._clean_dicts: dict[str, dict] = {}
+        self._dicts_of_row: set[str] = set()  # what was read from the row, of which a save names single keys
         self._sync_blocked = False
 
     def __eq__(self, other: object) -> bool:
@@ -141,6 +143,7 @@ class Instance(base.Persistent, base.NovaObject):
     def __deepcopy__(self, memo: dict) -> "Instance":
         clone = super().__deepcopy__(memo)
         clone._clean_dicts = copy.deepcopy(self._clean_dicts)
+        clone._dicts_of_row = set(self._dicts_of_row)
         clone._sync_blocked = self._sync_blocked
         return clone
 
@@ -157,10 +160,7 @@ class Instance(base.Persistent, base.NovaObject):
     # -- reading from rows --
 
     def _fill(self, row: dict[str, Any]) -> None:
-        for name, field in self.fields.items():
-            if name in JOINED or name not in row or (row[name] is None and not field.nullable):
-                continue
-            setattr(self, name, row[name])
+        self._fill_columns(row, but=_JOINED_NAMES)
         self.deleted = bool(row["deleted"])
         self._fill_joined(row)
         self.obj_reset_changes()
@@ -169,6 +169,7 @@ class Instance(base.Persistent, base.NovaObject):
         from nova_lite.objects.instance_fault import InstanceFault
         from nova_lite.objects.instance_info_cache import InstanceInfoCache
 
+        self._dicts_of_row |= row.keys() & set(_TRACKED_DICTS)
         for name in (*_TRACKED_DICTS, "security_groups"):
             if name in row:
                 setattr(self, name, row[name] if row[name] is not None else ({} if name in _TRACKED_DICTS else []))
@@ -201,6 +202,7 @@ class Instance(base.Persistent, base.NovaObject):
         self._changed_fields = dirty
         if attrname in _TRACKED_DICTS:
             self._clean_dicts[attrname] = dict(value)
+            self._dicts_of_row.add(attrname)
         return None
 
     @classmethod
@@ -291,7 +293,7 @@ class Instance(base.Persistent, base.NovaObject):
         values.pop("id", None)
         if "cell_name" in values:
             values["cell_name"] = _without_flag(values["cell_name"])
-        values.update({name: dict(getattr(self, name)) for name in _TRACKED_DICTS if name in changed})
+        values.update(self._dict_changes(changed))
         if "security_groups" in changed:
             values["security_groups"] = [group["name"] for group in self.security_groups or ()]
         if "info_cache" in changed and self.info_cache is not None and "network_info" in self.info_cache:
@@ -299,6 +301,20 @@ class Instance(base.Persistent, base.NovaObject):
         extra = self._extra_changes(changed)
         if extra:
             values["extra"] = extra
+        return values
+
+    def _dict_changes(self, changed: set[str]) -> dict[str, Any]:
+        """Return the changed keys alone of what was read from the row: others may have changed the rest since."""
+        values: dict[str, Any] = {}
+        for name in changed.intersection(_TRACKED_DICTS):
+            now = dict(getattr(self, name))
+            if name not in self._dicts_of_row:
+                values[name] = now
+                continue
+            before = self._clean_dicts[name]
+            gone = dict.fromkeys(before.keys() - now.keys())
+            values[f"{name}_changes"] = {**gone, **{key: value for key, value in now.items()
+                                                    if key not in before or before[key] != value}}
         return values
 
     def _extra_changes(self, changed: set[str]) -> dict[str, Any]:
@@ -407,6 +423,11 @@ class InstanceList(base.ObjectList, base.NovaObject):
         """Return the instances of one node of a host."""
         return cls._from_rows(context, context.services.db.instance_get_all_by_host_and_node(
             context, host, node, columns_to_join=_joins(expected_attrs)))
+
+    @classmethod
+    def get_by_security_groups(cls, context: Any, group_ids: Collection[int]) -> "InstanceList":
+        """Return the members of some security groups."""
+        return cls._from_rows(context, context.services.db.instance_get_all_by_security_groups(context, group_ids))
 
     @classmethod
     def get_hung_in_rebooting(cls, context: Any, timeout_s: int, host: str | None = None) -> "InstanceList":

@@ -53,6 +53,11 @@ class SchedulerManager(manager.Manager):
         """What was reserved by somebody who never said how it ended does not count any more."""
         self._quotas.expire(context)
 
+    @manager.periodic_task(spacing=60)
+    def _reconcile_quotas(self, context: RequestContext) -> None:
+        """What a crash left counted, or uncounted, is put right (max_age)."""
+        self._quotas.reconcile(context)
+
     def run_instance(self, context: RequestContext, request_spec: dict[str, Any], admin_password: str | None,
                      injected_files: list | None, requested_networks: list | None, is_first_time: bool,
                      filter_properties: dict[str, Any]) -> None:

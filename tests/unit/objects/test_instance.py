@@ -231,3 +231,15 @@ def test_names_follow_the_template(services, template, name):
     services.conf.set_override("instance_name_template", template)
 
     assert objects.Instance(make_context(services), id=10, uuid="u1").name == name
+
+
+def test_saving_names_the_changed_keys_and_leaves_those_of_others(ctxt, instance):
+    mine, theirs = stored(ctxt), stored(ctxt)
+    theirs.system_metadata["theirs"] = "2"
+    theirs.save()
+
+    mine.system_metadata["mine"] = "1"
+    del mine.system_metadata["image_x"]
+    mine.save()
+
+    assert stored(ctxt).system_metadata == mine.system_metadata == {"mine": "1", "theirs": "2"}

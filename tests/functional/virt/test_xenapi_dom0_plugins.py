@@ -132,7 +132,7 @@ def test_every_plugin_is_executable_and_needs_the_standard_library_alone():
             assert path.stat().st_mode & stat.S_IXUSR, path.name
             assert text.startswith("#!/usr/bin/env python3"), path.name
         imports = {line.split()[1].partition(".")[0] for line in text.splitlines() if line.startswith("import ")}
-        assert imports <= set(sys.stdlib_module_names) | {"XenAPIPlugin", "nova_lite_dom0"}, path.name
+        assert imports <= set(sys.stdlib_module_names) | {"XenAPIPlugin", "nova_lite_dom0", "nova_lite_vhds"}, path.name
 
 
 def test_a_record_that_is_written_is_read(dom0):
@@ -224,4 +224,4 @@ def test_the_end_of_a_console_log_comes_compressed(dom0, tmp_path):
 
 
 def test_the_version_is_told(dom0):
-    assert json.loads(dom0.call("nova_lite_version.py", "get_version")) == "3.0"
+    assert json.loads(dom0.call("nova_lite_version.py", "get_version")) == "3.1"

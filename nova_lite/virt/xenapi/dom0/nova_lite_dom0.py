@@ -1,11 +1,14 @@
 """What the plugins share: arguments, subprocesses, xenstore."""
 
+import functools
+import json
 import logging
 import logging.handlers
 import re
 import subprocess
 
-VERSION = "3.0"
+# Same major number, same or larger minor number: what the driver asks for is there.
+VERSION = "3.1"
 SAFE = re.compile(r"^[a-zA-Z0-9_:\.\-,]+$")
 
 
@@ -67,14 +70,43 @@ def domain(args):
     return dom_id
 
 
-def run(*command):
-    """Run a program; returns (exit status, output, errors)."""
+def checked(value, key):
+    """Return a value of a serialized call that is safe in a path or on a command line."""
+    if not isinstance(value, str) or not SAFE.match(value) or value.startswith("-"):
+        raise ArgumentError(f"Invalid value for argument {key}")
+    return value
+
+
+def serialized(function):
+    """Make function(session, *args, **kwargs) a plugin function: arguments and result travel as JSON."""
+
+    @functools.wraps(function)
+    def wrapped(session, args):
+        given = json.loads(exists(args, "params"))
+        return json.dumps(function(session, *given.get("args", []), **given.get("kwargs", {})))
+
+    return wrapped
+
+
+def run(*command, **options):
+    """Run a program, with the text `given` on its standard input; returns (exit status, output, errors)."""
+    given = options.pop("given", None)
     try:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE if given is not None else subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE)
     except FileNotFoundError:
         raise CommandNotFound(f"{command[0]} is not installed") from None
-    out, err = process.communicate()
+    out, err = process.communicate(given.encode() if given is not None else None)
     return process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+
+
+def must_run(*command, **options):
+    """Run a program that has to succeed; returns its output."""
+    status, out, err = run(*command, **options)
+    if status:
+        raise PluginError(f"{command[0]}: {(err or out).strip()}")
+    return out
 
 
 def xenstore_read(path):

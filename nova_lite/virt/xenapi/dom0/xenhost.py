@@ -1,19 +1,176 @@
 #!/usr/bin/env python3
-"""What the host knows and the API does not tell."""
+"""What the host knows and the API does not tell, and what is done in dom0 alone."""
 
 import json
+import os
+import re
 
 import nova_lite_dom0 as dom0
 import XenAPIPlugin
 
+CONFIG = "/etc/nova_lite_xenhost.json"
+SM_CLEANUP = "/opt/xensource/sm/cleanup.py"
+PCI_DEVICES = "/sys/bus/pci/devices"
+IPTABLES = ("iptables-save", "iptables-restore", "ip6tables-save", "ip6tables-restore")
+NAME = re.compile(r"^[A-Za-z0-9_.:-]+$")
+
 
 def host_uptime(session, args):
     """Return {"uptime": text}."""
-    status, out, err = dom0.run("uptime")
-    if status:
-        raise dom0.PluginError(f"uptime: {err.strip()}")
-    return json.dumps({"uptime": out.strip()})
+    return json.dumps({"uptime": dom0.must_run("uptime").strip()})
+
+
+def host_data(session, args):
+    """Return {"host": the host's record, "metrics": its metrics'} as text; times as text."""
+    host_ref = session.xenapi.host.get_by_uuid(dom0.validated(args, "host_uuid"))
+    record = session.xenapi.host.get_record(host_ref)
+    metrics = session.xenapi.host_metrics.get_record(record["metrics"])
+    return json.dumps({"host": record, "metrics": metrics, "config": _config()}, default=str)
+
+
+def set_host_enabled(session, args):
+    """Let the host accept guests, or not; returns {"status"}."""
+    enabled = dom0.validated_bool(args, "enabled")
+    host_ref = session.xenapi.host.get_by_uuid(dom0.validated(args, "host_uuid"))
+    if enabled:
+        session.xenapi.host.enable(host_ref)
+    else:
+        session.xenapi.host.disable(host_ref)
+    return json.dumps({"status": "enabled" if enabled else "disabled"})
+
+
+# Settings that belong to the host ------------------------------------------------------------------------------------
+
+def _config():
+    try:
+        with open(CONFIG) as settings:
+            return json.load(settings)
+    except FileNotFoundError:
+        return {}
+
+
+def get_config(session, args):
+    """Return a setting, or "None"."""
+    key = json.loads(dom0.exists(args, "params"))["key"]
+    return json.dumps(_config().get(key, "None"))
+
+
+def set_config(session, args):
+    """Keep a setting; the value null removes it."""
+    given = json.loads(dom0.exists(args, "params"))
+    settings = _config()
+    if given.get("value") is None:
+        settings.pop(given["key"], None)
+    else:
+        settings[given["key"]] = given["value"]
+    with open(CONFIG + ".new", "w") as file:
+        json.dump(settings, file)
+    os.rename(CONFIG + ".new", CONFIG)
+    return ""
+
+
+# Packet filter, collector, devices ------------------------------------------------------------------------------------
+
+def iptables_config(session, args):
+    """Save or restore the packet filter; returns {"out", "err"}."""
+    command = json.loads(dom0.exists(args, "cmd_args"))
+    if not command or command[0] not in IPTABLES or not all(_is_option(part) for part in command[1:]):
+        raise dom0.PluginError("only iptables-save and iptables-restore may be run")
+    given = args.get("process_input") or None
+    return json.dumps({"out": dom0.must_run(*command, given=given), "err": ""})
+
+
+def _is_option(part):
+    return part in ("-c", "--counters", "-t", "--table", "filter", "nat", "mangle", "raw")
+
+
+@dom0.serialized
+def query_gc(session, sr_uuid, vdi_uuid=None):
+    """Tell whether the collector of a repository works."""
+    out = dom0.must_run(SM_CLEANUP, "-q", "-u", dom0.checked(sr_uuid, "sr_uuid"))
+    return out.strip().endswith("True")
+
+
+@dom0.serialized
+def get_pci_device_details(session):
+    """Return what lspci tells of all devices."""
+    return dom0.must_run("lspci", "-vmmnk")
+
+
+@dom0.serialized
+def get_pci_type(session, pci_device):
+    """Return type-VF for a virtual function, type-PF for what has some, type-PCI for the rest."""
+    device = pci_device if pci_device.count(":") == 2 else "0000:" + pci_device
+    folder = os.path.join(PCI_DEVICES, dom0.checked(device, "pci_device"))
+    if not os.path.isdir(folder):
+        raise dom0.PluginError(f"there is no PCI device {device}")
+    if os.path.exists(os.path.join(folder, "physfn")):
+        return "type-VF"
+    return "type-PF" if os.path.exists(os.path.join(folder, "virtfn0")) else "type-PCI"
+
+
+# Network --------------------------------------------------------------------------------------------------------------
+
+def _external_ids(ids):
+    return [f"external-ids:{key}={value}" for key, value in ids.items()]
+
+
+NETWORK_COMMANDS = {
+    "ovs_add_patch_port": lambda bridge, port, peer: (
+        "ovs-vsctl", "--", "--if-exists", "del-port", port, "--", "add-port", bridge, port, "--", "set", "interface",
+        port, "type=patch", f"options:peer={peer}"),
+    "ovs_add_port": lambda bridge, port: ("ovs-vsctl", "--", "--if-exists", "del-port", port, "--", "add-port", bridge,
+                                          port),
+    "ovs_create_port": lambda bridge, port, iface_id, mac, status: (
+        "ovs-vsctl", "--", "--if-exists", "del-port", port, "--", "add-port", bridge, port, "--", "set", "Interface",
+        port, *_external_ids({"iface-id": iface_id, "iface-status": status, "attached-mac": mac,
+                              "xs-vif-uuid": iface_id})),
+    "ovs_del_port": lambda bridge, port: ("ovs-vsctl", "--", "--if-exists", "del-port", bridge, port),
+    "ovs_del_br": lambda bridge: ("ovs-vsctl", "--", "--if-exists", "del-br", bridge),
+    "ovs_set_if_external_id": lambda interface, external_id, value: (
+        "ovs-vsctl", "set", "Interface", interface, f"external-ids:{external_id}={value}"),
+    "ip_link_add_veth_pair": lambda dev1_name, dev2_name: (
+        "ip", "link", "add", dev1_name, "type", "veth", "peer", "name", dev2_name),
+    "ip_link_del_dev": lambda device_name: ("ip", "link", "del", device_name),
+    "ip_link_get_dev": lambda device_name: ("ip", "link", "show", device_name),
+    "ip_link_set_dev": lambda device_name, option: ("ip", "link", "set", device_name, option),
+    "ip_link_set_promisc": lambda device_name, option: ("ip", "link", "set", device_name, "promisc", option),
+    "brctl_add_br": lambda bridge_name: ("brctl", "addbr", bridge_name),
+    "brctl_add_if": lambda bridge_name, interface_name: ("brctl", "addif", bridge_name, interface_name),
+    "brctl_del_br": lambda bridge_name: ("brctl", "delbr", bridge_name),
+    "brctl_del_if": lambda bridge_name, interface_name: ("brctl", "delif", bridge_name, interface_name),
+    "brctl_set_fd": lambda bridge_name, fd: ("brctl", "setfd", bridge_name, fd),
+    "brctl_set_stp": lambda bridge_name, stp_opt: ("brctl", "stp", bridge_name, stp_opt),
+}
+
+
+@dom0.serialized
+def network_config(session, request):
+    """Run one of the network commands of the table with named arguments; returns its output."""
+    build = NETWORK_COMMANDS.get(request.get("cmd"))
+    if build is None:
+        raise dom0.PluginError("Dom0 execution of '{}' is not permitted".format(request.get("cmd")))
+    given = {name: str(value) for name, value in request["args"].items()}
+    for name, value in given.items():
+        if not NAME.match(value) or value.startswith("-"):
+            raise dom0.ArgumentError(f"Invalid value for argument {name}")
+    try:
+        command = build(**given)
+    except TypeError as error:
+        raise dom0.ArgumentError(str(error)) from error
+    return dom0.must_run(*command)
 
 
 if __name__ == "__main__":
-    XenAPIPlugin.dispatch({"host_uptime": host_uptime})
+    XenAPIPlugin.dispatch({
+        "host_uptime": host_uptime,
+        "host_data": host_data,
+        "set_host_enabled": set_host_enabled,
+        "get_config": get_config,
+        "set_config": set_config,
+        "iptables_config": iptables_config,
+        "query_gc": query_gc,
+        "get_pci_device_details": get_pci_device_details,
+        "get_pci_type": get_pci_type,
+        "network_config": network_config,
+    })

@@ -2,7 +2,7 @@
 
 from oslo_config import cfg
 
-from nova_lite.conf.types import ClassPath, class_list_opt, class_opt
+from nova_lite.conf.types import ClassPath, class_list_opt, class_opt, seconds
 
 DEFAULT_FILTERS = [
     "RetryFilter",
@@ -16,7 +16,7 @@ DEFAULT_FILTERS = [
 
 def options() -> list[tuple[str | None, list[cfg.Opt]]]:
     """Return the options of this module by group."""
-    return [(None, _classes() + _limits())]
+    return [(None, _classes() + _limits()), ("trusted_computing", _attestation())]
 
 
 def _classes() -> list[cfg.Opt]:
@@ -34,7 +34,9 @@ def _classes() -> list[cfg.Opt]:
         class_list_opt("scheduler_default_filters", default=DEFAULT_FILTERS, help="Filters applied to a request."),
         class_list_opt("scheduler_weight_classes", default=["nova_lite.scheduler.weights.all_weighers"],
                        help="Weighers that order hosts."),
-        cfg.StrOpt("scheduler_json_config_location", default="", help="JSON file with further scheduler settings."),
+        cfg.StrOpt("scheduler_json_config_location", default="",
+                   help="JSON file with an object of further properties that filters and weighers see beside a "
+                   "request's; read again within 5 minutes of a change."),
     ]
 
 
@@ -56,4 +58,16 @@ def _limits() -> list[cfg.Opt]:
         cfg.IntOpt("max_instances_per_host", default=50, min=0, mutable=True, help="Instances on one host, at most."),
         cfg.ListOpt("isolated_images", default=[], help="Images that run on isolated hosts only."),
         cfg.ListOpt("isolated_hosts", default=[], help="Hosts that run isolated images only."),
+    ]
+
+
+def _attestation() -> list[cfg.Opt]:
+    return [
+        cfg.StrOpt("attestation_server", help="Host of the attestation service that TrustedFilter asks."),
+        cfg.PortOpt("attestation_port", default=8443, help="Its port."),
+        cfg.StrOpt("attestation_server_ca_file", help="Certificates that its certificate is checked with; default: "
+                   "those of the system."),
+        cfg.StrOpt("attestation_api_url", default="/OpenAttestationWebServices/V1.0", help="Path of its API."),
+        cfg.StrOpt("attestation_auth_blob", secret=True, help="Secret that it knows us by."),
+        seconds("attestation_auth_timeout", 60, "How long its verdict on a host is believed."),
     ]

@@ -150,7 +150,12 @@ def _after(session: RowSession, names: list[str], row: dict[str, Any], falling: 
         if behind is not None:
             alternatives.append(sqlalchemy.and_(*equal, behind))
         equal.append(column.is_(None) if value is None else column == value)
-    return sqlalchemy.or_(*alternatives)
+    behind_all = sqlalchemy.or_(*alternatives)
+    if names[0] not in _NEVER_EMPTY:
+        return behind_all
+    # Follows from the alternatives, but only so is it one range of an index.
+    column, value = INSTANCES.c[names[0]], row[names[0]]
+    return sqlalchemy.and_(column <= value if falling else column >= value, behind_all)
 
 
 def _behind(column: Any, value: Any, falling: bool) -> Any:

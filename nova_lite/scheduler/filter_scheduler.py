@@ -14,6 +14,7 @@ from nova_lite.scheduler import weights
 from nova_lite.scheduler.filters import base as filters
 from nova_lite.scheduler.host_manager import HostManager, HostState, named_hosts
 from nova_lite.scheduler.reporting import FailureReport
+from nova_lite.scheduler.settings_file import SettingsFile
 
 LOG = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class FilterScheduler:
         self._report = report
         self._filters = filters.load_filters(services)
         self._weighers = weights.load_weighers(services)
+        self._settings = SettingsFile(services)
         self._random = random.SystemRandom()
 
     def schedule_run_instance(self, context: RequestContext, request: BuildRequest) -> None:
@@ -133,9 +135,9 @@ class FilterScheduler:
     def _seen_by_filters(self, context: RequestContext, request_spec: dict[str, Any],
                          filter_properties: dict[str, Any], retry: dict[str, Any] | None) -> dict[str, Any]:
         instance = request_spec.get("instance_properties") or {}
-        seen = {**filter_properties, "context": context, "request_spec": request_spec, "config_options": self._conf,
-                "instance_type": request_spec["instance_type"], "project_id": instance.get("project_id"),
-                "os_type": instance.get("os_type")}
+        seen = {**self._settings.get(), **filter_properties, "context": context, "request_spec": request_spec,
+                "config_options": self._conf, "instance_type": request_spec["instance_type"],
+                "project_id": instance.get("project_id"), "os_type": instance.get("os_type")}
         if retry:
             seen["retry"] = retry
         group = (filter_properties.get("scheduler_hints") or {}).get("group")

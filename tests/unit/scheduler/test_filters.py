@@ -34,7 +34,7 @@ def test_every_filter_of_the_reference_is_there(cell):
         "ImagePropertiesFilter", "CoreFilter", "DiskFilter", "IoOpsFilter", "NumInstancesFilter", "SameHostFilter",
         "DifferentHostFilter", "SimpleCIDRAffinityFilter", "GroupAntiAffinityFilter", "IsolatedHostsFilter",
         "AggregateInstanceExtraSpecsFilter", "AggregateMultiTenancyIsolation", "TypeAffinityFilter",
-        "AggregateTypeAffinityFilter", "AllHostsFilter", "JsonFilter"}
+        "AggregateTypeAffinityFilter", "AllHostsFilter", "JsonFilter", "TrustedFilter"}
 
 
 def test_the_default_filters_are_loaded_in_order(cell):
@@ -42,9 +42,9 @@ def test_the_default_filters_are_loaded_in_order(cell):
 
 
 def test_an_unknown_filter_is_said_to_be_missing(make_cell):
-    cell = make_cell(scheduler_default_filters=["TrustedFilter"])
+    cell = make_cell(scheduler_default_filters=["NoSuchFilter"])
 
-    with pytest.raises(exception.SchedulerHostFilterNotFound, match="TrustedFilter"):
+    with pytest.raises(exception.SchedulerHostFilterNotFound, match="NoSuchFilter"):
         base.load_filters(cell.services)
 
 

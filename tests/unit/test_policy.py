@@ -2,6 +2,7 @@ import pytest
 
 from nova_lite import conf as configuration
 from nova_lite import context, exception, policy
+from tests.fixtures.services import load_conf
 
 OWNER = context.RequestContext("u", "p")
 STRANGER = context.RequestContext("v", "q")
@@ -10,7 +11,7 @@ TARGET = {"project_id": "p", "user_id": "u"}
 
 
 def rules_here():
-    return policy.Policy.of(configuration.load(prog="test", config_files=[], config_dirs=[]))
+    return policy.Policy.of(load_conf({}))
 
 
 def test_an_administrators_rule_holds_for_administrators_alone():

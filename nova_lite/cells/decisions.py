@@ -53,6 +53,9 @@ class Decision:
              "raw": {type(one).__name__: one.raw_weight(cell, weight_properties) for one in weighers}}
             for weight, cell in weights]
 
+    def split(self, sizes: list[int]) -> None:
+        self._record["outcome"] = f"split into requests of {', '.join(str(size) for size in sizes)}"
+
     def chose(self, cell_name: str, could_build: bool) -> None:
         self._record["outcome"] = f"{'built in' if could_build else 'refused by'} {cell_name}"
 

@@ -97,6 +97,11 @@ class CellsManager(manager.Manager):
         """Late messages that would build what was deleted are not expected any more."""
         self.services.db.tombstone_purge(ctxt)
 
+    @manager.periodic_task(spacing=15)
+    def _repeat_lost_orders(self, ctxt):
+        """A build whose order was lost on its way is ordered again."""
+        self.msg_runner.orders.look_through(ctxt)
+
     @manager.periodic_task(spacing=60)
     def _end_lost_builds(self, ctxt):
         """A build that was lost on its way must not be waited for for ever."""

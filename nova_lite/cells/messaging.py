@@ -10,7 +10,16 @@ from typing import Any
 from oslo_log import log as logging
 
 from nova_lite import exception, objects
-from nova_lite.cells import messages, operations, routing, signing, utils, work  # noqa: F401  (work fills the table)
+from nova_lite.cells import (  # noqa: F401  (work fills the table)
+    lean,
+    messages,
+    operations,
+    routing,
+    signing,
+    utils,
+    work,
+)
+from nova_lite.cells.build_orders import BuildOrders
 from nova_lite.cells.disputes import Disputes
 from nova_lite.cells.healing import Healer
 from nova_lite.cells.health import Health
@@ -79,6 +88,7 @@ class MessageRunner:
         self.healer = Healer(self)
         self.outbox = Outbox(self)
         self.place = Place(self)
+        self.orders = BuildOrders(self)
         self.health = Health(self)
 
     # -- messages

@@ -1,6 +1,5 @@
 """Choosing the cell that builds new instances, hop by hop; trying the next one where a build fails."""
 
-import collections
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -9,55 +8,11 @@ from oslo_log import log as logging
 
 from nova_lite import concurrency, exception, objects
 from nova_lite.cells import capacities, decisions, filters, plugins, routing, siblings, timers, weights
+from nova_lite.cells.build_requests import BuildRequests, InHand, Request
+from nova_lite.cells.local_builds import LocalBuilds
 from nova_lite.objects import base, vm_states
 
 LOG = logging.getLogger(__name__)
-
-_MAX_REQUESTS = 1000
-_REQUEST_LIFE_S = 3600
-
-
-class _Request:
-    """A build that was sent on: what is needed to send it somewhere else."""
-
-    def __init__(self, message, build_inst_kwargs: dict[str, Any], tried: frozenset[str], cells_tried: tuple[str, ...],
-                 only_cell: str | None, expires_s: float):
-        self.build_inst_kwargs = build_inst_kwargs
-        self.is_ours = message.source_is_us()
-        self.routing_path = message.routing_path
-        self.tried = tried  # neighbours, by name
-        self.cells_tried = cells_tried  # all that have failed, by full name
-        self.only_cell = only_cell  # the path of the cell that was asked for; no other one will do
-        self.expires_s = expires_s
-
-
-class BuildRequests:
-    """The builds sent on from here, by instance uuid; bounded, and forgotten after an hour."""
-
-    def __init__(self, clock, limit: int = _MAX_REQUESTS):
-        self._clock = clock
-        self._limit = limit
-        self._by_uuid: collections.OrderedDict[str, _Request] = collections.OrderedDict()
-        self._lock = threading.Lock()
-
-    def remember(self, message, kwargs: dict[str, Any], tried: frozenset[str], cells_tried: tuple[str, ...],
-                 only_cell: str | None = None) -> None:
-        request = _Request(message, kwargs, tried, cells_tried, only_cell, self._clock.time() + _REQUEST_LIFE_S)
-        with self._lock:
-            for instance in kwargs["instances"]:
-                self._by_uuid[instance["uuid"]] = request
-            while len(self._by_uuid) > self._limit:
-                self._by_uuid.popitem(last=False)
-
-    def take(self, uuids: list[str]) -> _Request | None:
-        """Return the request all these instances belong to, once."""
-        with self._lock:
-            found = {id(request): request for request in (self._by_uuid.pop(uuid, None) for uuid in uuids)
-                     if request is not None}
-        if len(found) != 1:
-            return None
-        request = next(iter(found.values()))
-        return request if request.expires_s > self._clock.time() else None
 
 
 class CellsScheduler:
@@ -75,6 +30,8 @@ class CellsScheduler:
         self._weighers = [cls(conf) for cls in plugins.load_classes(
             conf.cells.scheduler_weight_classes, weights.BaseCellWeigher)]
         self.requests = BuildRequests(self._clock)
+        self.in_hand = InHand()
+        self.local = LocalBuilds(msg_runner, self.in_hand)
         self.decisions = decisions.Decisions()
         self._siblings = siblings.Siblings(self.services)
         self.retries = timers.Timers(self._clock, "builds-put-off")
@@ -100,13 +57,24 @@ class CellsScheduler:
     def build_failed(self, message, instance_uuids: list[str], reason: str, cells_tried: list[str]) -> None:
         """A cell that this one had sent a build to cannot do it: send it to the next one, or tell our parent."""
         failed, ctxt = message.came_from or self.msg_runner.our_name, message.ctxt
-        request = self.requests.take(instance_uuids)
+        request = self.requests.take(instance_uuids) or self._as_written_down(ctxt, instance_uuids, failed)
         if request is not None:
             self._build_elsewhere(message, request, failed, instance_uuids, reason, cells_tried)
         elif not self._siblings.take_over(ctxt, instance_uuids, reason, cells_tried, failed):
             LOG.warning("Cell %s cannot build %d instances of a request that is not known here any more", failed,
                         len(instance_uuids))
             self._give_up(ctxt, instance_uuids, reason, cells_tried)
+
+    def _as_written_down(self, ctxt, instance_uuids: list[str], failed: str) -> Request | None:
+        """Return a request that this process does not remember, as the top has it in its database."""
+        if self.state_manager.get_parent_cells():
+            return None
+        kwargs = self.msg_runner.orders.arguments_for(ctxt, instance_uuids)
+        if kwargs is None:
+            return None
+        hints = (kwargs.get("filter_properties") or {}).get("scheduler_hints") or {}
+        return Request(kwargs, self.msg_runner.our_name, frozenset((failed,)), (), hints.get("target_cell"),
+                       self._clock.time())
 
     def take_failed_build(self, ctxt, instance_uuids: list[str], reason: str, cells_tried: list[str],
                           failed_cell: str) -> bool:
@@ -120,7 +88,7 @@ class CellsScheduler:
                                                         cells_tried))
         return True
 
-    def _build_elsewhere(self, message, request: _Request, failed: str, instance_uuids: list[str], reason: str,
+    def _build_elsewhere(self, message, request: Request, failed: str, instance_uuids: list[str], reason: str,
                          cells_tried: list[str]) -> None:
         ctxt = message.ctxt
         if request.only_cell is not None:
@@ -158,6 +126,7 @@ class CellsScheduler:
         def again() -> None:
             self._build(message, kwargs, tried, reason, cells_tried, attempt + 1)
 
+        self.in_hand.add(uuids)
         try:
             self._attempt(message, kwargs, tried, cells_tried)
         except Exception as error:  # edge: told to whoever asked for the build
@@ -166,6 +135,7 @@ class CellsScheduler:
                 return
             LOG.warning("Cannot find a cell for instances %s: %s", uuids, error)
             self._give_up(message.ctxt, uuids, reason or str(error), [*cells_tried, self._path_of(message)])
+        self.in_hand.remove(uuids)
 
     def _put_off(self, attempt: int, again: Callable[[], None]) -> bool:
         """Have a request tried again after a while; False when it has been tried often enough."""
@@ -192,6 +162,9 @@ class CellsScheduler:
         if left is None:
             return
         only_cell = filter_properties.get("only_cell")
+        if not left and only_cell is None and self._build_in_parts(message, kwargs, tried, cells_tried,
+                                                                   filter_properties, decision):
+            return
         while left:
             cell = self._choose(left, filter_properties, decision)
             left.remove(cell)
@@ -204,6 +177,23 @@ class CellsScheduler:
         if only_cell is not None:
             raise exception.Invalid(_only(only_cell, "it cannot build now"))
         raise exception.NoCellsAvailable()
+
+    def _build_in_parts(self, message, kwargs: dict[str, Any], tried: frozenset[str], cells_tried: tuple[str, ...],
+                        filter_properties: dict[str, Any], decision: decisions.Decision) -> bool:
+        """Build the instances of a request in several cells; False when no cell, or not enough of them, has room."""
+        instances, spec = kwargs["instances"], {**filter_properties["request_spec"], "num_instances": 1}
+        cells = self._filtered({**filter_properties, "request_spec": spec}, tried, decision)
+        rooms = [capacities.room_for(cell.capacities, *capacities.wanted_mb(spec)) for cell in cells or ()]
+        sizes = parts(len(instances), [room for room in rooms if room is not None])
+        if len(sizes) < 2:
+            return False
+        LOG.info("No cell has room for %d instances, building them %s at a time", len(instances),
+                 " and ".join(str(size) for size in sizes))
+        decision.split(sizes)
+        for size in sizes:
+            part, instances = instances[:size], instances[size:]
+            self._build(message, {**kwargs, "instances": part}, tried, cells_tried=cells_tried)
+        return True
 
     def _path_of(self, message) -> str:
         """Return this cell's full name; where no parent has told it, how the message came."""
@@ -248,7 +238,7 @@ class CellsScheduler:
         """Have a cell build; False when it cannot, or cannot be told."""
         try:
             if cell.is_me:
-                self._build_here(message.ctxt, kwargs)
+                self.local.build(message.ctxt, kwargs)
             else:
                 self.send_build(message.ctxt, cell, kwargs)
         except Exception as error:  # edge: the next cell may do better
@@ -257,56 +247,14 @@ class CellsScheduler:
         return True
 
     def _debit(self, cell, request_spec: dict[str, Any]) -> None:
-        flavor = request_spec["instance_type"]
-        cell.capacities = capacities.debit(cell.capacities, flavor["memory_mb"], capacities.disk_slot_mb(flavor),
+        cell.capacities = capacities.debit(cell.capacities, *capacities.wanted_mb(request_spec),
                                            request_spec["num_instances"])
-
-    # -- in the chosen cell
-
-    def _build_here(self, ctxt, kwargs: dict[str, Any]) -> None:
-        wanted = [one for one in kwargs["instances"]
-                  if self.services.db.tombstone_get(ctxt, one["uuid"]) is None]
-        if not wanted:
-            LOG.info("All instances of a build have been deleted meanwhile")
-            return
-        existing = self._existing(ctxt, wanted)
-        try:
-            self.services.host_scheduler.build_instances(ctxt, **{**kwargs, "instances": wanted})
-        except Exception:  # edge: another cell is about to build them, no trace may stay here
-            self._remove_rows(ctxt, [one["uuid"] for one in wanted if one["uuid"] not in existing])
-            raise
-        self._claim_at_top(ctxt, [one["uuid"] for one in wanted])
-
-    def _claim_at_top(self, ctxt, uuids: list[str]) -> None:
-        """Note that instances are in this cell, where the user-level API looks for that and nobody above does it."""
-        if self._conf.cells.cell_type == "api" and not self.state_manager.get_parent_cells():
-            for uuid in uuids:
-                self.services.db.instance_update(ctxt, uuid, {"cell_name": self.msg_runner.our_name}, replicate=False)
-
-    def _existing(self, ctxt, instances: list) -> set[str]:
-        found = set()
-        for instance in instances:
-            try:
-                self.services.db.instance_get_by_uuid(ctxt, instance["uuid"])
-                found.add(instance["uuid"])
-            except exception.InstanceNotFound:
-                continue
-        return found
-
-    def _remove_rows(self, ctxt, uuids: list[str]) -> None:
-        for uuid in uuids:
-            try:
-                self.services.db.instance_destroy(ctxt.elevated(), uuid, replicate=False)
-            except exception.InstanceNotFound:
-                continue
-            # They were not deleted by anyone: this cell may be asked to build them again.
-            self.services.db.tombstone_delete(ctxt, uuid)
 
     # -- failure
 
     def local_build_failed(self, ctxt, instance_uuids: list[str], reason: str) -> None:
         """No host of this cell can build the instances: hand them back to the parent, or to a child."""
-        never_ran = [uuid for uuid in instance_uuids if not self._ever_ran(ctxt, uuid)]
+        never_ran = [uuid for uuid in instance_uuids if not self.local.ever_ran(ctxt, uuid)]
         if len(never_ran) < len(instance_uuids):
             self._set_error(ctxt, never_ran, reason)
             return
@@ -316,15 +264,8 @@ class CellsScheduler:
             return
         if self.state_manager.get_parent_cells():
             self.msg_runner.outbox.drop(ctxt, instance_uuids)
-            self._remove_rows(ctxt, instance_uuids)
+            self.local.remove_rows(ctxt, instance_uuids)
         self.build_failed(message, instance_uuids, reason, [])
-
-    def _ever_ran(self, ctxt, uuid: str) -> bool:
-        try:
-            row = self.services.db.instance_get_by_uuid(ctxt.elevated(), uuid)
-        except exception.InstanceNotFound:
-            return False
-        return row["vm_state"] == vm_states.ACTIVE or row["launched_at"] is not None
 
     def _parent_of_our_kind(self):
         parents = self.state_manager.get_parent_cells()
@@ -377,6 +318,17 @@ class _LocalFailure:
         return True
 
 
+def parts(count: int, rooms: list[int]) -> list[int]:
+    """Return how many of `count` instances go to each of the largest rooms; [] when all together are too small."""
+    sizes = []
+    for room in sorted(rooms, reverse=True):
+        size = min(room, count)
+        if size > 0:
+            sizes.append(size)
+            count -= size
+    return [] if count else sizes
+
+
 def _only(cell_name: str, reason: str) -> str:
     return f"Cell {cell_name} was asked for, so no other one is tried: {reason}"
 
@@ -386,7 +338,12 @@ def _request_spec(kwargs: dict[str, Any]) -> dict[str, Any]:
     first = kwargs["instances"][0]
     flavor = (kwargs.get("filter_properties") or {}).get("instance_type") or first["flavor"]
     return {"image": kwargs.get("image") or {}, "instance_properties": _plain(first), "instance_type": _plain(flavor),
-            "num_instances": len(kwargs["instances"])}
+            "num_instances": len(kwargs["instances"]),
+            "root_is_volume": any(_is_root_volume(bdm) for bdm in kwargs.get("block_device_mapping") or ())}
+
+
+def _is_root_volume(bdm: Any) -> bool:
+    return bdm.get("boot_index") == 0 and bdm.get("destination_type") == "volume"
 
 
 def _plain(thing: Any) -> dict[str, Any]:

@@ -220,7 +220,8 @@ class CellStateManager:
               and self._servicegroup.service_is_up(service)}
         nodes = [node for node in db.compute_node_get_all(ctxt) if node["host"] in up]
         self.my_cell_state.update_capacities(
-            capacities.capacities(nodes, db.flavor_get_all(ctxt), self._conf.cells.reserve_percent))
+            capacities.capacities(nodes, db.flavor_get_all(ctxt), self._conf.cells.reserve_percent,
+                                  self._conf.ram_allocation_ratio, self._conf.disk_allocation_ratio))
 
     def _admin_context(self):
         return context.get_admin_context().bind(self.services)

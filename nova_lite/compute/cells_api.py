@@ -5,6 +5,7 @@ instance's cell, where the same operation runs with the states it finds there. W
 CellsOperationUnsupported.
 """
 
+import datetime
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -256,11 +257,21 @@ class ComputeCellsAPI(api.API):
 
     def _send_build(self, context: RequestContext, order: BuildOrder, instances: list[Instance], groups: list[str],
                     mappings: BlockDeviceMappingList) -> None:
-        self._cells.build_instances(
-            context, instances=instances, image=order.image,
-            filter_properties={**order.filter_properties(), "instance_type": order.flavor},
-            admin_password=order.admin_password, injected_files=order.injected_files or [],
-            requested_networks=order.requested_networks, security_groups=groups, block_device_mapping=mappings)
+        arguments = {
+            "instances": instances, "image": order.image,
+            "filter_properties": {**order.filter_properties(), "instance_type": order.flavor},
+            "admin_password": order.admin_password, "injected_files": order.injected_files or [],
+            "requested_networks": order.requested_networks, "security_groups": groups,
+            "block_device_mapping": mappings}
+        self._write_down(context, arguments)
+        self._cells.build_instances(context, **arguments)
+
+    def _write_down(self, context: RequestContext, arguments: dict[str, Any]) -> None:
+        """Keep the order until a cell has told of its instances: a message can be lost."""
+        services = self.services
+        look_again = services.clock.utcnow() + datetime.timedelta(seconds=services.conf.cells.build_repeat_interval)
+        services.db.build_order_create(context, [one.uuid for one in arguments["instances"]],
+                                       {"ctxt": context.to_dict(), "kwargs": arguments}, look_again)
 
     def get_migrations(self, context: RequestContext, filters: dict[str, Any] | None) -> Any:
         return self._cells.get_migrations(context, dict(filters or {}))

@@ -72,6 +72,8 @@ def _scheduling() -> list[cfg.Opt]:
                        help="Filters that choose among cells."),
         class_list_opt("scheduler_weight_classes", default=["nova_lite.cells.weights.all_weighers"],
                        help="Weighers that order cells."),
+        seconds("build_repeat_interval", 60, "Time after which the top cell looks whether a build is under way, and "
+                "orders it again if it is not.", min=1, mutable=True),
         seconds("lost_build_timeout", 600, "Silence after which the top cell gives up a build that no cell has; "
                 "0 or less waits for ever.", min=None, mutable=True),
         cfg.IntOpt("scheduler_retries", default=10, min=0, help="Further attempts when no cell could be reached."),

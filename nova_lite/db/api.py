@@ -14,6 +14,7 @@ from nova_lite.db.actions import Actions
 from nova_lite.db.aggregates import AgentBuilds, Aggregates
 from nova_lite.db.archive import Archive
 from nova_lite.db.block_devices import BlockDevices
+from nova_lite.db.build_orders import BuildOrders
 from nova_lite.db.cells import Cells
 from nova_lite.db.console_tokens import ConsoleAuthTokens
 from nova_lite.db.flavors import Flavors, KeyPairs
@@ -31,7 +32,7 @@ from nova_lite.db.usage import BandwidthUsages, TaskLogs, VolumeUsages
 
 @operations.index(Instances, InstanceParts, Actions, BlockDevices, Services, Cells, Flavors, KeyPairs,
                   MigrationRecords, SecurityGroups, Aggregates, AgentBuilds, Networks, FixedIps, VirtualInterfaces,
-                  Quotas, TaskLogs, BandwidthUsages, VolumeUsages, ConsoleAuthTokens, Replication, Archive)
+                  Quotas, TaskLogs, BandwidthUsages, VolumeUsages, ConsoleAuthTokens, Replication, BuildOrders, Archive)
 class Database:
     """The database named by ``[database] connection`` of a configuration. Opens nothing before it is used."""
 

@@ -6,7 +6,7 @@ import oslo_db.exception
 import sqlalchemy
 
 # The newest of migrations/versions.
-CURRENT = "002"
+CURRENT = "003"
 
 _STORED = sqlalchemy.table("alembic_version", sqlalchemy.column("version_num"))
 

@@ -11,10 +11,5 @@ class CapacityFilter(filters.BaseCellFilter):
 
     def cell_passes(self, cell, filter_properties):
         spec = filter_properties.get("request_spec") or {}
-        flavor, count = spec.get("instance_type") or {}, spec.get("num_instances") or 1
-        wanted_mb = {"ram_free": flavor.get("memory_mb") or 0, "disk_free": capacities.disk_slot_mb(flavor)}
-        return all(self._has_room(cell, kind, slot_mb, count) for kind, slot_mb in wanted_mb.items())
-
-    def _has_room(self, cell, kind: str, slot_mb: int, count: int) -> bool:
-        units = capacities.known_units(cell.capacities, kind, slot_mb)
-        return slot_mb <= 0 or units is None or units >= count
+        room = capacities.room_for(cell.capacities, *capacities.wanted_mb(spec))
+        return room is None or room >= (spec.get("num_instances") or 1)

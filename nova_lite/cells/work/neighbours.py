@@ -51,6 +51,18 @@ def build_failed(cell, message, instance_uuids, reason, cells_tried):
     cell.runner.scheduler.build_failed(message, instance_uuids, reason, cells_tried)
 
 
+@operation(Route.NAMED_CELL, own=True)
+def build_here(cell, message, build_inst_kwargs):
+    """Have hosts of this cell build instances whose rows it has already."""
+    cell.runner.scheduler.local.build(message.ctxt, build_inst_kwargs)
+
+
+@operation(Route.EVERY_CELL, own=True, replies=True, runs_locally=True)
+def builds_here(cell, message, instance_uuids) -> dict[str, bool]:
+    """Return those of the instances that this cell has or looks for a cell for, and whether anybody is at work."""
+    return cell.runner.scheduler.local.builds_here(message.ctxt, instance_uuids)
+
+
 @operation(Route.NAMED_CELL, own=True, replies=True)
 def ping(cell, message) -> dict[str, Any]:
     """Return {'cell': full name, 'host': process, 'time': epoch seconds there}."""

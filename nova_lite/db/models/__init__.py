@@ -7,6 +7,7 @@ soft-deleted. A change here needs a migration; a test compares the two.
 from nova_lite.db.models import archive  # noqa: F401  (its tables belong to the schema)
 from nova_lite.db.models.accounting import BandwidthUsage, Quota, QuotaUsage, Reservation, TaskLog, VolumeUsage
 from nova_lite.db.models.base import Base
+from nova_lite.db.models.builds import BuildOrder
 from nova_lite.db.models.consoles import ConsoleAuthToken
 from nova_lite.db.models.flavors import InstanceType, InstanceTypeExtraSpec, InstanceTypeProject, KeyPair
 from nova_lite.db.models.hosts import (
@@ -50,6 +51,7 @@ __all__ = [
     "BandwidthUsage",
     "Base",
     "BlockDeviceMapping",
+    "BuildOrder",
     "Cell",
     "ComputeNode",
     "ConsoleAuthToken",

@@ -6,6 +6,7 @@ import uuid
 import pytest
 
 from nova_lite import concurrency, exception, objects
+from nova_lite.cells.scheduler import parts
 from nova_lite.cells.timers import Timers
 from nova_lite.objects import task_states, vm_states
 from tests.fixtures.clock import FakeClock
@@ -311,6 +312,46 @@ def test_D17c_builds_that_were_put_off_do_not_outlast_the_service(waiting):
     tree["api"].runner.scheduler.stop()
 
     eventually(lambda: all_in_error(tree, instances))
+
+
+def test_D17c_a_request_too_large_for_any_cell_is_split_over_several(tree):
+    has_room(tree, "api", "west", 5)
+    has_room(tree, "west", "rack1", 3)
+    has_room(tree, "west", "rack2", 2)
+
+    instances = order(tree, count=5)
+
+    eventually(lambda: sorted(builders(tree)) == ["rack1", "rack2"])
+    [first], [second] = tree["rack1"].scheduler.builds, tree["rack2"].scheduler.builds
+    assert (len(first), len(second)) == (3, 2)
+    assert sorted([*first, *second]) == sorted(instance.uuid for instance in instances)
+
+
+def test_D17c_a_request_too_large_for_all_cells_together_is_not_begun(tree):
+    has_room(tree, "west", "rack1", 3)
+    has_room(tree, "west", "rack2", 2)
+
+    instances = order(tree, count=6)
+
+    eventually(lambda: all_in_error(tree, instances))
+    assert builders(tree) == []
+
+
+def test_D17c_a_request_for_a_cell_that_was_named_is_not_split(tree):
+    has_room(tree, "api", "west", 9)
+    has_room(tree, "west", "rack1", 1)
+    has_room(tree, "west", "rack2", 1)
+
+    instances = order(tree, count=2, hints={"target_cell": "api!west!rack1"})
+
+    eventually(lambda: builders(tree) == ["rack1"])
+    assert tree["rack1"].scheduler.builds == [[instance.uuid for instance in instances]]
+
+
+@pytest.mark.parametrize(("count", "rooms", "sizes"), [
+    (5, [2, 3], [3, 2]), (4, [2, 3, 3], [3, 1]), (3, [5], [3]), (6, [2, 3], []), (1, [], []), (2, [0, 1, 1], [1, 1])])
+def test_D17c_the_largest_rooms_are_filled_first(count, rooms, sizes):
+    assert parts(count, rooms) == sizes
 
 
 def test_D17c_there_is_a_limit_to_what_is_put_off():

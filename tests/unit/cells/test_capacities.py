@@ -83,3 +83,37 @@ def test_D16b_a_build_sent_to_a_cell_is_taken_off_its_report():
 
     assert after == {"ram_free": {"total_mb": 1024, "units_by_mb": {"512": 2, "1024": 1, "100": 9}}}
     assert report["ram_free"]["total_mb"] == 2048
+
+
+def test_what_may_be_given_away_beyond_what_there_is_is_told_apart():
+    nodes = [node("h1", 1000, 100, -200, 50), node("h2", 1000, 100, 400, 100)]
+
+    report = capacities.capacities(nodes, [flavor(100, 10, 0)], 0, ram_ratio=1.5, disk_ratio=1.0)
+
+    assert report["ram_free"] == {"total_mb": 400, "units_by_mb": {"100": 4}}
+    assert report["ram_allocatable"] == {"total_mb": 300 + 900, "units_by_mb": {"100": 3 + 9}}
+    assert "disk_allocatable" not in report
+
+
+def test_room_is_counted_with_what_may_be_given_away_beyond_what_there_is():
+    report = {"ram_free": {"units_by_mb": {"512": 0}}, "ram_allocatable": {"units_by_mb": {"512": 4}},
+              "disk_free": {"units_by_mb": {"1024": 3}}}
+
+    assert capacities.room_for(report, 512, 1024) == 3
+    assert capacities.room_for(report, 512, 0) == 4
+    assert capacities.room_for(report, 4096, 2048) is None, "of these sizes nothing was told"
+
+
+def test_what_is_sent_away_is_taken_off_all_that_was_told():
+    report = {kind: {"total_mb": 1024, "units_by_mb": {"512": 2}} for kind in ("ram_free", "ram_allocatable")}
+
+    after = capacities.debit(report, 512, 0, 1)
+
+    assert {kind: free["units_by_mb"]["512"] for kind, free in after.items()} == {"ram_free": 1, "ram_allocatable": 1}
+
+
+@pytest.mark.parametrize(("root_is_volume", "disk_mb"), [(False, 30 * 1024), (True, 10 * 1024), (None, 30 * 1024)])
+def test_a_root_disk_that_is_a_volume_takes_no_disk_of_hosts(root_is_volume, disk_mb):
+    spec = {"instance_type": flavor(512, 20, 10), "root_is_volume": root_is_volume}
+
+    assert capacities.wanted_mb(spec) == (512, disk_mb)

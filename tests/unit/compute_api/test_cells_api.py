@@ -248,6 +248,22 @@ def test_the_same_flavor_is_no_resize(top):
         top.api.resize(top.context(), top.placed(), "2")
 
 
+def test_a_build_is_written_down_before_it_is_sent(top):
+    (instance,), _ = top.api.create(top.context(), top.flavor(), top.image(), admin_password="secret",
+                                    scheduler_hints={"target_cell": CELL})
+
+    order = top.services.db.build_order_of(top.context(), instance.uuid)
+
+    assert order["instance_uuids"] == [instance.uuid]
+    assert order["payload"]["ctxt"]["user_id"] == top.context().user_id
+    kwargs = objects.from_wire(None, order["payload"]["kwargs"])
+    sent = told(top)[1]["build_inst_kwargs"]
+    assert kwargs["admin_password"] == sent["admin_password"] == "secret"
+    assert kwargs["filter_properties"]["scheduler_hints"] == {"target_cell": CELL}
+    assert [one.uuid for one in kwargs["instances"]] == [instance.uuid]
+    assert set(kwargs) == set(sent)
+
+
 def test_a_rebuild_shows_the_new_image_here(top):
     image_id = top.image()
     instance = top.placed()

@@ -294,6 +294,9 @@ class XenAPIDriver(driver.ComputeDriver):
             return {}
         return resources
 
+    def get_available_nodes(self):
+        return [self.get_host_stats()["hypervisor_hostname"]]
+
     def get_host_stats(self, refresh=False):
         return self.vmops.host.stats(refresh)
 

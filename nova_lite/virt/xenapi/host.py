@@ -11,6 +11,7 @@ from nova_lite import exception
 from nova_lite.virt.xenapi import errors, plugins
 from nova_lite.virt.xenapi.records import GIB, MIB
 from nova_lite.virt.xenapi.storage import Storage
+from nova_lite.virt.xenapi.vm_cache import VmCache
 
 LOG = logging.getLogger(__name__)
 
@@ -19,14 +20,20 @@ ARCHITECTURES = {"x86_32": "i686", "x86_32p": "i686"}
 
 
 class Host:
-    """Figures and state of our host; figures are remembered for `keep_s` seconds."""
+    """Figures and state of our host; figures are remembered for `keep_s` seconds.
 
-    def __init__(self, session, storage: Storage, keep_s: float):
+    Memory in use is read again only when a VM changed: while the host rests, looking at it costs two calls.
+    """
+
+    def __init__(self, session, cache: VmCache, storage: Storage, keep_s: float):
         self._session = session
+        self._cache = cache
         self._storage = storage
         self._keep_s = keep_s
         self._lock = threading.Lock()
         self._stats: dict[str, Any] | None = None
+        self._memory: dict[str, int] = {}
+        self._changes_read: int | None = None
         self._read_at = 0.0
         self._capabilities: list[str] | None = None
 
@@ -39,10 +46,15 @@ class Host:
                 self._read_at = self._session.clock.monotonic()
             return dict(self._stats)
 
+    def _vms_changed(self) -> bool:
+        return not self._cache.synced or self._changes_read != self._cache.changes
+
     def _read(self) -> dict[str, Any]:
         record = self._session.call_xenapi("host.get_record", self._session.host_ref)
-        metrics = self._session.call_xenapi("host_metrics.get_record", record["metrics"])
-        free_b = int(self._session.call_xenapi("host.compute_free_memory", self._session.host_ref))
+        if self._vms_changed():
+            changes = self._cache.changes
+            self._memory = self._read_memory(record["metrics"])
+            self._changes_read = changes
         sr = self._storage.for_guests(refresh=True)
         self._capabilities = record["capabilities"]
         return {
@@ -58,10 +70,8 @@ class Host:
             "host_other-config": record["other_config"],
             "host_cpu_info": _cpu_info(record["cpu_info"]),
             "host_capabilities": record["capabilities"],
-            "host_memory_total": int(metrics["memory_total"]),
             "host_memory_overhead": int(record["memory_overhead"]),
-            "host_memory_free": int(metrics["memory_free"]),
-            "host_memory_free_computed": free_b,
+            **self._memory,
             "disk_total": sr.physical_size_b,
             "disk_used": sr.physical_utilisation_b,
             "disk_available": sr.physical_size_b - sr.physical_utilisation_b,
@@ -69,9 +79,14 @@ class Host:
             "supported_instances": _supported(record["capabilities"]),
         }
 
+    def _read_memory(self, metrics_ref: str) -> dict[str, int]:
+        metrics = self._session.call_xenapi("host_metrics.get_record", metrics_ref)
+        return {"host_memory_total": int(metrics["memory_total"]), "host_memory_free": int(metrics["memory_free"]),
+                "host_memory_free_computed": self.free_memory_b()}
+
     def available_resource(self) -> dict[str, Any]:
-        """Return the compute node's resources, read now. vcpus is 0: CPU is not limited."""
-        stats = self.stats(refresh=True)
+        """Return the compute node's resources, as they are since a VM changed. vcpus is 0: CPU is not limited."""
+        stats = self.stats(refresh=self._vms_changed())
         total_mb = stats["host_memory_total"] // MIB
         return {
             "vcpus": 0,

@@ -75,6 +75,22 @@ def integral(column: Column, start: float, until: float | None = None) -> float:
     return round(total, PLACES)
 
 
+class Macs:
+    """The MACs of interfaces, asked for all of the pool at once when one is not known yet."""
+
+    def __init__(self, session):
+        self._session = session
+        self._known: dict[str, tuple[str, str]] = {}
+
+    def of(self, vm: Any) -> dict[str, str]:
+        """Return {device number: MAC} of a VM's interfaces."""
+        if any(ref not in self._known for ref in vm.vif_refs):
+            self._known = {ref: (record["device"], record["MAC"])
+                           for ref, record in self._session.get_all_refs_and_recs("VIF")}
+        # An interface may have gone since the VM was seen.
+        return dict(self._known[ref] for ref in vm.vif_refs if ref in self._known)
+
+
 class Metrics:
     """Diagnostics and network usage of the guests on our host."""
 
@@ -83,6 +99,7 @@ class Metrics:
         self._finder = finder
         self._cache = cache
         self._transfers = Transfers(session)
+        self._macs = Macs(session)
         self._totals: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: {"bw_in": 0, "bw_out": 0})
         self._read_until: float | None = None
 
@@ -122,7 +139,7 @@ class Metrics:
                 for uuid, columns in by_vm.items() if uuid in here]
 
     def _by_mac(self, vm: Any, columns: Iterable[Column], start: float, stop: float | None) -> dict:
-        macs = {vif["device"]: vif["MAC"] for vif in self._session.records_where("VIF", VM=vm.ref).values()}
+        macs = self._macs.of(vm)
         usage: dict[str, dict[str, int]] = {}
         for column in columns:
             _, device, direction = column.name.split("_", 2)

@@ -134,14 +134,22 @@ class Power:
 
     def block(self, vm_ref: str, operations: tuple[str, ...] = START_OPERATIONS) -> None:
         """Keep everybody, users of the host's own tools included, from these operations."""
-        blocked = dict(self._session.call_xenapi("VM.get_blocked_operations", vm_ref))
-        blocked.update(dict.fromkeys(operations, ""))
-        self._session.call_xenapi("VM.set_blocked_operations", vm_ref, blocked)
+        self._set_blocked(vm_ref, {**self._blocked(vm_ref), **dict.fromkeys(operations, "")})
 
     def release(self, vm_ref: str, operations: tuple[str, ...] = START_OPERATIONS) -> None:
         """Allow these operations again."""
-        for operation in operations:
-            self._session.call_xenapi("VM.remove_from_blocked_operations", vm_ref, operation)
+        # Set even where nothing seems blocked: the picture of the VM may be a moment old.
+        self._set_blocked(vm_ref, {name: why for name, why in self._blocked(vm_ref).items() if name not in operations})
+
+    def _blocked(self, vm_ref: str) -> dict[str, str]:
+        known = self._cache.get(vm_ref) if self._cache.synced else None
+        if known is not None:
+            return known.blocked_operations
+        return self._session.call_xenapi("VM.get_blocked_operations", vm_ref)
+
+    def _set_blocked(self, vm_ref: str, blocked: dict[str, str]) -> None:
+        self._session.call_xenapi("VM.set_blocked_operations", vm_ref, blocked)
+        self._cache.note_blocked(vm_ref, blocked)
 
     def _reach(self, goal: str, method: str, vm_ref: str, *args, long: bool = False) -> None:
         call = self._session.call_long if long else self._session.call_xenapi

@@ -49,52 +49,43 @@ class Snapshots:
         Raises ImageNotFound when the image was deleted meanwhile, CouldNotUploadImage, CoalesceTimeout.
         """
         report = update_task_state or (lambda **states: None)
-        vm_ref = self._finder.require(instance)
-        vdi_ref = self._disks.root_vdi_of(vm_ref)
-        self._remove_leftovers(vdi_ref)
-        chain = self.chain(vdi_ref)
+        vdi_ref = self._disks.root_vdi_of(self._finder.require(instance))
+        live, disks = self._look(vdi_ref)
+        self._remove_leftovers(disks, live)
+        chain = parents_of(live, disks)
         with Undo(f"snapshot {self._finder.name(instance)}") as undo:
             snapshot_ref = self._session.call_long("VDI.snapshot", vdi_ref, {})
             undo.add(self._disks.destroy_vdi, snapshot_ref)
             self._session.call_xenapi("VDI.set_name_label", snapshot_ref, f"{self._finder.name(instance)}-snapshot")
-            self.wait_for_coalesce(vdi_ref, chain)
+            # Where others share the former parent (clones of a cached image), nothing is merged into it.
+            if len(chain) > 1 and not has_siblings(live, disks):
+                self.wait_for_coalesce(vdi_ref, live["SR"], chain)
             report(task_state=task_states.IMAGE_PENDING_UPLOAD)
             report(task_state=task_states.IMAGE_UPLOADING, expected_state=task_states.IMAGE_PENDING_UPLOAD)
             self._upload(context, instance, image_id, snapshot_ref)
         self._disks.destroy_vdi(snapshot_ref)
 
-    def _remove_leftovers(self, vdi_ref: str) -> None:
+    def _look(self, vdi_ref: str) -> tuple[dict, dict[str, dict]]:
+        """Return the record of the disk, and {ref: record} of all disks in its repository."""
+        live = self._session.call_xenapi("VDI.get_record", vdi_ref)
+        return live, self._session.records_where("VDI", SR=live["SR"])
+
+    def _remove_leftovers(self, disks: dict[str, dict], live: dict) -> None:
         """Remove snapshots of this disk that an earlier, interrupted upload left behind."""
-        for snapshot_ref in self._session.call_xenapi("VDI.get_snapshots", vdi_ref):
-            record = self._session.get_rec("VDI", snapshot_ref)
+        for snapshot_ref in live["snapshots"]:
+            record = disks.get(snapshot_ref)
             if record and record["name_label"].endswith("-snapshot") and not record["VBDs"] \
                     and "image-id" not in record["other_config"]:
                 LOG.warning("Removing the leftover snapshot %s", record["uuid"])
                 with suppress(exception.StorageError):
                     self._disks.destroy_vdi(snapshot_ref)
 
-    # Coalescing -----------------------------------------------------------------------------------------------
-
-    def chain(self, vdi_ref: str) -> list[str]:
-        """Return the uuids of a VHD and its parents, leaf first; only the leaf where the storage shows no parents."""
-        record = self._session.call_xenapi("VDI.get_record", vdi_ref)
-        uuids = [record["uuid"]]
-        parent = record["sm_config"].get("vhd-parent")
-        while parent and parent not in uuids:
-            uuids.append(parent)
-            parent_ref = self._session.call_xenapi("VDI.get_by_uuid", parent)
-            parent = self._session.call_xenapi("VDI.get_sm_config", parent_ref).get("vhd-parent")
-        return uuids
-
-    def wait_for_coalesce(self, vdi_ref: str, chain: list[str]) -> None:
+    def wait_for_coalesce(self, vdi_ref: str, sr_ref: str, chain: list[str]) -> None:
         """Wait until the parent a snapshot put below the live disk was merged into one of the former parents.
 
-        `chain` is the live disk's chain from before the snapshot. Several merges may run at once, so any ancestor
-        ends the wait. Where none will happen there is none. Raises CoalesceTimeout.
+        `chain` is the live disk's chain from before the snapshot, uuids, leaf first. Several merges may run at once, so
+        any ancestor ends the wait. Raises CoalesceTimeout.
         """
-        if len(chain) == 1 or self._has_siblings(vdi_ref, chain[1]):
-            return
-        sr_ref = self._session.call_xenapi("VDI.get_SR", vdi_ref)
         parent = None
         for attempt in range(self._conf.xenserver.vhd_coalesce_max_attempts):
             if attempt:
@@ -105,13 +96,6 @@ class Snapshots:
                 return
         raise CoalesceTimeout(attempts=self._conf.xenserver.vhd_coalesce_max_attempts, parent=parent,
                               chain=" < ".join(chain))
-
-    def _has_siblings(self, vdi_ref: str, parent_uuid: str) -> bool:
-        """Others share the former parent (clones of a cached image): it will not be merged into."""
-        sr_ref = self._session.call_xenapi("VDI.get_SR", vdi_ref)
-        children = [vdi for vdi in self._session.records_where("VDI", SR=sr_ref).values()
-                    if vdi["sm_config"].get("vhd-parent") == parent_uuid]
-        return len(children) > 1
 
     # Upload ---------------------------------------------------------------------------------------------------
 
@@ -154,3 +138,20 @@ def _pack(disk: io.BufferedIOBase, size_b: int, archive: io.BufferedIOBase, leve
         member = tarfile.TarInfo("0.vhd")
         member.size = size_b
         tar.addfile(member, disk)
+
+
+def parents_of(live: dict, disks: dict[str, dict]) -> list[str]:
+    """Return the uuids of a VHD and its parents, leaf first; only the leaf where the storage shows no parents."""
+    by_uuid = {record["uuid"]: record for record in disks.values()}
+    uuids = [live["uuid"]]
+    parent = live["sm_config"].get("vhd-parent")
+    while parent and parent not in uuids:
+        uuids.append(parent)
+        parent = by_uuid[parent]["sm_config"].get("vhd-parent") if parent in by_uuid else None
+    return uuids
+
+
+def has_siblings(live: dict, disks: dict[str, dict]) -> bool:
+    """Tell whether other disks share the parent of this one."""
+    parent = live["sm_config"].get("vhd-parent")
+    return sum(record["sm_config"].get("vhd-parent") == parent for record in disks.values()) > 1

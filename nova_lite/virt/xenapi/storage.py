@@ -12,6 +12,8 @@ from nova_lite.virt.xenapi import errors
 LOG = logging.getLogger(__name__)
 
 SCAN_ATTEMPTS = 4
+# Which repository is the guests' is asked less often than how full it is.
+CHOICES_COUNT_FOR = 10
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,14 @@ class StorageRepository:
     physical_size_b: int
     physical_utilisation_b: int
     virtual_allocation_b: int
+    pbd_refs: tuple[str, ...] = ()
 
     @classmethod
     def from_record(cls, ref: str, record: dict) -> "StorageRepository":
         return cls(ref=ref, uuid=record["uuid"], type=record["type"], content_type=record["content_type"],
                    shared=record["shared"], physical_size_b=int(record["physical_size"]),
                    physical_utilisation_b=int(record["physical_utilisation"]),
-                   virtual_allocation_b=int(record["virtual_allocation"]))
+                   virtual_allocation_b=int(record["virtual_allocation"]), pbd_refs=tuple(record["PBDs"]))
 
 
 class Storage:
@@ -44,16 +47,25 @@ class Storage:
         self._keep_s = keep_s
         self._lock = threading.Lock()
         self._guests: StorageRepository | None = None
-        self._read_at = 0.0
+        self._read_at = self._chosen_at = 0.0
 
     def for_guests(self, refresh: bool = False) -> StorageRepository:
         """Return the repository of guests' disks. Raises StorageRepositoryNotFound."""
         with self._lock:
-            age_s = self._session.clock.monotonic() - self._read_at
-            if refresh or self._guests is None or age_s > self._keep_s:
+            now = self._session.clock.monotonic()
+            if self._guests is None or now - self._chosen_at > CHOICES_COUNT_FOR * self._keep_s:
                 self._guests = self._choose()
-                self._read_at = self._session.clock.monotonic()
+                self._read_at = self._chosen_at = now
+            elif refresh or now - self._read_at > self._keep_s:
+                self._guests = self._read_again(self._guests) or self._choose()
+                self._read_at = now
             return self._guests
+
+    def _read_again(self, chosen: StorageRepository) -> StorageRepository | None:
+        record = self._session.get_rec("SR", chosen.ref)
+        if record is None or tuple(record["PBDs"]) != chosen.pbd_refs:
+            return None
+        return StorageRepository.from_record(chosen.ref, record)
 
     def _choose(self) -> StorageRepository:
         criteria, _, pattern = self._filter.partition(":")

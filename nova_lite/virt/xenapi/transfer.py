@@ -2,9 +2,9 @@
 
 import http.client
 import socket
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import BinaryIO
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, BinaryIO
 from urllib.parse import urlencode, urlsplit
 
 from oslo_log import log as logging
@@ -22,6 +22,10 @@ class TransferFailed(exception.NovaException):
     """The host refused or broke off a transfer of a disk."""
 
     msg_fmt = "%(verb)s %(path)s: %(reason)s"
+
+
+class TransferRefused(TransferFailed):
+    """The host does not accept our session (any more)."""
 
 
 def chunks(stream: BinaryIO, size_b: int = CHUNK_B) -> Iterator[bytes]:
@@ -90,23 +94,33 @@ class Transfers:
     @contextmanager
     def export_vdi(self, vdi_ref: str, format: str = "vhd") -> Iterator[http.client.HTTPResponse]:
         """Lend a readable stream of the VDI as `raw` or `vhd`; it ends where the host closes it."""
-        query = {"session_id": self._session.fresh_http_handle(), "vdi": vdi_ref, "format": format}
-        with open_export(self._session.host_endpoint, query, self._session.call_timeout_s) as response:
-            yield response
+        with ExitStack() as stack:
+            def begin(handle: str) -> http.client.HTTPResponse:
+                query = {"session_id": handle, "vdi": vdi_ref, "format": format}
+                return stack.enter_context(
+                    open_export(self._session.host_endpoint, query, self._session.call_timeout_s))
+
+            yield self._with_session(begin)
 
     def get(self, path: str, query: dict[str, str]) -> bytes:
         """Return a small document, such as metrics. Raises TransferFailed."""
-        handle = self._session.fresh_http_handle()
+        return self._with_session(lambda handle: self._get(path, {**query, "session_id": handle}))
+
+    def _with_session(self, act: Callable[[str], Any]) -> Any:
+        """Run act(session handle); when the session had expired, once more with one that is certain to live."""
+        try:
+            return act(self._session.http_handle())
+        except TransferRefused:
+            return act(self._session.fresh_http_handle())
+
+    def _get(self, path: str, query: dict[str, str]) -> bytes:
         with self._session.http_connection(60) as connection:
+            response = _request(connection, path, query)
+            _demand_success(response, path)
             try:
-                connection.request("GET", f"{path}?{urlencode({**query, 'session_id': handle})}")
-                response = connection.getresponse()
-                body = response.read()
+                return response.read()
             except errors.CONNECTION_ERRORS as error:
                 raise TransferFailed(verb="GET", path=path, reason=error) from None
-        if response.status != 200:
-            raise TransferFailed(verb="GET", path=path, reason=f"HTTP status {response.status}")
-        return body
 
 
 @contextmanager
@@ -120,11 +134,16 @@ def open_export(endpoint: Endpoint, query: dict[str, str], timeout_s: float) -> 
             connection.close()
             connection = endpoint.on_host(urlsplit(response.getheader("Location")).hostname).connection(timeout_s)
             response = _request(connection, path, query)
-        if response.status != 200:
-            raise TransferFailed(verb="GET", path=path, reason=f"HTTP status {response.status}")
+        _demand_success(response, path)
         yield response
     finally:
         connection.close()
+
+
+def _demand_success(response: http.client.HTTPResponse, path: str) -> None:
+    if response.status != 200:
+        failure = TransferRefused if response.status in (401, 403) else TransferFailed
+        raise failure(verb="GET", path=path, reason=f"HTTP status {response.status}")
 
 
 def _request(connection, path: str, query: dict[str, str]) -> http.client.HTTPResponse:

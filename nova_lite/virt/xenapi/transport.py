@@ -7,13 +7,17 @@ import contextlib
 import hashlib
 import hmac
 import http.client
+import json
 import select
 import socket
 import ssl
 import xmlrpc.client
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from xml.parsers.expat import ExpatError
+
+import XenAPI
 
 from nova_lite import exception
 
@@ -44,6 +48,10 @@ class TlsPolicy:
         except OSError as error:
             raise exception.ConfigurationError(
                 reason=f"[xenserver] connection_ca_file {self.ca_file} cannot be read: {error}") from error
+
+
+class JsonRpcMissing(Exception):
+    """The host has no JSON-RPC."""
 
 
 class CertificateChanged(ssl.SSLError):
@@ -178,6 +186,34 @@ class XapiTransport(xmlrpc.client.Transport):
             raise ConnectionAbortedError("the session is being closed")
         return connection
 
+    def request_json(self, method: str, params: list) -> Any:
+        """Call `method` over JSON-RPC on the same connection and return its result, integers as text.
+
+        Raises XenAPI.Failure for an error of the API, JsonRpcMissing when the host does not speak it.
+        """
+        request = json.dumps({"jsonrpc": "2.0", "method": method, "params": params, "id": 0}).encode()
+        try:
+            connection = self._ready_connection(urlsplit(self._endpoint.rpc_uri).netloc)
+            connection.request("POST", "/jsonrpc", request, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            body = response.read()
+        except Exception:
+            self.close()
+            raise
+        answer = _json_answer(response.status, body)
+        if "error" in answer:
+            raise XenAPI.Failure([answer["error"]["message"], *answer["error"].get("data", ())])
+        return answer["result"]
+
+    def _ready_connection(self, host: str) -> http.client.HTTPConnection:
+        connection = self.make_connection(host)
+        if connection.sock is None:
+            connection.connect()
+        connection.sock.settimeout(self.read_timeout_s)
+        if self._aborted:
+            raise ConnectionAbortedError("the session is being closed")
+        return connection
+
     def parse_response(self, response):
         try:
             return super().parse_response(response)
@@ -197,6 +233,17 @@ class XapiTransport(xmlrpc.client.Transport):
         """Allow calls again, such as the one that logs out."""
         self._aborted = False
         self.close()
+
+
+def _json_answer(status: int, body: bytes) -> dict:
+    try:
+        # As in XML-RPC, integers are text.
+        answer = json.loads(body, parse_int=str)
+    except ValueError:
+        answer = None
+    if status != 200 or not isinstance(answer, dict) or not ("result" in answer or "error" in answer):
+        raise JsonRpcMissing(f"HTTP status {status}")
+    return answer
 
 
 def _closed_by_peer(sock) -> bool:

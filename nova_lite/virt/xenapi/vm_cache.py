@@ -22,7 +22,7 @@ POWER_STATES = {
     "crashed": power_state.CRASHED,
 }
 POLL_S = 60.0
-# How long what we just did to a VM outweighs an event that does not show it yet.
+# How long what we just did to a VM outweighs events that do not show it yet; the first that does ends it.
 OWN_CHANGE_COUNTS_S = 2.0
 
 
@@ -46,6 +46,7 @@ class Vm:
     vbd_refs: tuple[str, ...] = ()
     vif_refs: tuple[str, ...] = ()
     other_config: dict = field(default_factory=dict, hash=False)
+    blocked_operations: dict = field(default_factory=dict, hash=False)
     last_domid: int = -1
 
     @classmethod
@@ -58,7 +59,8 @@ class Vm:
                    memory_static_max_b=int(record["memory_static_max"]),
                    memory_dynamic_max_b=int(record["memory_dynamic_max"]), vcpus=int(record["VCPUs_max"]),
                    vbd_refs=tuple(record["VBDs"]), vif_refs=tuple(record["VIFs"]),
-                   other_config=dict(record["other_config"]), last_domid=domid)
+                   other_config=dict(record["other_config"]),
+                   blocked_operations=dict(record["blocked_operations"]), last_domid=domid)
 
     @property
     def state(self) -> int:
@@ -98,6 +100,8 @@ class VmCache:
         self._stopping = threading.Event()
         self._member = None
         self._thread: concurrency.Task | None = None
+        # Grows with everything that may change the memory or the disks in use on the host.
+        self.changes = 0
         self.on_change: Callable[[Vm | None, Vm | None], None] = lambda before, after: None
 
     # Questions ------------------------------------------------------------------------------------------------
@@ -150,6 +154,7 @@ class VmCache:
 
     def note_created(self, ref: str, record: dict) -> None:
         """Enter a VM this process just created from `record`."""
+        self.changes += 1
         whole = {"uuid": "", "domid": "-1", "resident_on": errors.NULL_REF, "power_state": "Halted", "VBDs": (),
                  "VIFs": (), "is_a_snapshot": False, "is_control_domain": False, **record}
         with self._lock:
@@ -158,6 +163,7 @@ class VmCache:
     def note_state(self, ref: str, power_state_name: str) -> None:
         """Enter the power state a call of ours just brought about."""
         until = self._session.clock.monotonic() + OWN_CHANGE_COUNTS_S
+        self.changes += 1
         with self._lock:
             self._own_states[ref] = (power_state_name, until)
 
@@ -167,8 +173,15 @@ class VmCache:
             if ref in self._vms:
                 self._vms[ref] = replace(self._vms[ref], name_label=name_label)
 
+    def note_blocked(self, ref: str, blocked_operations: dict[str, str]) -> None:
+        """Enter the blocked operations we just set."""
+        with self._lock:
+            if ref in self._vms:
+                self._vms[ref] = replace(self._vms[ref], blocked_operations=dict(blocked_operations))
+
     def note_gone(self, ref: str) -> None:
         """Drop a VM that we destroyed, or that a call reported gone."""
+        self.changes += 1
         with self._lock:
             self._vms.pop(ref, None)
             self._own_states.pop(ref, None)
@@ -236,6 +249,7 @@ class VmCache:
         fresh = {ref: Vm.from_record(ref, record) for ref, record in records}
         with self._lock:
             before, self._vms = self._vms, {ref: _keeping_domid(vm, self._vms.get(ref)) for ref, vm in fresh.items()}
+        self.changes += 1
         for ref, vm in fresh.items():
             self._tell(before.get(ref), vm)
 
@@ -249,13 +263,28 @@ class VmCache:
                     self._vms.pop(ref, None)
                 else:
                     after = self._vms[ref] = _keeping_domid(Vm.from_record(ref, event["snapshot"]), before)
+                    self._end_own_state(after)
+            self.changes += not _uses_the_same(before, after)
             self._tell(before, after)
+
+    def _end_own_state(self, vm: Vm) -> None:
+        """What we did is shown now: what the host tells next counts at once. Expects the lock."""
+        if self._own_states.get(vm.ref, (None,))[0] == vm.power_state:
+            del self._own_states[vm.ref]
 
     def _tell(self, before: Vm | None, after: Vm | None) -> None:
         try:
             self.on_change(before, after)
         except Exception:
             LOG.exception("the listener for changes of VMs failed")
+
+
+def _uses_the_same(before: Vm | None, after: Vm | None) -> bool:
+    """Tell whether a VM takes as much of its host as before."""
+    if before is None or after is None:
+        return before is after
+    return (before.power_state, before.resident_on, before.memory_dynamic_max_b, before.vbd_refs) == (
+        after.power_state, after.resident_on, after.memory_dynamic_max_b, after.vbd_refs)
 
 
 def _keeping_domid(vm: Vm, before: Vm | None) -> Vm:

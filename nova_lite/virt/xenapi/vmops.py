@@ -66,7 +66,7 @@ class VMOps:
         self.vifs = vif.Interfaces(session, self.vif_driver, self.firewall_driver.locks_vifs)
         self.finder = VmFinder(session, self.cache, conf.instance_name_template, self._virtapi)
         self.storage = Storage(session, conf.xenserver.sr_matching_filter, conf.host_state_interval)
-        self.host = Host(session, self.storage, conf.host_state_interval)
+        self.host = Host(session, self.cache, self.storage, conf.host_state_interval)
         images = Images(image_api)
         self.disks = Disks(session, self.storage, images, conf)
         self.volumes = VolumeOps(session, self.finder, self.disks, self.storage, conf)

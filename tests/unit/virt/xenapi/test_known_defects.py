@@ -8,7 +8,7 @@ import XenAPI
 from nova_lite import exception
 from nova_lite.virt.driver import HypervisorUnavailable
 from nova_lite.virt.xenapi.session import XenAPISession
-from nova_lite.virt.xenapi.snapshot import CoalesceTimeout
+from nova_lite.virt.xenapi.snapshot import CoalesceTimeout, parents_of
 from nova_lite.virt.xenapi.spawn import MemoryReservations
 from tests.fixtures.xen_bench import GIB, MIB, make_instance, make_network_info
 
@@ -30,12 +30,12 @@ def test_defect_5_a_merge_that_never_comes_ends_the_wait_with_the_chain_in_the_e
     bench.vmops.snapshot(None, instance, snapshot_image(bench))
     snapshots = bench.vmops.snapshots
     vdi_ref = bench.vmops.disks.root_vdi_of(bench.vmops.finder.require(instance))
-    chain = snapshots.chain(vdi_ref)
+    chain = parents_of(*snapshots._look(vdi_ref))
     bench.simulator.control.collector(is_paused=True)
     try:
         bench.api("VDI.snapshot", vdi_ref, {})
         with pytest.raises(CoalesceTimeout, match=chain[0]):
-            snapshots.wait_for_coalesce(vdi_ref, [chain[0], "a former parent"])
+            snapshots.wait_for_coalesce(vdi_ref, bench.api("VDI.get_SR", vdi_ref), [chain[0], "a former parent"])
     finally:
         bench.simulator.control.collector(is_paused=False)
 

@@ -55,23 +55,17 @@ def test_the_guest_sends_nothing_before_its_interfaces_are_active(bench):
     assert states == ["Paused"]
 
 
-def all_calls(bench):
-    """Every call since reset_calls; a task that was waited for counts as one wait, however long it took."""
-    calls = bench.calls()
-    return calls + ["event.from"] * sum(call.startswith("Async.") or call == "task.create" for call in calls)
-
-
 def test_a_spawn_from_the_cache_takes_few_calls(bench):
     bench.spawn()
     bench.simulator.control.reset_calls()
     bench.spawn()
-    assert len(all_calls(bench)) <= 15, all_calls(bench)
+    assert len(bench.calls_and_waits()) <= 15, bench.calls_and_waits()
 
 
 def test_a_first_spawn_takes_few_calls(bench):
     bench.simulator.control.reset_calls()
     bench.spawn()
-    assert len(all_calls(bench)) <= 22, all_calls(bench)
+    assert len(bench.calls_and_waits()) <= 22, bench.calls_and_waits()
 
 
 def test_destroying_takes_few_calls(bench):

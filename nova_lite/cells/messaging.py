@@ -10,15 +10,7 @@ from typing import Any
 from oslo_log import log as logging
 
 from nova_lite import exception, objects
-from nova_lite.cells import (  # noqa: F401  (work fills the table)
-    lean,
-    messages,
-    operations,
-    routing,
-    signing,
-    utils,
-    work,
-)
+from nova_lite.cells import messages, operations, routing, signing, utils, work  # noqa: F401  (work fills the table)
 from nova_lite.cells.build_orders import BuildOrders
 from nova_lite.cells.disputes import Disputes
 from nova_lite.cells.healing import Healer

@@ -45,8 +45,10 @@ class Hosts(Noun):
             self.db.destroy("PBD", pbd_ref)
             if not self.db.get("SR", sr_ref, "PBDs"):
                 self.toolstack.repositories.drop(sr_ref)
-        for pif_ref in host["PIFs"]:
-            self.db.destroy("PIF", pif_ref)
+        for class_name, refs in (("PIF", host["PIFs"]), ("PGPU", host["PGPUs"]), ("PCI", host["PCIs"])):
+            for each in refs:
+                self.db.destroy(class_name, each)
+        self.toolstack.blobs.drop_all(list(host["blobs"].values()))
         for cpu_ref in host["host_CPUs"]:
             self.db.destroy("host_cpu", cpu_ref)
         self.toolstack.vms.drop_record(host["control_domain"])
@@ -115,6 +117,7 @@ class Hosts(Noun):
         self._check_down(ref)
         config = {**self.db.get("host", ref, "other_config"), "boot_time": f"{time.time():.0f}."}
         self.db.set("host", ref, other_config=config, enabled=True)
+        self.toolstack.graphics.host_rebooted(ref)
 
     @call("host.power_on")
     def power_on(self, _caller, ref):

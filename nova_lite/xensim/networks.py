@@ -37,6 +37,7 @@ class Networks(Noun):
             raise ApiError("CANNOT_DESTROY_SYSTEM_NETWORK", ref)
         for vif in network["VIFs"]:
             self.db.destroy("VIF", vif)
+        self.toolstack.blobs.drop_all(list(network["blobs"].values()))
         self.db.destroy("network", ref)
 
     @call("network.set_default_locking_mode")

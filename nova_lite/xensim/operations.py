@@ -11,6 +11,7 @@ from nova_lite.xensim.noun import Caller
 from nova_lite.xensim.pool_rules import HostRules, PoolRules
 from nova_lite.xensim.storage_rules import SrRules, VdiRules
 from nova_lite.xensim.vm_rules import VmRules
+from nova_lite.xensim.vtpms import VtpmRules
 
 if TYPE_CHECKING:
     from nova_lite.xensim.toolstack import Toolstack
@@ -31,6 +32,7 @@ class Operations:
             "VIF": VifRules(toolstack.db),
             "VDI": VdiRules(toolstack.db),
             "SR": SrRules(toolstack.db),
+            "VTPM": VtpmRules(toolstack.db),
             "host": HostRules(toolstack.db),
             "pool": PoolRules(toolstack.db),
         }
@@ -85,7 +87,7 @@ class Operations:
                 self._touched[other_class, row[field]] = None
         if class_name == "VM":
             self._touched.update(
-                {("VBD", ref): None for ref in row["VBDs"]} | {("VIF", ref): None for ref in row["VIFs"]}
+                {(kind, ref): None for kind in ("VBD", "VIF", "VTPM") for ref in row[f"{kind}s"]}
             )
         elif class_name == "VM_guest_metrics":
             self._touched.update({("VM", vm.ref): None for vm in self._db.select("VM", guest_metrics=row.ref)})

@@ -6,6 +6,7 @@ import uuid as uuid_module
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nova_lite.xensim.hardware import Hardware
 from nova_lite.xensim.model import API_VERSION, EPOCH, NULL
 from nova_lite.xensim.storage_rules import DRIVERS
 from nova_lite.xensim.values import timestamp_text
@@ -56,6 +57,7 @@ class HostPlan:
     control_domain_mib: int = 4096
     local_sr_type: str = "ext"
     local_sr_gib: int = 500
+    gpus: int = 0
 
 
 class Population:
@@ -162,6 +164,7 @@ class Population:
         for number in range(plan.cpus):
             self._cpu(host_ref, number)
         self._interface(host_ref, name, address)
+        Hardware(self._toolstack).add(host_ref, plan.gpus)
         self._control_domain(host_ref, name)
         self._local_storage(host_ref)
         return host_ref

@@ -58,6 +58,7 @@ class Power(Noun):
             self.toolstack.networks.check_reachable(vm, self.db.get("VIF", vif_ref, "network"), host_ref)
         if is_hvm(vm) and not any(word.startswith("hvm") for word in host["capabilities"]):
             raise ApiError("VM_HVM_REQUIRED", vm.ref)
+        self.toolstack.graphics.check_host(vm, host_ref)
         needed = vm["memory_dynamic_min"] + vm["memory_overhead"]
         available = self.toolstack.hosts.free_memory(host_ref)
         if needs_memory and needed > available:
@@ -122,6 +123,7 @@ class Power(Noun):
             self._detach_devices(vm)
             self.db.set("VM", vm.ref, scheduled_to_be_resident_on=NULL)
             raise
+        self.toolstack.graphics.attach(vm, host_ref)
         self._run_domain(vm, host_ref, PAUSED if is_paused else RUNNING)
         self.toolstack.availability.vm_started(vm)
 
@@ -189,6 +191,7 @@ class Power(Noun):
             self.drop_suspend_image(vm)
         self._end_domain(vm)
         self._detach_devices(vm)
+        self.toolstack.graphics.detach(vm)
         self.db.set(
             "VM", ref, power_state=HALTED, resident_on=NULL, scheduled_to_be_resident_on=NULL, requires_reboot=False
         )

@@ -127,6 +127,7 @@ class Repositories(Noun):
         pool = self.db.row("pool", self.toolstack.pool_ref)
         gone = [field for field in ("default_SR", "suspend_image_SR", "crash_dump_SR") if pool[field] == ref]
         self.db.set("pool", pool.ref, **dict.fromkeys(gone, NULL))
+        self.toolstack.blobs.drop_all(list(self.db.get("SR", ref, "blobs").values()))
         self.db.destroy("SR", ref)
 
     @call("SR.scan", operation="scan")

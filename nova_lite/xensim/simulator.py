@@ -8,6 +8,7 @@ import ssl
 import tempfile
 import threading
 
+from nova_lite.xensim.blobs import BlobHandler
 from nova_lite.xensim.control import Control, ControlPath
 from nova_lite.xensim.displays import Displays
 from nova_lite.xensim.handlers import Door, RawDisks, Router, Rpc
@@ -124,6 +125,7 @@ class Simulator:
         Rpc(self.toolstack).register(router)
         RawDisks(self.toolstack, door).register(router)
         Packages(self.toolstack, door).register(router)
+        BlobHandler(self.toolstack, door).register(router)
         Archives(self.toolstack, door, host_ref).register(router)
         Displays(self.toolstack, door, host_ref).register(router)
         ControlPath(self.control, door).register(router)

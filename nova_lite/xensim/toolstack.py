@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 
 from nova_lite.xensim.availability import Availability
+from nova_lite.xensim.blobs import Blobs
 from nova_lite.xensim.bonds import Bonds
 from nova_lite.xensim.collector import Collector
 from nova_lite.xensim.consoles import Consoles
@@ -20,6 +21,7 @@ from nova_lite.xensim.domains import Domains
 from nova_lite.xensim.errors import ApiError
 from nova_lite.xensim.events import Events, Messages
 from nova_lite.xensim.faults import Faults
+from nova_lite.xensim.graphics import Graphics
 from nova_lite.xensim.guests import Guests
 from nova_lite.xensim.hosts import Hosts, Pools
 from nova_lite.xensim.images import ImageStore
@@ -38,6 +40,7 @@ from nova_lite.xensim.tasks import Tasks
 from nova_lite.xensim.vdis import Vdis
 from nova_lite.xensim.vm_copies import VmCopies
 from nova_lite.xensim.vms import Vms
+from nova_lite.xensim.vtpms import Vtpms
 
 
 class Toolstack:
@@ -85,6 +88,9 @@ class Toolstack:
         self.domains = Domains(self)
         self.guests = Guests(self)
         self.dom0 = Dom0(self, plugin_directory)
+        self.blobs = Blobs(self)
+        self.vtpms = Vtpms(self)
+        self.graphics = Graphics(self)
         self.vms = Vms(self)
         self.vm_copies = VmCopies(self)
         self.power = Power(self)
@@ -97,6 +103,9 @@ class Toolstack:
         nouns += [self.vifs, self.vms, self.vm_copies, self.power, self.networks, self.hosts, self.pools]
         nouns += [
             self.consoles,
+            self.blobs,
+            self.vtpms,
+            self.graphics,
             self.availability,
             self.roles,
             self.people,

@@ -80,6 +80,10 @@ class VmCopies(Noun):
         if fields:
             self.db.set("VM", ref, parent=new_ref)
         self._copy_devices(vm, new_ref, copied, keeps_macs, ignored_vdis)
+        self.toolstack.vtpms.copy_all(vm, new_ref)
+        for vgpu_ref in vm["VGPUs"]:
+            own = {"uuid": "", "VM": new_ref, "currently_attached": False, "resident_on": NULL, "PCI": NULL}
+            self.db.create("VGPU", **{**self.db.row("VGPU", vgpu_ref).values, **own})
         return new_ref
 
     def remove_disk(self, vdi_ref: str) -> None:

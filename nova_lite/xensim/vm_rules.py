@@ -138,6 +138,10 @@ class VmRules:
             reason = guest_features(self._db, row).get("data-cant-suspend-reason")
             if reason:
                 return ApiError("VM_NON_SUSPENDABLE", row.ref, reason)
+            if row["attached_PCIs"]:
+                return ApiError("VM_HAS_PCI_ATTACHED", row.ref)
+            if row["VGPUs"]:
+                return ApiError("VM_HAS_VGPU", row.ref)
         if operation == "changing_VCPUs_live" and self._lacks_feature(row, operation):
             return ApiError("VM_LACKS_FEATURE", row.ref)
         return None

@@ -82,10 +82,13 @@ class Vms(Noun):
             ("VBD", vm["VBDs"]),
             ("VIF", vm["VIFs"]),
             ("console", vm["consoles"]),
-            ("VTPM", vm["VTPMs"]),
+            ("VGPU", vm["VGPUs"]),
         ):
             for each in refs:
                 self.db.destroy(class_name, each)
+        for each in vm["VTPMs"]:
+            self.toolstack.vtpms.remove(each)
+        self.toolstack.blobs.drop_all(list(vm["blobs"].values()))
         for class_name, each in (("VM_metrics", vm["metrics"]), ("VM_guest_metrics", vm["guest_metrics"])):
             if self.db.find(class_name, each):
                 self.db.destroy(class_name, each)

@@ -31,8 +31,8 @@ class Row:
         self.ref = ref
         self.values = values
         self.created = self.modified = generation
-        self.xml: str | None = None
-        self.json: str | None = None
+        self.xml: bytes | None = None
+        self.json: bytes | None = None
 
     def __getitem__(self, field: str) -> Any:
         return self.values[field]
@@ -42,10 +42,10 @@ class Row:
         fields = self.described.fields.values()
         return {field.name: self.values[field.name] for field in fields if not field.is_internal}
 
-    def record_json(self) -> str:
+    def record_json(self) -> bytes:
         """Return the public record as JSON."""
         if self.json is None:
-            self.json = json.dumps(self.record())
+            self.json = json.dumps(self.record()).encode()
         return self.json
 
     def frozen(self) -> "Row":
@@ -54,17 +54,16 @@ class Row:
         copy.xml, copy.json = self.xml, self.json
         return copy
 
-    def record_xml(self) -> str:
+    def record_xml(self) -> bytes:
         """Return the public record as an XML-RPC value."""
         if self.xml is None:
             fields = self.described.fields.values()
-            self.xml = xmlrpc.struct(
-                [
-                    xmlrpc.member(field.name, xmlrpc.encode(field.type, self.values[field.name]))
-                    for field in fields
-                    if not field.is_internal
-                ]
-            )
+            members = [
+                xmlrpc.member(field.name, xmlrpc.encode(field.type, self.values[field.name]))
+                for field in fields
+                if not field.is_internal
+            ]
+            self.xml = xmlrpc.struct(members).encode()
         return self.xml
 
     def columns(self) -> dict[str, str]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nova_lite.xensim.toolstack import Toolstack
 
 BODY_LIMIT = 300 * 1024
+ACCOUNTING_INTERVAL_S = 0.1
 CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Headers": "X-Requested-With"}
 Handler = Callable[[Request, Caller], None]
 # The role that a data handler needs, by its label.
@@ -168,6 +169,38 @@ class Door:
         return ref
 
 
+class Upload:
+    """What arrives is written at once; the books are brought up to date now and then, and before space runs out."""
+
+    def __init__(self, toolstack: "Toolstack", vdi, image, caller: Caller):
+        self._toolstack = toolstack
+        self._vdi = vdi
+        self._image = image
+        self._caller = caller
+        self._unaccounted = self._left = 0
+        self._due = 0.0
+
+    def write(self, at: int, content: bytes | bytearray) -> None:
+        """Write a piece. Raises VhdError, ApiError when there is no space or the task is cancelled."""
+        self._toolstack.slow_down(len(content))
+        self._image.write(at, content)
+        self._unaccounted += len(content)
+        if self._unaccounted > self._left or time.monotonic() >= self._due:
+            self._account(at + len(content))
+
+    def _account(self, done: int) -> None:
+        toolstack, self._unaccounted = self._toolstack, 0
+        with toolstack.lock:
+            toolstack.check_cancelled(self._caller)
+            toolstack.tasks.report(self._caller.task_ref, min(done / max(self._image.virtual_size, 1), 0.99))
+            toolstack.vdis.measure(self._vdi.ref)
+            sr = toolstack.db.row("SR", self._vdi["SR"])
+            toolstack.repositories.check_space(sr, 0)
+            # A block takes a little more than its content.
+            self._left = max(sr["physical_size"] - sr["physical_utilisation"] - 2 * BLOCK_SIZE, 0) // 2
+        self._due = time.monotonic() + ACCOUNTING_INTERVAL_S
+
+
 class RawDisks:
     """PUT /import_raw_vdi and GET /export_raw_vdi."""
 
@@ -245,8 +278,9 @@ class RawDisks:
             self._toolstack.operations.refresh()
             try:
                 with self._toolstack.vdis.image(vdi) as image, self._toolstack.unlocked():
+                    upload = Upload(self._toolstack, vdi, image, caller)
                     for at, content in self._extents(request):
-                        self._write(image, vdi, at, content, caller)
+                        upload.write(at, content)
             except (VhdError, ApiError, OSError, HttpError) as error:
                 description = (
                     error.description if isinstance(error, ApiError) else ["INTERNAL_ERROR", f"import failed: {error}"]
@@ -260,17 +294,7 @@ class RawDisks:
                     self._toolstack.vdis.measure(vdi_ref)
                 self._toolstack.operations.refresh()
 
-    def _write(self, image, vdi, at: int, content: bytes, caller: Caller) -> None:
-        self._toolstack.slow_down(len(content))
-        image.write(at, content)
-        with self._db.lock:
-            self._toolstack.check_cancelled(caller)
-            self._toolstack.tasks.report(caller.task_ref, min((at + len(content)) / max(image.virtual_size, 1), 0.99))
-            sr = self._db.row("SR", vdi["SR"])
-            self._toolstack.vdis.measure(vdi.ref)
-            self._toolstack.repositories.check_space(sr, 0)
-
-    def _extents(self, request: Request) -> Iterator[tuple[int, bytes]]:
+    def _extents(self, request: Request) -> Iterator[tuple[int, bytes | bytearray]]:
         if "chunked" in request.query:
             return self._chunks(request)
         if request.query.get("format", "raw") == "vhd":
@@ -278,14 +302,17 @@ class RawDisks:
         return self._raw(request)
 
     @staticmethod
-    def _raw(request: Request) -> Iterator[tuple[int, bytes]]:
-        at, length = 0, request.content_length or 0
+    def _raw(request: Request) -> Iterator[tuple[int, bytearray]]:
+        """Yield the body block by block; what was yielded is overwritten by the next."""
+        at, length, block = 0, request.content_length or 0, bytearray(BLOCK_SIZE)
         while at < length:
-            content = request.stream.read(min(BLOCK_SIZE, length - at))
-            if not content:
-                raise VhdError(f"the body ended after {at} of {length} bytes")
-            yield at, content
-            at += len(content)
+            if length - at < BLOCK_SIZE:
+                block = bytearray(length - at)
+            received = request.stream.readinto(block)
+            if received < len(block):
+                raise VhdError(f"the body ended after {at + received} of {length} bytes")
+            yield at, block
+            at += received
 
     @staticmethod
     def _vhd(request: Request) -> Iterator[tuple[int, bytes]]:

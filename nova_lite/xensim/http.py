@@ -101,7 +101,11 @@ class Request:
         connection = "keep-alive" if self.keeps_alive else "close"
         lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}", f"Connection: {connection}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
-        self.connection.socket.sendall("\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n" + body)
+        head = "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n"
+        if len(body) > BUFFER_SIZE:
+            self.connection.socket.sendall(head)  # copying a long body costs more than a second write
+            head = b""
+        self.connection.socket.sendall(head + body if head else body)
 
     def send(self, chunk: bytes) -> None:
         self.connection.socket.sendall(chunk)

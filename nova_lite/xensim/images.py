@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from nova_lite.xensim.vhd import BLOCK_SIZE, ZERO_BLOCK, Image, VhdError, count_blocks
+from nova_lite.xensim.vhd import BLOCK_SIZE, ZERO_BLOCK, Image, VhdError, count_blocks, write_at
 
 CHAIN_LIMIT = 30
 
@@ -18,7 +18,7 @@ class RawImage:
 
     def __init__(self, path: str):
         self.path = path
-        self._file = open(path, "r+b")  # noqa: SIM115  closed by close()
+        self._file = open(path, "r+b", buffering=0)  # noqa: SIM115  closed by close()
         self.virtual_size = os.fstat(self._file.fileno()).st_size
 
     def __enter__(self) -> "RawImage":
@@ -32,16 +32,13 @@ class RawImage:
 
     def block(self, number: int) -> bytes | None:
         """Return a block of 2 MiB, the last one padded with zeros."""
-        self._file.seek(number * BLOCK_SIZE)
-        return self._file.read(BLOCK_SIZE).ljust(BLOCK_SIZE, b"\0")
+        return os.pread(self._file.fileno(), BLOCK_SIZE, number * BLOCK_SIZE).ljust(BLOCK_SIZE, b"\0")
 
-    def write(self, offset: int, content: bytes) -> None:
+    def write(self, offset: int, content: bytes | bytearray) -> None:
         """Write at any offset. Raises VhdError beyond the end."""
         if offset + len(content) > self.virtual_size:
             raise VhdError("data beyond the end of the disk")
-        self._file.seek(offset)
-        self._file.write(content)
-        self._file.flush()
+        write_at(self._file.fileno(), [content], offset)
 
     def pieces(self) -> Iterator[bytes]:
         for number in range(count_blocks(self.virtual_size)):

@@ -4,12 +4,13 @@ A block is present as a whole or not at all: writing part of an absent block cop
 sector bitmaps of other writers are honoured when their files are read.
 """
 
+import errno
 import os
 import struct
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any
 
 SECTOR = 512
 BLOCK_SIZE = 2 * 1024 * 1024
@@ -102,21 +103,36 @@ def count_blocks(size: int) -> int:
     return (size + BLOCK_SIZE - 1) // BLOCK_SIZE
 
 
+def is_zero(piece: bytes | bytearray) -> bool:
+    """Return whether a piece holds zeros alone; costs nothing where it does not."""
+    return piece == ZERO_BLOCK if len(piece) == BLOCK_SIZE else not piece.strip(b"\0")
+
+
+def write_at(fd: int, parts: list[Any], at: int) -> None:
+    """Write the parts one after the other in a single call. Raises OSError when not all of it could be written."""
+    if os.pwritev(fd, parts, at) != sum(map(len, parts)):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 class Image:
     """One VHD file and, through `parent`, its chain. Not safe for use by several threads at a time."""
 
     def __init__(self, path: str, parent: "Image | None" = None):
         self.path = path
         self.parent = parent
-        self._file: BinaryIO = open(path, "r+b")  # noqa: SIM115  closed by close()
-        self._footer = self._file.read(SECTOR)
+        self._file = open(path, "r+b", buffering=0)  # noqa: SIM115  closed by close()
+        self._fd = self._file.fileno()
+        self._footer = os.pread(self._fd, SECTOR, FOOTER_AT)
         self.footer = read_footer(self._footer)
         self.virtual_size = self.footer.virtual_size
-        header = HEADER.unpack(self._file.read(1024)[: HEADER.size])
+        header = HEADER.unpack(os.pread(self._fd, HEADER.size, HEADER_AT).ljust(HEADER.size, b"\0"))
         self.parent_uuid = str(uuid.UUID(bytes=header[7])) if self.footer.disk_type == DIFFERENCING else ""
         self.block_count = header[4]
-        self._file.seek(TABLE_AT)
-        self._table = list(struct.unpack(f">{self.block_count}I", self._file.read(self.block_count * 4)))
+        table = os.pread(self._fd, self.block_count * 4, TABLE_AT)
+        if len(table) < self.block_count * 4:
+            raise VhdError("the VHD ends inside its block table")
+        self._table = list(struct.unpack(f">{self.block_count}I", table))
+        self._end = os.fstat(self._fd).st_size - SECTOR  # where the footer is, and the next block will be
 
     @staticmethod
     def create(path: str, size: int, image_uuid: str, now: float, parent_uuid: str = "") -> None:
@@ -149,8 +165,7 @@ class Image:
         sector = self._table[number] if number < self.block_count else ABSENT
         if sector == ABSENT:
             return None
-        self._file.seek(sector * SECTOR + BITMAP_SIZE)
-        return self._file.read(BLOCK_SIZE).ljust(BLOCK_SIZE, b"\0")
+        return os.pread(self._fd, BLOCK_SIZE, sector * SECTOR + BITMAP_SIZE).ljust(BLOCK_SIZE, b"\0")
 
     def block(self, number: int) -> bytes | None:
         """Return a block as a guest sees it, None when no image of the chain holds it."""
@@ -175,62 +190,59 @@ class Image:
             image = image.parent
         return None
 
-    def write(self, offset: int, content: bytes) -> None:
+    def write(self, offset: int, content: bytes | bytearray) -> None:
         """Write at any offset. Whole blocks of zeros do not allocate. Raises VhdError beyond the end."""
         if offset + len(content) > self.virtual_size:
             raise VhdError("data beyond the end of the disk")
-        while content:
-            number, inside = divmod(offset, BLOCK_SIZE)
-            piece = content[: BLOCK_SIZE - inside]
-            self._write_piece(number, inside, piece)
-            offset, content = offset + len(piece), content[len(piece) :]
+        done = 0
+        while done < len(content):
+            number, inside = divmod(offset + done, BLOCK_SIZE)
+            size = min(BLOCK_SIZE - inside, len(content) - done)
+            self._write_piece(number, inside, content if size == len(content) else content[done : done + size])
+            done += size
 
-    def _write_piece(self, number: int, inside: int, piece: bytes) -> None:
+    def _write_piece(self, number: int, inside: int, piece: bytes | bytearray) -> None:
         if self._table[number] != ABSENT:
-            self._file.seek(self._table[number] * SECTOR + BITMAP_SIZE + inside)
-            self._file.write(piece)
-            self._file.flush()
+            write_at(self._fd, [piece], self._table[number] * SECTOR + BITMAP_SIZE + inside)
             return
         under = self.block(number)
-        if under is None and not piece.strip(b"\0"):
+        if under is None and is_zero(piece):
             return
-        block = under or ZERO_BLOCK
-        self._append_block(number, block[:inside] + piece + block[inside + len(piece) :])
+        if len(piece) == BLOCK_SIZE:
+            self._append_block(number, [piece])
+        else:
+            block = memoryview(under or ZERO_BLOCK)
+            self._append_block(number, [block[:inside], piece, block[inside + len(piece) :]])
 
-    def _append_block(self, number: int, content: bytes) -> None:
-        self._file.seek(-SECTOR, os.SEEK_END)
-        at = self._file.tell()
-        self._file.write(FULL_BITMAP + content + self._footer)
-        self._table[number] = at // SECTOR
-        self._file.seek(TABLE_AT + 4 * number)
-        self._file.write(struct.pack(">I", self._table[number]))
-        self._file.flush()
+    def _append_block(self, number: int, content: list[Any]) -> None:
+        """Put a block where the footer is, the footer behind it, then the block's place into the table."""
+        write_at(self._fd, [FULL_BITMAP, *content, self._footer], self._end)
+        self._table[number] = self._end // SECTOR
+        self._end += BITMAP_SIZE + BLOCK_SIZE
+        write_at(self._fd, [struct.pack(">I", self._table[number])], TABLE_AT + 4 * number)
 
     def rewritten(self, path: str, size: int, now: float, parent: "Image | None" = None) -> None:
         """Write the blocks this file holds into a new file of another size or with another parent."""
         Image.create(path, size, self.footer.uuid, now, parent.footer.uuid if parent else "")
         with Image(path) as copy:
             for number in self.allocated:
-                copy._append_block(number, self.own_block(number))
+                copy._append_block(number, [self.own_block(number)])
 
     def restamp(self, image_uuid: str, now: float, parent_uuid: str = "") -> None:
         """Give the file another uuid and another parent in place."""
         disk_type = DIFFERENCING if parent_uuid else DYNAMIC
         self._footer = footer_bytes(self.virtual_size, disk_type, image_uuid, now)
         self.footer, self.parent_uuid = read_footer(self._footer), parent_uuid
-        self._file.seek(FOOTER_AT)
-        self._file.write(self._footer)
-        self._file.write(header_bytes(self.block_count, parent_uuid, f"{parent_uuid}.vhd" if parent_uuid else ""))
-        self._file.seek(-SECTOR, os.SEEK_END)
-        self._file.write(self._footer)
-        self._file.flush()
+        header = header_bytes(self.block_count, parent_uuid, f"{parent_uuid}.vhd" if parent_uuid else "")
+        write_at(self._fd, [self._footer, header], FOOTER_AT)
+        write_at(self._fd, [self._footer], self._end)
 
     def absorb(self, child: "Image") -> None:
         """Take over the blocks that the child holds."""
         for number in child.allocated:
-            content = child.own_block(number)
+            content = child.own_block(number) or ZERO_BLOCK
             if self._table[number] == ABSENT:
-                self._append_block(number, content)
+                self._append_block(number, [content])
             else:
                 self._write_piece(number, 0, content)
 

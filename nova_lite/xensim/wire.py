@@ -1,6 +1,7 @@
 """How results leave: XML-RPC with its Status struct, JSON-RPC 1.0 and 2.0."""
 
 import json
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from nova_lite.xensim import xmlrpc
@@ -8,7 +9,7 @@ from nova_lite.xensim.db import Row
 from nova_lite.xensim.errors import MalformedRequest
 from nova_lite.xensim.model import Schema, Type
 
-RESULT_OF_LISTING = Type("set", inner=(Type("string"),))
+SUCCESS_HEAD, SUCCESS_TAIL = xmlrpc.SUCCESS.encode().split(b"%s")
 
 
 class Wire(Protocol):
@@ -20,7 +21,7 @@ class Wire(Protocol):
 
 
 class XmlWire:
-    """Encodes for XML-RPC. Rows stand for records."""
+    """Encodes for XML-RPC. Rows stand for records; their encoded forms are put together as they are."""
 
     content_type = "text/xml"
 
@@ -28,7 +29,7 @@ class XmlWire:
         self._schema = schema
 
     def result(self, type_: Type, value: Any) -> bytes:
-        return (xmlrpc.SUCCESS % self.value(type_, value)).encode()
+        return b"".join([SUCCESS_HEAD, *self._pieces(type_, value), SUCCESS_TAIL])
 
     def bare(self, type_: Type, value: Any) -> bytes:
         """Encode without the Status struct, as system.listMethods answers."""
@@ -38,50 +39,68 @@ class XmlWire:
         return xmlrpc.failure(description).encode()
 
     def value(self, type_: Type, value: Any) -> str:
+        """Return the <value> alone, as tasks keep their results."""
+        return b"".join(self._pieces(type_, value)).decode()
+
+    def _pieces(self, type_: Type, value: Any) -> list[bytes]:
         if isinstance(value, Row):
-            return value.record_xml()
+            return [value.record_xml()]
         if type_.kind == "void":
-            return "<value></value>"
+            return [b"<value></value>"]
         if type_.kind == "map" and type_.inner[1].kind == "record":
-            return xmlrpc.struct([xmlrpc.member(ref, row.record_xml()) for ref, row in value.items()])
+            return _struct((ref, [row.record_xml()]) for ref, row in value.items())
         if type_.kind == "set" and type_.inner[0].kind == "record":
-            return xmlrpc.array([self._record(type_.inner[0], each) for each in value])
+            return _array(self._record(type_.inner[0], each) for each in value)
         if type_.kind == "record":
             return self._record(type_, value)
         if type_.kind == "event_batch":
             return self._batch(value)
-        return xmlrpc.encode(type_, value)
+        return [xmlrpc.encode(type_, value).encode()]
 
-    def _record(self, type_: Type, value: Any) -> str:
+    def _record(self, type_: Type, value: Any) -> list[bytes]:
         if isinstance(value, Row):
-            return value.record_xml()
+            return [value.record_xml()]
         described = self._schema.classes.get(type_.name)
         if type_.name == "event" or described is None:
             return self._loose_record(value)
-        return xmlrpc.struct(
-            [xmlrpc.member(name, xmlrpc.encode(described.fields[name].type, each)) for name, each in value.items()]
-        )
+        fields = described.fields
+        return _struct((name, [xmlrpc.encode(fields[name].type, each).encode()]) for name, each in value.items())
 
-    def _loose_record(self, value: dict[str, Any]) -> str:
-        members = (
-            (name, each.record_xml() if isinstance(each, Row) else xmlrpc.encode_untyped(each))
+    @staticmethod
+    def _loose_record(value: dict[str, Any]) -> list[bytes]:
+        return _struct(
+            (name, [each.record_xml() if isinstance(each, Row) else xmlrpc.encode_untyped(each).encode()])
             for name, each in value.items()
         )
-        return xmlrpc.struct([xmlrpc.member(name, encoded) for name, encoded in members])
 
-    def _batch(self, batch: dict[str, Any]) -> str:
+    def _batch(self, batch: dict[str, Any]) -> list[bytes]:
         counts = batch["valid_ref_counts"].items()
-        return xmlrpc.struct(
+        # The one place where XenServer writes a real integer.
+        members = [xmlrpc.member(name, f"<value><i4>{count}</i4></value>") for name, count in counts]
+        return _struct(
             [
-                xmlrpc.member("events", xmlrpc.array([self._loose_record(event) for event in batch["events"]])),
-                # The one place where XenServer writes a real integer.
-                xmlrpc.member(
-                    "valid_ref_counts",
-                    xmlrpc.struct([xmlrpc.member(name, f"<value><i4>{count}</i4></value>") for name, count in counts]),
-                ),
-                xmlrpc.member("token", xmlrpc.text_value(batch["token"])),
+                ("events", _array(self._loose_record(event) for event in batch["events"])),
+                ("valid_ref_counts", [xmlrpc.struct(members).encode()]),
+                ("token", [xmlrpc.text_value(batch["token"]).encode()]),
             ]
         )
+
+
+def _struct(members: Iterable[tuple[str, list[bytes]]]) -> list[bytes]:
+    """Return the pieces of a struct whose names need no escapes: references and names of fields."""
+    pieces = [b"<value><struct>"]
+    for name, encoded in members:
+        pieces.append(f"<member><name>{name}</name>".encode())
+        pieces += encoded
+        pieces.append(b"</member>")
+    return [*pieces, b"</struct></value>"]
+
+
+def _array(values: Iterable[list[bytes]]) -> list[bytes]:
+    pieces = [b"<value><array><data>"]
+    for encoded in values:
+        pieces += encoded
+    return [*pieces, b"</data></array></value>"]
 
 
 class RecordEncoder(json.JSONEncoder):
@@ -89,12 +108,39 @@ class RecordEncoder(json.JSONEncoder):
         return o.record() if isinstance(o, Row) else super().default(o)
 
 
-def json_text(value: Any) -> str:
+def _json_pieces(value: Any) -> list[bytes]:
+    """Return a result as JSON; rows stand for their records."""
     if isinstance(value, Row):
-        return value.record_json()
+        return [value.record_json()]
     if isinstance(value, dict) and value and all(isinstance(each, Row) for each in value.values()):
-        return "{" + ", ".join(f"{json.dumps(ref)}: {row.record_json()}" for ref, row in value.items()) + "}"
-    return RECORDS.encode("" if value is None else value)
+        return _json_object((ref, [row.record_json()]) for ref, row in value.items())
+    if isinstance(value, dict) and "events" in value and "token" in value:
+        return _json_object(
+            (name, _json_events(each) if name == "events" else [_plain(each)]) for name, each in value.items()
+        )
+    return [_plain("" if value is None else value)]
+
+
+def _json_events(events: list[dict[str, Any]]) -> list[bytes]:
+    pieces = [b"["]
+    for event in events:
+        pieces += _json_object((name, _json_pieces(each)) for name, each in event.items())
+        pieces.append(b", ")
+    return [*(pieces[:-1] if events else pieces), b"]"]
+
+
+def _json_object(members: Iterable[tuple[str, list[bytes]]]) -> list[bytes]:
+    """Return the pieces of an object whose names need no escapes."""
+    pieces = [b"{"]
+    for name, encoded in members:
+        pieces.append(f'"{name}": '.encode())
+        pieces += encoded
+        pieces.append(b", ")
+    return [*pieces[:-1], b"}"]
+
+
+def _plain(value: Any) -> bytes:
+    return RECORDS.encode(value).encode()
 
 
 RECORDS = RecordEncoder()
@@ -111,8 +157,10 @@ class JsonWire:
 
     def result(self, type_: Type, value: Any) -> bytes:
         if self._version == "2.0":
-            return f'{{"jsonrpc": "2.0", "result": {json_text(value)}, "id": {self._id}}}'.encode()
-        return f'{{"result": {json_text(value)}, "error": null, "id": {self._id}}}'.encode()
+            head, tail = '{"jsonrpc": "2.0", "result": ', f', "id": {self._id}}}'
+        else:
+            head, tail = '{"result": ', f', "error": null, "id": {self._id}}}'
+        return b"".join([head.encode(), *_json_pieces(value), tail.encode()])
 
     bare = result
 

@@ -1,4 +1,4 @@
-"""The connection to xapi: a bounded pool of sessions, each used by one caller at a time."""
+"""The connection to xapi: calls, tasks, HTTP transfers and dom0 plugins over a bounded pool of sessions."""
 
 import random
 import re
@@ -14,14 +14,13 @@ from oslo_log import log as logging
 from nova_lite import concurrency, exception
 from nova_lite.virt.driver import HypervisorLoginRefused, HypervisorUnavailable
 from nova_lite.virt.xenapi import errors, plugins
-from nova_lite.virt.xenapi.transport import Endpoint, JsonRpcMissing, TlsPolicy, XapiTransport
+from nova_lite.virt.xenapi.session_pool import Member, SessionPool
+from nova_lite.virt.xenapi.transport import Endpoint, TlsPolicy, XapiTransport
 
 LOG = logging.getLogger(__name__)
 
 # Calls that may be repeated when the connection broke and nobody knows whether the first one ran.
 REPEATABLE = re.compile(r"\.(get_\w+|set_\w+|remove_from_\w+|scan|destroy|plug|unplug|assert_\w+|compute_\w+)$")
-# Calls that may return thousands of records: read as JSON, which takes a fraction of the processor time of XML.
-BULK = re.compile(r"\.get_all_records(_where)?$|^event\.from$")
 # A repeat that finds the work done.
 DONE_ALREADY = {
     "destroy": errors.HANDLE_INVALID,
@@ -32,119 +31,6 @@ LOGIN_REFUSED = ("SESSION_AUTHENTICATION_FAILED", "SESSION_AUTHORIZATION_FAILED"
 LONGEST_BACK_OFF_S = 30
 REPEAT_FOR_S = 60
 TASK_POLL_S = 3.0
-
-
-class _Member:
-    """One logged-in session with its transport; never used by two callers at once."""
-
-    def __init__(self, client: XenAPI.Session, transport: XapiTransport, endpoint: Endpoint):
-        self.client = client
-        self.transport = transport
-        self.endpoint = endpoint
-        self._speaks_json = True
-
-    @property
-    def handle(self) -> str:
-        return self.client.handle
-
-    def call(self, method: str, args: tuple, timeout_s: float) -> Any:
-        self.transport.read_timeout_s = timeout_s
-        if self._speaks_json and BULK.search(method):
-            try:
-                return self.transport.request_json(method, [self.handle, *args])
-            except JsonRpcMissing as missing:
-                LOG.debug("no JSON-RPC at %s: %s", self.endpoint.without_credentials, missing)
-                self._speaks_json = False
-            except XenAPI.Failure as failure:
-                if not errors.is_code(failure, "SESSION_INVALID"):
-                    raise
-        # The client library logs in again where a session ended.
-        return self.client.xenapi_request(method, args)
-
-    def close(self) -> None:
-        self.transport.close()
-
-    def log_out(self) -> None:
-        self.transport.resume()
-        self.transport.read_timeout_s = 5
-        with suppress(XenAPI.Failure, *errors.CONNECTION_ERRORS):
-            self.client.xenapi.session.logout()
-        self.close()
-
-
-class SessionPool:
-    """At most `size` sessions, made when first needed; a caller that finds none free waits `wait_s` at most."""
-
-    def __init__(self, log_in: Callable[[], _Member], size: int, wait_s: float, clock):
-        self._log_in = log_in
-        self._size = size
-        self._wait_s = wait_s
-        self._clock = clock
-        self._free: list[_Member] = []
-        self._taken = 0
-        self._changed = threading.Condition()
-        self._closed = False
-
-    @contextmanager
-    def take(self) -> Iterator[_Member]:
-        """Lend one session. One that broke (`connection error` inside) is dropped instead of returned."""
-        member = self._acquire()
-        try:
-            yield member
-        except errors.CONNECTION_ERRORS:
-            self._release(member, broken=True)
-            raise
-        except BaseException:
-            self._release(member)
-            raise
-        else:
-            self._release(member)
-
-    def _acquire(self) -> _Member:
-        deadline = self._clock.monotonic() + self._wait_s
-        with self._changed:
-            while not self._free and self._taken >= self._size:
-                left_s = deadline - self._clock.monotonic()
-                if left_s <= 0 or not self._changed.wait(left_s):
-                    raise TimeoutError(f"all {self._size} sessions were in use for {self._wait_s:.0f} s")
-            self._taken += 1
-            if self._free:
-                return self._free.pop()
-        try:
-            return self._log_in()
-        except BaseException:
-            self._forget_one()
-            raise
-
-    def _release(self, member: _Member, broken: bool = False) -> None:
-        if broken or self._closed:
-            self._forget_one()
-            member.close() if broken else member.log_out()
-            return
-        with self._changed:
-            self._taken -= 1
-            self._free.append(member)
-            self._changed.notify()
-
-    def _forget_one(self) -> None:
-        with self._changed:
-            self._taken -= 1
-            self._changed.notify()
-
-    def drop_free(self) -> None:
-        """Forget the sessions nobody uses now, without a word to the server (it moved)."""
-        with self._changed:
-            free, self._free = self._free, []
-        for member in free:
-            member.close()
-
-    def close(self) -> None:
-        """Log out every session; those in use follow when they come back."""
-        self._closed = True
-        with self._changed:
-            free, self._free = self._free, []
-        for member in free:
-            member.log_out()
 
 
 class XenAPISession:
@@ -173,7 +59,7 @@ class XenAPISession:
         self._endpoint = self.host_endpoint
         self._short = SessionPool(self.log_in, concurrent, call_timeout, self.clock)
         self._long = SessionPool(self.log_in, concurrent, task_timeout, self.clock)
-        self._console: _Member | None = None
+        self._console: Member | None = None
         self._console_lock = threading.Lock()
         self.host_ref, self.host_uuid = self._find_host()
         self._software = self.call_xenapi("host.get_software_version", self.host_ref)
@@ -195,7 +81,7 @@ class XenAPISession:
 
     # Logging in -----------------------------------------------------------------------------------------------
 
-    def log_in(self) -> _Member:
+    def log_in(self) -> Member:
         """Return a session of its own, outside the pools; the caller logs it out. Follows one redirect."""
         try:
             return self._log_in_at(self._endpoint)
@@ -205,7 +91,7 @@ class XenAPISession:
             self._move_to_master(failure)
         return self._log_in_at(self._endpoint)
 
-    def _log_in_at(self, endpoint: Endpoint) -> _Member:
+    def _log_in_at(self, endpoint: Endpoint) -> Member:
         transport = XapiTransport(endpoint, self._login_timeout_s, self._login_timeout_s)
         client = XenAPI.Session(endpoint.rpc_uri, transport=transport)
         try:
@@ -222,7 +108,7 @@ class XenAPISession:
         except errors.CONNECTION_ERRORS:
             transport.close()
             raise
-        return _Member(client, transport, endpoint)
+        return Member(client, transport, endpoint)
 
     def _move_to_master(self, failure: XenAPI.Failure) -> None:
         self.is_slave = True
@@ -352,7 +238,8 @@ class XenAPISession:
     @contextmanager
     def custom_task(self, label: str, desc: str = "") -> Iterator[str]:
         """Lend a task of our own, for HTTP transfers; destroyed at the end."""
-        task_ref = self.call_xenapi("task.create", f"{self._originator}-{label}", desc)
+        # Names the host, for the next run of this service to end it if this one cannot.
+        task_ref = self.call_xenapi("task.create", f"{self._originator}-{label}", f"{desc}, for host {self.host_uuid}")
         try:
             yield task_ref
         finally:

@@ -24,9 +24,8 @@ _REBOOT_STARTED = (task_states.REBOOT_STARTED, task_states.REBOOT_STARTED_HARD)
 # Interrupted by the end of the process, with an outcome that only the guest can tell.
 _ASK_THE_GUEST = (
     task_states.SUSPENDING, task_states.RESUMING, task_states.RESCUING, task_states.UNRESCUING,
-    task_states.SOFT_DELETING, task_states.RESTORING, task_states.UPDATING_PASSWORD, task_states.RESIZE_MIGRATED,
-    task_states.RESIZE_FINISH, task_states.RESIZE_REVERTING, task_states.RESIZE_CONFIRMING, task_states.PAUSING,
-    task_states.UNPAUSING, *_REBOOT_STARTED,
+    task_states.SOFT_DELETING, task_states.RESTORING, task_states.UPDATING_PASSWORD,
+    task_states.RESIZE_CONFIRMING, task_states.PAUSING, task_states.UNPAUSING, *_REBOOT_STARTED,
 )
 _UNAMBIGUOUS = {
     power_state.RUNNING: vm_states.ACTIVE,
@@ -97,6 +96,10 @@ class Recovery:
             task_states.POWERING_ON: self._start_again,
             task_states.STARTING: self._start_again,
             task_states.RESIZE_MIGRATING: self._revert_migration,
+            task_states.RESIZE_MIGRATED: self._take_resize_back,
+            task_states.RESIZE_FINISH: self._take_resize_back,
+            task_states.RESIZE_REVERTING: self._take_resize_back,
+            task_states.MIGRATING: self._follow_guest,
         }.get(task, self._ask_guest if task in _ASK_THE_GUEST else None)
 
     # --- Rules ---
@@ -145,8 +148,46 @@ class Recovery:
             LOG.exception("Could not revert the migration of instance %s", instance.uuid)
         here.update(context, instance, task_state=None, power_state=here.power_state(instance))
 
+    def _take_resize_back(self, context: RequestContext, instance: objects.Instance) -> None:
+        """The destination cannot read the disks any more: the source, which has them all, takes its guest back."""
+        migration = self._latest_migration(context, instance, "resize", "migration")
+        if migration is None:
+            self._ask_guest(context, instance)
+            return
+        self._here.update(context, instance, task_state=task_states.RESIZE_REVERTING)
+        if instance.host == migration.source_compute:
+            self._actions.finish_revert_resize(context, instance, migration=migration)
+        else:
+            self._actions.revert_resize(context, instance, migration=migration)
+
+    def _follow_guest(self, context: RequestContext, instance: objects.Instance) -> None:
+        """A guest that is still here goes on as before; the destination takes one over that has gone there."""
+        here = self._here
+        here.driver.settle_interrupted(instance, instance.task_state)
+        migration = self._latest_migration(context, instance, "live-migration")
+        if migration is None or here.power_state(instance) != power_state.NOSTATE:
+            self._forget_harmless_task(context, instance)
+            self._restore_guest(context, instance)
+            return
+        here.network_api.migrate_instance_start(
+            context, instance, {"source_compute": here.name, "dest_compute": migration.dest_compute})
+        self._actions.compute_rpcapi.post_live_migration_at_destination(context, instance, True,
+                                                                        migration.dest_compute)
+        migration.status = "completed"
+        migration.save()
+
+    @staticmethod
+    def _latest_migration(context: RequestContext, instance: objects.Instance,
+                          *kinds: str) -> objects.Migration | None:
+        found = objects.MigrationList.get_by_filters(context, {"instance_uuid": instance.uuid})
+        return next((migration for migration in reversed(found.objects) if migration.migration_type in kinds), None)
+
     def _ask_guest(self, context: RequestContext, instance: objects.Instance) -> None:
+        settled = self._here.driver.settle_interrupted(instance, instance.task_state)
         state = self._here.power_state(instance)
+        if settled is not None:
+            self._here.update(context, instance, vm_state=settled, task_state=None, power_state=state)
+            return
         vm_state = _UNAMBIGUOUS.get(state, vm_states.ERROR)
         if instance.task_state == task_states.SOFT_DELETING and state == power_state.SHUTDOWN:
             vm_state = vm_states.SOFT_DELETED

@@ -113,6 +113,12 @@ class ComputeDriver:
         """Return {uuid: power state} of all guests that are instances of ours, from one question to the hypervisor."""
         raise NotImplementedError
 
+    def settle_interrupted(self, instance, task_state):
+        """Bring a guest to one side of the operation that ended with the last run of the service.
+
+        Returns the vm_state that now holds, None where its power state tells that.
+        """
+
     def list_instances(self):
         """Return the names of all guests."""
         raise NotImplementedError

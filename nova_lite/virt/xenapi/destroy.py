@@ -9,6 +9,7 @@ from oslo_log import log as logging
 from nova_lite import exception
 from nova_lite.virt.xenapi import errors, instances, vif
 from nova_lite.virt.xenapi.disks import Disks
+from nova_lite.virt.xenapi.leftovers import Leftovers
 from nova_lite.virt.xenapi.lookup import VmFinder
 from nova_lite.virt.xenapi.vm_cache import VmCache
 
@@ -19,7 +20,7 @@ class Destroyer:
     """Takes VMs away, with everything that is theirs and nothing that is not."""
 
     def __init__(self, session, finder: VmFinder, cache: VmCache, disks: Disks, vifs: vif.Interfaces, firewall, volumes,
-                 kernels):
+                 kernels, leftovers: Leftovers):
         self._session = session
         self._finder = finder
         self._cache = cache
@@ -28,6 +29,8 @@ class Destroyer:
         self._firewall = firewall
         self._volumes = volumes
         self._kernels = kernels
+        self._domains = domains
+        self._leftovers = leftovers
 
     def destroy(self, instance: Any, network_info: Any, block_device_info: Any = None,
                 destroy_disks: bool = True) -> None:
@@ -39,6 +42,9 @@ class Destroyer:
         if vm_ref is None:
             LOG.warning("VM %s does not exist, nothing to destroy", self._finder.name(instance))
             self._volumes.forget_mapped(block_device_info)
+            if destroy_disks:
+                self._leftovers.look_for_disks_of(instance["uuid"])
+                self._leftovers.remove_disks_of(instance["uuid"])
             return
         try:
             vm = self._finder.fresh(vm_ref)
@@ -51,6 +57,8 @@ class Destroyer:
         original_ref = self._finder.of(instance, instances.ORIGINAL)
         kept = {vbd["VDI"] for vbd in self._disks.vbds_of(original_ref).values()} if original_ref else set()
         self.destroy_vm(instance, vm_ref, network_info, destroy_disks=destroy_disks, keep=kept)
+        if destroy_disks:
+            self._leftovers.remove_disks_of(instance["uuid"])
 
     def destroy_vm(self, instance: Any, vm_ref: str, network_info: Any = None, shutdown: bool = True,
                    destroy_disks: bool = True, unfilter: bool = True, keep: Collection[str] = ()) -> None:
@@ -59,6 +67,7 @@ class Destroyer:
         vbds = self._vbds(vm_ref)
         if vbds is None:
             return
+        self._domains.note_leaving(vm_ref)
         if shutdown:
             self._stop(vm_ref, gently=any(vbd["other_config"].get("osvol") for vbd in vbds.values()))
         self._volumes.detach_all(vm_ref, vbds)
@@ -136,6 +145,7 @@ class Destroyer:
         kept = set()
         if original_ref is not None:
             kept = {vbd["VDI"] for vbd in self._disks.vbds_of(original_ref).values()}
+        self._domains.note_leaving(rescue_ref)
         self._stop(rescue_ref)
         self._destroy_own_disks({ref: vbd for ref, vbd in vbds.items()
                                  if vbd["VDI"] not in kept and not vbd["other_config"].get("nova_borrowed")})

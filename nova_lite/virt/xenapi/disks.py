@@ -65,14 +65,15 @@ class Disks:
         """
         sr = self._storage.for_guests()
         size_b = root_gb * records.GIB
-        owner = {"nova_instance_uuid": instance["uuid"], "nova_disk_type": "root"}
+        owner = self.marks(instance["uuid"], "root")
         if self._is_cached(image_meta):
             base = self._base(context, image_meta, sr)
             _check_fits(base.virtual_size_b, size_b)
             vdi_ref = self._clone(base, sr)
             undo.add(self.destroy_vdi, vdi_ref)
-            self._session.call_xenapi("VDI.set_name_label", vdi_ref, name_label)
+            # First whose it is: until then it looks like the cached image.
             self._session.call_xenapi("VDI.set_other_config", vdi_ref, owner)
+            self._session.call_xenapi("VDI.set_name_label", vdi_ref, name_label)
             actual_b = base.virtual_size_b
         else:
             vdi_ref, actual_b = self._import_image(context, image_meta, sr, name_label, owner, size_b)
@@ -80,10 +81,14 @@ class Disks:
         self.grow(vdi_ref, actual_b, size_b)
         return Disk(vdi_ref, ROOT, "root", bootable=True)
 
+    def marks(self, instance_uuid: str, kind: str) -> dict[str, str]:
+        """Return the other_config of a disk we make for an instance: whose it is, what it is, which host made it."""
+        return {"nova_instance_uuid": instance_uuid, "nova_disk_type": kind, "nova_host": self._session.host_uuid}
+
     def iso_from_image(self, context: Any, instance: Any, image_meta: dict, undo: Undo) -> Disk:
         """Return the installation CD made from the image."""
         sr = self._storage.for_guests()
-        owner = {"nova_instance_uuid": instance["uuid"], "nova_disk_type": "iso"}
+        owner = self.marks(instance["uuid"], "iso")
         vdi_ref, _ = self._import_image(context, image_meta, sr, f"{image_meta['id']}.iso", owner, 0)
         undo.add(self.destroy_vdi, vdi_ref)
         return Disk(vdi_ref, CD, "iso", bootable=True, read_only=True, is_cd=True)
@@ -103,7 +108,7 @@ class Disks:
                 # The key is set last: without it an import is under way elsewhere, or broke off.
                 if vdi["other_config"].get("image-id") == image_id and not vdi["is_a_snapshot"]:
                     return Base(vdi_ref, int(vdi["virtual_size"]))
-            started = {"nova_import_started": str(int(time.time()))}
+            started = {"nova_import_started": str(int(time.time())), "nova_host": self._session.host_uuid}
             vdi_ref, size_b = self._import_image(context, image_meta, sr, label, started, 0)
             cached = {"image-id": image_id, "cached-time": str(int(time.time()))}
             with Undo(f"cache image {image_id}") as undo:

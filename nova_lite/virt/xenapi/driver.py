@@ -77,9 +77,10 @@ class XenAPIDriver(driver.ComputeDriver):
         return self.connect()
 
     def init_host(self, host):
-        """Connect to the host and get the first picture of its VMs."""
+        """Connect to the host, get the first picture of its VMs, put away what an earlier run had in hand."""
         vmops = self.connect()
         vmops.cache.wait_synced(FIRST_PICTURE_S)
+        vmops.leftovers.clear_up()
         vmops.host.stats()
 
     def cleanup_host(self, host):
@@ -93,6 +94,8 @@ class XenAPIDriver(driver.ComputeDriver):
 
     def _vm_changed(self, before, after) -> None:
         """A VM changed in the host's eyes; tell the compute service when its state did."""
+        if after is None or (before is not None and before.domid != after.domid):
+            self._later(self._vmops.domains.note_change, before, after)
         if before is None or after is None or before.state == after.state or not after.instance_uuid:
             return
         if self._event_callback is None or not after.is_guest or after.name_label.endswith(("-rescue", "-orig")):
@@ -102,11 +105,14 @@ class XenAPIDriver(driver.ComputeDriver):
             transition = event.EVENT_LIFECYCLE_RESUMED
         if transition is None:
             return
+        self._later(self.emit_event, event.LifecycleEvent(after.instance_uuid, transition))
+
+    def _later(self, act, *args) -> None:
+        """Act outside the thread that follows the host: what listens may take its time."""
         try:
-            # Not in the thread that follows the host: what listens may take its time.
-            self._events.submit(self.emit_event, event.LifecycleEvent(after.instance_uuid, transition))
+            self._events.submit(act, *args)
         except concurrency.PoolFull:
-            LOG.warning("Too many events wait, dropping one of instance %s", after.instance_uuid)
+            LOG.warning("Too many events wait, dropping one")
 
     # Guests ---------------------------------------------------------------------------------------------------
 
@@ -115,6 +121,9 @@ class XenAPIDriver(driver.ComputeDriver):
 
     def list_instance_uuids(self):
         return [vm.instance_uuid for vm in self.vmops.cache.here() if vm.instance_uuid]
+
+    def settle_interrupted(self, instance, task_state):
+        return self.vmops.settling.settle(instance, task_state)
 
     def get_info(self, instance):
         return self.vmops.get_info(instance)

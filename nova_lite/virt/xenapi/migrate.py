@@ -199,7 +199,7 @@ class Migrations:
 
     def _pull(self, moved: MovedDisk, offer: dict, instance: Any, undo: Undo) -> str:
         name_label = self._finder.name(instance)
-        marks = {"nova_instance_uuid": instance["uuid"], "nova_disk_type": moved.kind}
+        marks = self._disks.marks(instance["uuid"], moved.kind)
         vdi_ref = self._disks.blank(name_label, moved.virtual_size_b, marks, undo)
         source = Endpoint(offer["url"], TlsPolicy(fingerprint=offer["tls_fingerprint"]))
         query = {"session_id": offer["session_ref"], "vdi": moved.vdi_uuid, "format": "vhd"}

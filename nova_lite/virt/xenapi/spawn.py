@@ -289,9 +289,8 @@ class Spawner:
             vdi_ref = make(self._owner(build, kind), build.undo)
             build.disks.append(Disk(vdi_ref, device, kind, read_only=kind == "configdrive"))
 
-    @staticmethod
-    def _owner(build: Build, kind: str) -> dict[str, str]:
-        return {"nova_instance_uuid": build.instance["uuid"], "nova_disk_type": kind}
+    def _owner(self, build: Build, kind: str) -> dict[str, str]:
+        return self._disks.marks(build.instance["uuid"], kind)
 
     def create_vm(self, build: Build) -> None:
         """Create the VM record, with all the guest is to find in its xenstore, and register its removal."""

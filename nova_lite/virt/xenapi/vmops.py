@@ -12,10 +12,12 @@ from nova_lite.virt.xenapi import firewall, instances, vif
 from nova_lite.virt.xenapi.agent import Agents, cmp_version
 from nova_lite.virt.xenapi.destroy import Destroyer
 from nova_lite.virt.xenapi.disks import Disks
+from nova_lite.virt.xenapi.domains import DomainIds
 from nova_lite.virt.xenapi.host import Host
 from nova_lite.virt.xenapi.image_cache import ImageCache, Janitor
 from nova_lite.virt.xenapi.images import Images
 from nova_lite.virt.xenapi.kernels import Kernels
+from nova_lite.virt.xenapi.leftovers import Leftovers
 from nova_lite.virt.xenapi.livemigrate import LiveMigrations, name_of_source
 from nova_lite.virt.xenapi.local_disks import LocalDisks
 from nova_lite.virt.xenapi.lookup import VmFinder
@@ -25,6 +27,7 @@ from nova_lite.virt.xenapi.plan import make_step_decorator
 from nova_lite.virt.xenapi.pool import Maintenance, Pools
 from nova_lite.virt.xenapi.power import Power
 from nova_lite.virt.xenapi.rescue import RebootPoller, Rescue
+from nova_lite.virt.xenapi.settling import Settling
 from nova_lite.virt.xenapi.simple_dh import SimpleDH
 from nova_lite.virt.xenapi.snapshot import Snapshots
 from nova_lite.virt.xenapi.spawn import Spawner, hostname_for, sanitized
@@ -72,11 +75,14 @@ class VMOps:
         self.volumes = VolumeOps(session, self.finder, self.disks, self.storage, conf)
         self.kernels = Kernels(session, self.disks, images, image_api, conf)
         self.agents = Agents(session, self.finder, self._virtapi, conf)
-        self.power = Power(session, self.finder, self.cache, conf)
+        self.domains = DomainIds(session, self.cache)
+        self.power = Power(session, self.finder, self.cache, self.domains, self.volumes.find_bad_volumes, conf)
         self.param_xenstore = ParamXenstore(session, self.finder)
         self.live_xenstore = LiveXenstore(session, self.finder)
+        self.leftovers = Leftovers(session, self.disks, self.storage)
         self.destroyer = Destroyer(session, self.finder, self.cache, self.disks, self.vifs, self.firewall_driver,
-                                   self.volumes, self.kernels)
+                                   self.volumes, self.kernels, self.leftovers)
+        self.settling = Settling(session, self.finder, self.power, self.destroyer, self.leftovers)
         self.spawner = Spawner(
             session=session, finder=self.finder, cache=self.cache, host=self.host, disks=self.disks,
             local_disks=LocalDisks(self.disks, conf), kernels=self.kernels, volumes=self.volumes, vifs=self.vifs,
@@ -189,8 +195,8 @@ class VMOps:
         self.power.power_on(instance)
 
     def reboot(self, instance, reboot_type, bad_volumes_callback=None):
-        """Reboot the VM, 'HARD' or cleanly; a halted one is started."""
-        self.power.reboot(instance, reboot_type)
+        """Reboot the VM, 'HARD' or cleanly; a halted one is started, without volumes that do not answer."""
+        self.power.reboot(instance, reboot_type, bad_volumes_callback)
 
     def soft_delete(self, instance):
         """Stop the VM and keep anybody from starting it."""

@@ -21,6 +21,7 @@ LOG = logging.getLogger(__name__)
 # Every host derives the same SR uuid from the same target, which live migration relies on.
 SR_NAMESPACE = uuidlib.UUID("3cca4135-a809-5bb3-af62-275fbfe87178")
 OSVOL = {"osvol": "True"}
+TYPES = ("iscsi", "xensm")
 DEVICE_NAME = re.compile(r"(?:/dev/)?(?:[hs]d|x?vd)([a-p])$")
 
 
@@ -48,7 +49,7 @@ def device_number(mountpoint: str) -> int:
 def parse_target(connection_info: dict, target_host: str | None = None, target_port: int = 3260) -> Target:
     """Return the target of a connection_info. Raises VolumeDriverNotFound, StorageError."""
     kind = connection_info.get("driver_volume_type")
-    if kind not in ("iscsi", "xensm"):
+    if kind not in TYPES:
         raise exception.VolumeDriverNotFound(driver_type=kind)
     data = connection_info["data"]
     if data.get("sr_uuid"):
@@ -191,6 +192,8 @@ class VolumeOps:
                 self._detach(vm_ref, vbd_ref, vbd)
                 return
         LOG.warning("VM %s has no disk %s, nothing to detach", instance_name, mountpoint)
+        if connection_info.get("driver_volume_type") in TYPES:
+            self._forget_target(connection_info)
 
     def detach_all(self, vm_ref: str, vbds: dict[str, dict] | None = None) -> None:
         """Detach every volume of the VM; their disks stay as they are."""
@@ -239,11 +242,13 @@ class VolumeOps:
     def forget_mapped(self, block_device_info: dict | None) -> None:
         """Forget the repositories of mapped volumes whose VM is gone."""
         for mapping in block_device_info_get_mapping(block_device_info):
-            target = parse_target(mapping["connection_info"], self._conf.xenserver.target_host,
-                                  self._conf.xenserver.target_port)
-            sr_ref = self._find_sr(target)
-            if sr_ref is not None:
-                self.purge(sr_ref)
+            self._forget_target(mapping["connection_info"])
+
+    def _forget_target(self, connection_info: dict) -> None:
+        target = parse_target(connection_info, self._conf.xenserver.target_host, self._conf.xenserver.target_port)
+        sr_ref = self._find_sr(target)
+        if sr_ref is not None:
+            self.purge(sr_ref)
 
     def find_bad_volumes(self, vm_ref: str) -> list[str]:
         """Return the device names (/dev/xvdX) of volumes whose target does not answer."""

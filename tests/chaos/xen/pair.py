@@ -1,0 +1,75 @@
+"""Two simulated pools, the forking server beside them, and what is left on the hosts."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from nova_lite.virt.xenapi import dom0
+from nova_lite.xensim import Simulator
+from tests.fixtures.xen_probe import XenProbe
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+COUNTED = ("VM", "VBD", "VIF", "SR", "PBD")
+
+
+class Pair:
+    """Hosts `a` and `b`, and a server that forks compute services for both."""
+
+    def __init__(self, directory):
+        self.simulators = {
+            host: Simulator(state_dir=str(directory / host), name=f"chaos-{host}",
+                            plugins=str(Path(dom0.__file__).parent)) for host in ("a", "b")}
+        for simulator in self.simulators.values():
+            simulator.start()
+        urls = {host: simulator.url for host, simulator in self.simulators.items()}
+        self._probes = {host: XenProbe(url) for host, url in urls.items()}
+        command = [sys.executable, "-m", "tests.chaos.xen.server", str(directory), json.dumps(urls)]
+        self._server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        cwd=REPOSITORY)
+        assert self._server.stdout.readline() == "ready\n"
+        self._seed = 100
+        furnished = self.ask(do="furnish")
+        assert "problem" not in furnished, furnished["problem"]
+        self.cached = furnished["cached"]
+        self.empty = self.left()
+
+    def close(self):
+        self._server.stdin.close()
+        self._server.wait(60)
+        for simulator in self.simulators.values():
+            simulator.stop()
+
+    def ask(self, **job):
+        self._server.stdin.write(json.dumps(job) + "\n")
+        self._server.stdin.flush()
+        return json.loads(self._server.stdout.readline())
+
+    def run(self, operation, **kill):
+        """Run an operation in a process of its own; `nth` and `after` say where it is killed."""
+        self._seed += 1
+        volume = f"volume-{self._seed}"
+        for simulator in self.simulators.values():
+            simulator.control.iscsi_target("10.0.0.9", f"iqn.chaos:{volume}", {"0": 1 << 30})
+        return self.ask(do="run", operation=operation, cached=self.cached, seed=self._seed, volume=volume, **kill)
+
+    def restart(self, operation, things):
+        return self.ask(do="restart", operation=operation, things=things)
+
+    def left(self):
+        """Return {host: {class: number}}; disks that are there to stay (cached images, hidden parents) do not count."""
+        found = {}
+        for host, probe in self._probes.items():
+            found[host] = {name: len(getattr(probe.api, name).get_all()) for name in COUNTED}
+            disks = probe.api.VDI.get_all_records().values()
+            # Tasks that ended are XenServer's to collect, those of our own are ours.
+            found[host]["tasks"] = sorted(
+                task["name_label"] for task in probe.api.task.get_all_records().values()
+                if task["status"] == "pending" or task["name_label"].startswith("nova_lite-"))
+            found[host]["disks"] = sorted(vdi["name_label"] for vdi in disks
+                                          if vdi["managed"] and not is_cached_image(vdi))
+        return found
+
+
+def is_cached_image(vdi):
+    return "image-id" in vdi["other_config"] and vdi["name_label"].startswith("Glance Image")

@@ -1,0 +1,214 @@
+"""A cell whose compute services manage real driver's hosts: what one process of the chaos tests holds."""
+
+import io
+import logging
+import random
+import time
+import uuid
+
+from nova_lite import concurrency, image, network, objects
+from nova_lite.compute.api import API
+from nova_lite.compute.manager import ComputeManager
+from nova_lite.context import RequestContext
+from nova_lite.objects import task_states, vm_states
+from nova_lite.rpc import Rpc
+from tests.fixtures.services import make_conf, make_services
+from tests.unit.compute.volume_shelf import VolumeShelf
+from tests.unit.compute.world import RecordingNotifier
+
+MIB = 1024 * 1024
+WAIT_S = 60
+PORTAL = "10.0.0.9:3260"
+
+
+class Targets(VolumeShelf):
+    """Volumes that are iSCSI targets named after them, known to every process of a cell."""
+
+    def get(self, context, volume_id):
+        return {"id": volume_id, "status": "available", "instance_uuid": None, "mountpoint": None}
+
+    def initialize_connection(self, context, volume, connector):
+        return {"driver_volume_type": "iscsi", "data": {
+            "volume_id": volume["id"], "target_portal": PORTAL, "target_iqn": f"iqn.chaos:{volume['id']}",
+            "target_lun": 0}}
+
+    def terminate_connection(self, context, volume, connector):
+        """Nothing is kept about it."""
+
+    def _set(self, volume_id, status):
+        """Nothing is kept about it."""
+
+    def attach(self, context, volume, instance_uuid, mountpoint):
+        """Nothing is kept about it."""
+
+    def detach(self, context, volume):
+        """Nothing is kept about it."""
+
+
+def confs(directory, urls):
+    """Return {host: configuration} of one cell."""
+    return {host: make_conf(directory, cell_name="here", overrides={
+        (None, "host"): host, (None, "compute_driver"): "xenapi.XenAPIDriver", (None, "vif_plugging_timeout"): 0,
+        (None, "transport_url"): "memory://local/chaos", (None, "shutdown_timeout"): 0,
+        (None, "resume_guests_state_on_host_boot"): False,
+        ("xenserver", "connection_url"): url, ("xenserver", "connection_password"): "xensim",
+        ("xenserver", "vhd_coalesce_poll_interval"): 0.02, ("xenserver", "introduce_vdi_retry_wait"): 0,
+        ("xenserver", "task_timeout"): 60, ("xenserver", "call_timeout"): 60,
+        ("xenserver", "num_vbd_unplug_retries"): 2}) for host, url in urls.items()}
+
+
+class Site:
+    """The compute services of a cell, `a` and `b` say, each on a pool of its own; all in this process."""
+
+    def __init__(self, directory, confs_by_host):
+        logging.disable(logging.CRITICAL)
+        first = next(iter(confs_by_host.values()))
+        services = make_services(directory, cell_name="here", conf=first, clock=concurrency.Clock())
+        self.db = services.db
+        self.rpc = Rpc(first, clock=services.clock)
+        services = services.with_(
+            notifier=RecordingNotifier(), rpc=self.rpc, network_api=network.load(first), image_api=image.load(first),
+            volume_api=Targets())
+        self.services = services.with_(compute_api=API(services))
+        self.context = RequestContext("alice", "blue", is_admin=True).bind(self.services)
+        self.hosts = {host: self._manager(host, conf) for host, conf in confs_by_host.items()}
+        self._servers = []
+
+    def _manager(self, host, conf):
+        return ComputeManager(services=self.services.with_(conf=conf, host=host))
+
+    def furnish(self):
+        """Fill the cell's database once: services, a network, an image."""
+        for host in self.hosts:
+            self.db.service_create(self.context, {"host": host, "binary": "nova-compute", "topic": "compute",
+                                                  "report_count": 0})
+        self.db.network_create(self.context, {"label": "net", "cidr": "10.1.0.0/16", "bridge": "xenbr0"})
+
+    def start(self):
+        """Start the compute services as daemons do: recover, count resources, listen."""
+        # The destination of moves first: the source may have something to tell it at once.
+        for host, manager in reversed(self.hosts.items()):
+            manager.init_host()
+            manager.pre_start_hook()
+            server = self.rpc.server("compute", [manager], server_name=host, bind=manager.services)
+            server.start()
+            self._servers.append(server)
+
+    # --- Things to work with ---
+
+    def image(self, seed=1):
+        content = random.Random(seed).randbytes(2 * MIB)
+        return self.services.image_api.create(self.context, {
+            "name": f"disk-{seed}", "disk_format": "raw", "container_format": "bare", "properties": {}},
+            io.BytesIO(content))["id"]
+
+    def flavor(self, root_gb=1):
+        """The flavor m1.tiny has one GB here; a larger one is made when asked for first."""
+        name = f"chaos.{root_gb}"
+        try:
+            return objects.Flavor.get_by_flavor_id(self.context, name)
+        except Exception:  # not there yet
+            self.db.flavor_create(self.context, {
+                "name": name, "flavorid": name, "memory_mb": 64 * root_gb, "vcpus": 1, "root_gb": root_gb,
+                "ephemeral_gb": 0, "swap": 0, "rxtx_factor": 1.0, "is_public": True})
+            return objects.Flavor.get_by_flavor_id(self.context, name)
+
+    def create(self, image_id):
+        """Return a new row, scheduled and not yet built."""
+        flavor = self.flavor()
+        instance = objects.Instance(
+            self.context, uuid=str(uuid.uuid4()), user_id="alice", project_id="blue", display_name="machine",
+            hostname="machine", vm_state=vm_states.BUILDING, task_state=task_states.SCHEDULING, image_ref=image_id,
+            memory_mb=flavor.memory_mb, vcpus=flavor.vcpus, root_gb=flavor.root_gb, ephemeral_gb=0,
+            instance_type_id=flavor.id, flavor=flavor, metadata={}, system_metadata={}, os_type="linux")
+        instance.create()
+        return instance
+
+    def load(self, instance_uuid):
+        return objects.Instance.get_by_uuid(self.context, instance_uuid)
+
+    def state(self, instance_uuid):
+        """Return (vm_state, task_state, host) of an instance; ('deleted', None, None) when it is gone."""
+        instance = objects.Instance.get_by_uuid(self.context.elevated(read_deleted="yes"), instance_uuid)
+        if instance.deleted:
+            return "deleted", None, None
+        return instance.vm_state, instance.task_state, instance.host
+
+    def busy(self, instance_uuid, task_state):
+        """Put the instance into a task state, as the API does before it sends a message."""
+        self.db.instance_update(self.context, instance_uuid, {"task_state": task_state})
+        return self.load(instance_uuid)
+
+    def settle(self, instance_uuid):
+        """Wait until the instance has no task; return its state."""
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            state = self.state(instance_uuid)
+            if state[1] is None or time.monotonic() > deadline:
+                return state
+            time.sleep(0.01)
+
+    # --- What users ask for ---
+
+    def boot(self, image_id):
+        instance = self.create(image_id)
+        self.hosts["a"].run_instance(self.context, instance=instance.to_legacy_dict())
+        return instance.uuid
+
+    def of(self, instance_uuid):
+        """Return the manager that has the instance."""
+        return self.hosts[self.load(instance_uuid).host or "a"]
+
+    def rescue(self, instance_uuid, image_id):
+        instance = self.busy(instance_uuid, task_states.RESCUING)
+        self.of(instance_uuid).rescue_instance(self.context, instance=instance, rescue_image_ref=image_id)
+
+    def unrescue(self, instance_uuid):
+        self.of(instance_uuid).unrescue_instance(self.context, self.busy(instance_uuid, task_states.UNRESCUING))
+
+    def snapshot(self, instance_uuid):
+        made = self.services.image_api.create(self.context, {"name": "snapshot"})["id"]
+        instance = self.busy(instance_uuid, task_states.IMAGE_SNAPSHOT)
+        self.of(instance_uuid).snapshot_instance(self.context, made, instance)
+
+    def attach(self, instance_uuid, volume_id):
+        self.of(instance_uuid).attach_volume(self.context, volume_id, "/dev/xvdf", self.load(instance_uuid))
+
+    def detach(self, instance_uuid, volume_id):
+        self.of(instance_uuid).detach_volume(self.context, volume_id, self.load(instance_uuid))
+
+    def delete(self, instance_uuid):
+        instance = self.busy(instance_uuid, task_states.DELETING)
+        (self.hosts.get(instance.host) or self.hosts["a"]).terminate_instance(self.context, instance)
+
+    def resize(self, instance_uuid, root_gb=2):
+        """Move the instance from its host to the other one, with a larger disk."""
+        instance = self.busy(instance_uuid, task_states.RESIZE_PREP)
+        self.other(instance.host).prep_resize(self.context, None, instance, self.flavor(root_gb))
+        return self.settle(instance_uuid)
+
+    def other(self, host):
+        return self.hosts["b" if host == "a" else "a"]
+
+    def migration_of(self, instance_uuid):
+        return objects.MigrationList.get_by_filters(
+            self.context, {"instance_uuid": instance_uuid, "migration_type": "resize"}).objects[-1]
+
+    def confirm(self, instance_uuid):
+        migration = self.migration_of(instance_uuid)
+        self.hosts[migration.source_compute].confirm_resize(self.context, self.load(instance_uuid),
+                                                            migration=migration)
+
+    def revert(self, instance_uuid):
+        migration = self.migration_of(instance_uuid)
+        instance = self.busy(instance_uuid, task_states.RESIZE_REVERTING)
+        self.hosts[migration.dest_compute].revert_resize(self.context, instance, migration=migration)
+        return self.settle(instance_uuid)
+
+    def live_migrate(self, instance_uuid):
+        instance = self.busy(instance_uuid, task_states.MIGRATING)
+        here = self.hosts[instance.host]
+        destination = self.other(instance.host)
+        data = destination.check_can_live_migrate_destination(self.context, instance, True, False)
+        here.live_migration(self.context, destination.host, instance, True, data)
+        return self.settle(instance_uuid)

@@ -1,10 +1,14 @@
 """A cells call over 0, 1 and 2 hops and a broadcast over 3 cells, beside a raw oslo.messaging round trip.
 
 One run on one private RabbitMQ: a raw server, a bare relay of three processes that only pass the same messages on (the
-transport's floor), and the tree api -> west -> rack as three nova-cells daemons. Everything is printed as multiples
-of the raw round trip of this run.
+floor of oslo.messaging), and the tree api -> west -> rack as three nova-cells daemons. Everything is printed as
+multiples of the raw round trip of this run; the workloads take turns in short rounds, so that what else the machine
+does hits all of them alike.
 
-    python -m benchmarks.cells_rpc [--calls 400] [--concurrency eventlet|threading]
+    python -m benchmarks.cells_rpc [--calls 1000] [--rounds 10] [--callers 1 8 64] [--concurrency eventlet|threading]
+                                   [--reference-wire]
+
+--reference-wire has the cells speak to each other as they do to a neighbour of the reference.
 """
 
 import argparse
@@ -14,7 +18,7 @@ import threading
 
 import oslo_messaging
 
-from benchmarks.measure import measure, print_table, private_conf
+from benchmarks.measure import measure_in_turns, print_table, private_conf
 from nova_lite import conf as nova_conf
 from nova_lite import context, objects, service
 from tests.fixtures.fleet import Fleet
@@ -51,14 +55,14 @@ def start_relay(directory, node):
     return daemons, raw_caller(urls[0])
 
 
-def start_cells(directory, node, concurrency):
+def start_cells(directory, node, concurrency, extra_options):
     databases = lambda name: f"sqlite:///{directory}/{name}.sqlite"  # noqa: E731
     fleet = Fleet(
-        f"{directory}/fleet", rabbit=node, new_database=databases, concurrency=concurrency, impatient=False
+        f"{directory}/fleet", rabbit=node, new_database=databases, concurrency=concurrency, impatient=False,
+        extra_options=extra_options,
     )
-    fleet.add_cell("api")
-    fleet.add_cell("west", parent="api")
-    fleet.add_cell("rack", parent="west")
+    for name, parent in (("api", None), ("west", "api"), ("rack", "west")):
+        fleet.add_cell(name, parent=parent)
     return fleet.start()
 
 
@@ -107,13 +111,16 @@ def answers(call):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--calls", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--callers", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--concurrency", choices=("eventlet", "threading"), default="eventlet")
+    parser.add_argument("--reference-wire", action="store_true")
     options = parser.parse_args()
+    extra_options = "[cells]\nlean_messages = false\n" if options.reference_wire else ""
     with tempfile.TemporaryDirectory() as directory, rabbit_node() as node:
         raw_daemons, raw_call = start_raw(directory, node)
         relay_daemons, relay_call = start_relay(directory, node)
-        fleet = start_cells(directory, node, options.concurrency)
+        fleet = start_cells(directory, node, options.concurrency, extra_options)
         try:
             workloads = {
                 "raw round trip": (raw_call, raw_daemons),
@@ -123,10 +130,7 @@ def main():
             for name, (call, _) in workloads.items():
                 wait_until(lambda call=call: answers(call), f"{name} does not answer", 60)
             for callers in options.callers:
-                samples = {
-                    name: measure(call, calls=options.calls, callers=callers, servers=servers)
-                    for name, (call, servers) in workloads.items()
-                }
+                samples = measure_in_turns(workloads, calls=options.calls, rounds=options.rounds, callers=callers)
                 print_table(f"{callers} caller(s)", samples["raw round trip"], samples)
         finally:
             fleet.stop()

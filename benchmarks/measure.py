@@ -27,6 +27,9 @@ class Sample:
     elapsed_s: float
     cpu_s: float
 
+    def __add__(self, other):
+        return Sample(self.latencies_s + other.latencies_s, self.elapsed_s + other.elapsed_s, self.cpu_s + other.cpu_s)
+
     @property
     def p50_ms(self):
         return statistics.median(self.latencies_s) * 1000
@@ -63,6 +66,16 @@ def measure(call, *, calls, callers, servers, warm_up=20):
             latencies = list(pool.map(lambda _: one(), range(calls)))
     elapsed = time.perf_counter() - start
     return Sample(latencies, elapsed, sum(server.cpu_seconds() for server in servers) - cpu_before)
+
+
+def measure_in_turns(workloads, *, calls, rounds, callers):
+    """Measure {name: (call, servers)} in `rounds` rounds of short runs, one after the other; return {name: Sample}."""
+    each = max(calls // rounds, callers)
+    runs = {name: [] for name in workloads}
+    for _ in range(rounds):
+        for name, (call, servers) in workloads.items():
+            runs[name].append(measure(call, calls=each, callers=callers, servers=servers, warm_up=3))
+    return {name: sum(found[1:], found[0]) for name, found in runs.items()}
 
 
 def print_table(title, reference, samples):

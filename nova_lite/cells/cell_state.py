@@ -4,7 +4,7 @@ import datetime
 import re
 from typing import Any
 
-from nova_lite.cells import breaker
+from nova_lite.cells import breaker, lean
 from nova_lite.cells.passwords import mask_password
 
 _NEVER = datetime.datetime.min.replace(tzinfo=datetime.UTC)
@@ -41,6 +41,16 @@ class CellState:
     def is_ours(self) -> bool:
         """Whether the neighbour runs nova_lite."""
         return self.peer_version is not None
+
+    @property
+    def reads_lean(self) -> bool:
+        """Whether the neighbour reads the lean form of messages."""
+        return isinstance(self.peer_version, int) and self.peer_version >= lean.VERSION
+
+    @property
+    def takes_at_once(self) -> bool:
+        """Whether a lean message to this neighbour goes out without any waiting."""
+        return self.reads_lean and self.breaker.state == breaker.CLOSED and self.driver.takes_at_once(self)
 
     @property
     def shared_key(self) -> str | None:

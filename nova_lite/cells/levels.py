@@ -24,6 +24,12 @@ _ADDED: dict[str, tuple[str, frozenset[str]]] = {
 OUR_VERSIONS: dict[str, str] = {name: version for name, (version, _fields) in _ADDED.items()}
 
 
+def are_ours(versions: Mapping[str, str]) -> bool:
+    """Whether a cell that reads these versions of objects understands all that we may send."""
+    return versions == OUR_VERSIONS or all(
+        _number(versions.get(name)) >= _number(version) for name, version in OUR_VERSIONS.items())
+
+
 def fitted(value: Any, versions: Mapping[str, str]) -> Any:
     """Return a value in wire form as a cell that reads these versions of objects understands it.
 

@@ -10,7 +10,15 @@ from typing import Any
 from oslo_log import log as logging
 
 from nova_lite import exception, objects
-from nova_lite.cells import messages, operations, routing, signing, utils, work  # noqa: F401  (work fills the table)
+from nova_lite.cells import (  # noqa: F401  (work fills the table)
+    lean,
+    messages,
+    operations,
+    routing,
+    signing,
+    utils,
+    work,
+)
 from nova_lite.cells.build_orders import BuildOrders
 from nova_lite.cells.disputes import Disputes
 from nova_lite.cells.healing import Healer
@@ -65,6 +73,7 @@ class MessageRunner:
         conf = self.services.conf
         self.our_name = conf.cells.name
         self.max_hop_count = conf.cells.max_hop_count
+        self.msg_version = lean.VERSION if conf.cells.lean_messages else 1
         self._max_message_b = conf.cells.max_message_bytes
         self.host = self.services.host
         self.clock = self.services.clock
@@ -91,6 +100,16 @@ class MessageRunner:
         Raises KeyError for an unknown type, TypeError and ValueError for what is no message.
         """
         fields = json.loads(json_message)
+        fields.pop("body", None)
+        return self._message(fields)
+
+    def message_from_lean(self, text: str):
+        """Return the message in a lean text. Raises as message_from_json, and Invalid for a wrong signature."""
+        fields = lean.read(text)
+        self._signatures.check(text, fields["routing_path"])
+        return self._message({**fields, "ctxt": None, "method_kwargs": None})
+
+    def _message(self, fields: dict[str, Any]):
         cls = messages.MESSAGE_CLASSES[fields.pop("message_type")]
         fields.pop("run_locally", None)
         messages.check_fields(fields)
@@ -101,20 +120,34 @@ class MessageRunner:
         """Return the names of the message types; each has a server of its own."""
         return set(operations.MESSAGE_TYPES)
 
-    def receive(self, json_message: str) -> None:
+    def receive(self, text: str) -> None:
         """Process a message from a neighbour; refuse (count and log, without its body) what is none."""
-        message = self._accept(json_message)
+        message = self.admitted(text)
+        if message is not None:
+            self.carry_out(message)
+
+    def admitted(self, text: str):
+        """Return the message in a text; None if it is refused: malformed, late, or a repetition."""
+        message = self._accept(text)
         if message is None:
-            return
+            return None
         LOG.debug("%s %s came by %s", message.message_type, message.method_name, message.routing_path)
         if message.deadline is not None and message.deadline <= self.clock.time():
-            self._refuse("expired", f"{message.method_name} from {message.routing_path} came after its deadline")
-        elif self.remember(message):
-            self._undisturbed(message, message.process)
-        else:
-            self._refuse("duplicate", f"{message.method_name} came a second time by {message.routing_path}")
-            if message.need_response and message.message_type == operations.BROADCAST:
-                self._undisturbed(message, lambda: message._answer([], neighbour_only=True))
+            return self._refuse("expired", f"{message.method_name} from {message.routing_path} came after its deadline")
+        if self.remember(message):
+            return message
+        self._refuse("duplicate", f"{message.method_name} came a second time by {message.routing_path}")
+        if message.need_response and message.message_type == operations.BROADCAST:
+            self._undisturbed(message, lambda: message._answer([], neighbour_only=True))
+        return None
+
+    def carry_out(self, message) -> None:
+        """Process an admitted message."""
+        self._undisturbed(message, message.process)
+
+    def is_quick(self, message) -> bool:
+        """Whether an admitted message can be carried out without a worker of its own: nothing in it takes time."""
+        return self.state_manager.is_current and message.is_quick
 
     def _undisturbed(self, message, act: Callable[[], Any]) -> None:
         try:
@@ -128,11 +161,12 @@ class MessageRunner:
             LOG.debug("A message from %s failed", message.routing_path[:_MAX_SHOWN], exc_info=True)
             self._refuse("malformed", f"a message that cannot be processed ({type(error).__name__})")
 
-    def _accept(self, json_message: str):
-        if not isinstance(json_message, str) or len(json_message) > self._max_message_b:
+    def _accept(self, text: str):
+        if not isinstance(text, str) or len(text) > self._max_message_b:
             return self._refuse("malformed", "a message that is no text, or too long")
         try:
-            message = self.message_from_json(self._signatures.open(json_message))
+            message = (self.message_from_lean(text) if lean.is_lean(text)
+                       else self.message_from_json(self._signatures.open(text)))
         except exception.NovaException as error:
             return self._refuse("unsigned", str(error))
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -164,8 +198,9 @@ class MessageRunner:
     def deadline_for(self, ctxt) -> float:
         """Return when to stop waiting (epoch seconds): before the caller does, or after call_timeout."""
         now_s = self.clock.time()
+        limit_s = now_s + self.services.conf.cells.call_timeout
         asked = getattr(ctxt, "deadline", None)
-        return messages.with_margin(asked, now_s) if asked else now_s + self.services.conf.cells.call_timeout
+        return min(limit_s, messages.with_margin(asked, now_s)) if asked else limit_s
 
     def _process_message_locally(self, message) -> Response:
         """Do the work of a message here; its result or its failure is the Response."""

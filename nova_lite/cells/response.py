@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from nova_lite.cells import remote_exceptions
+from nova_lite.cells import lean, remote_exceptions
 from nova_lite.objects import base
 
 
@@ -32,7 +32,15 @@ class Response:
     @classmethod
     def from_json(cls, ctxt, json_message) -> "Response":
         """Return the Response in `json_message`, its objects rebuilt and bound to `ctxt`."""
-        fields = json.loads(json_message)
+        return cls._from_fields(ctxt, json.loads(json_message))
+
+    @classmethod
+    def all_in(cls, ctxt, texts) -> list["Response"]:
+        """Return every Response in texts that hold one, or a list of them, each."""
+        return [cls._from_fields(ctxt, fields) for fields in lean.responses_in(texts)]
+
+    @classmethod
+    def _from_fields(cls, ctxt, fields: dict[str, Any]) -> "Response":
         value = fields["value"]
         if fields["failure"]:
             value = remote_exceptions.deserialize_remote_exception(value, [remote_exceptions.OUR_MODULE])

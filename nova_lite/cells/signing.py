@@ -1,7 +1,8 @@
 """Signatures on messages between two cells that share a key (`shared_key` on both cells' rows; off without).
 
-A signed message is {'signed': text, 'from': sender, 'hmac': hex}: HMAC-SHA256 over sender and text. With a key
-configured for a neighbour, what claims to come from it is refused unless the signature fits.
+A signed message is {'signed': text, 'from': sender, 'hmac': hex}: HMAC-SHA256 over sender and text. A lean one has
+both in its first line. With a key configured for a neighbour, what claims to come from it is refused unless the
+signature fits.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ import hmac
 import json
 
 from nova_lite import exception
-from nova_lite.cells import routing
+from nova_lite.cells import lean, routing
 
 
 class Signatures:
@@ -23,6 +24,8 @@ class Signatures:
         key = cell_state.shared_key
         if not key:
             return text
+        if lean.is_lean(text):
+            return lean.signed(text, _digest(key, self._our_name, text), self._our_name)
         return json.dumps({"signed": text, "from": self._our_name, "hmac": _digest(key, self._our_name, text)})
 
     def open(self, text: str) -> str:
@@ -43,6 +46,20 @@ class Signatures:
         if routing.last_name(json.loads(signed)["routing_path"]) != sender:
             raise exception.Invalid(f"a message signed by cell {sender} that claims another way")
         return signed
+
+    def check(self, text: str, routing_path: str) -> None:
+        """Raise Invalid when the signature of a lean message that came this way is missing or wrong."""
+        claimed = routing.last_name(routing_path)
+        key = self._state.shared_key_of(claimed)
+        signature, sender, signed = lean.signature_of(text)
+        if not key and not signature:
+            return
+        if not signature:
+            raise exception.Invalid(f"an unsigned message that says it comes from cell {claimed}")
+        if sender != claimed:
+            raise exception.Invalid(f"a message signed by cell {sender} that claims another way")
+        if not key or not hmac.compare_digest(_digest(key, sender, signed), signature):
+            raise exception.Invalid(f"a message whose signature does not fit cell {sender}")
 
 
 def _digest(key: str, sender: str, text: str) -> str:

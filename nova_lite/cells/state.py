@@ -76,6 +76,16 @@ class CellStateManager:
         """Return all neighbours as last read, children first; cheap."""
         return [*list(self.children.values()), *list(self.parents.values())]
 
+    def shared_key_of(self, cell_name: str) -> str | None:
+        """Return the key that messages of a neighbour are signed with, as last read; None for none."""
+        cell = self.children.get(cell_name) or self.parents.get(cell_name)
+        return cell.shared_key if cell is not None else None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the next look at a neighbour needs no look into the database."""
+        return not self._is_due()
+
     def get_cell_info_for_neighbors(self) -> list[dict[str, Any]]:
         self._sync()
         return [cell.get_cell_info() for cell in self.get_neighbours()]

@@ -40,6 +40,9 @@ def _messaging() -> list[cfg.Opt]:
         seconds("call_timeout", 60, "How long a call waits for each expected reply.", min=1, mutable=True),
         cfg.IntOpt("max_hop_count", default=10, min=1, help="Cells a message may pass before it is refused."),
         cfg.StrOpt("rpc_driver_queue_base", default="cells.intercell", help="Base of the topics between cells."),
+        cfg.BoolOpt("lean_messages", default=True,
+                    help="Exchange messages that somebody waits for in a form of our own, by queues of our own, with "
+                         "neighbours that offer it too; others are always spoken to as the reference does."),
         cfg.IntOpt("max_message_bytes", default=16 * 1024 * 1024, min=64 * 1024,
                    help="Messages of other cells above this size are refused. Bytes."),
         cfg.BoolOpt("strict_queries", default=False, mutable=True,

@@ -1,7 +1,7 @@
 """One cell's messaging: a transport per broker URL, clients, servers and a notifier on them."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import oslo_messaging
@@ -10,7 +10,7 @@ from oslo_log import log as logging
 
 from nova_lite import concurrency, exception
 from nova_lite.context import Services
-from nova_lite.rpc import errors, serializer
+from nova_lite.rpc import direct, errors, serializer
 from nova_lite.rpc.client import Line, RpcClient
 from nova_lite.rpc.server import Dispatcher, RpcServer
 
@@ -32,6 +32,7 @@ class Rpc:
         self._conf = conf
         self._clock = clock or concurrency.Clock()
         self._lines: dict[str | None, Line] = {}
+        self._senders: list[direct.Sender] = []
         self._lock = threading.Lock()
         self._arguments: Any = None
 
@@ -55,6 +56,24 @@ class Rpc:
         return RpcServer(self.raw_transport(), target, dispatcher, pool_size,
                          drain_limit_s=self._conf.graceful_shutdown_timeout)
 
+    def sender(self, url: str, returned: Callable[[str, str], None]) -> direct.Sender | None:
+        """Return what sends texts straight to queues of another broker; None where only oslo.messaging can.
+
+        `returned(queue, text)` is called for texts that no queue was there for.
+        """
+        broker = direct.Broker(self._conf, url)
+        if not broker.is_direct:
+            return None
+        sender = direct.Sender(broker, returned)
+        with self._lock:
+            self._senders.append(sender)
+        return sender
+
+    def receiver(self, shared: str, own: str, take: Callable[[Any], None]) -> direct.Receiver | None:
+        """Return what receives such texts from the cell's own broker, from a queue of all and one of this process."""
+        broker = direct.Broker(self._conf, None)
+        return direct.Receiver(broker, shared, own, take) if broker.is_direct else None
+
     def notifier(self, publisher_id: str) -> oslo_messaging.Notifier:
         """oslo.messaging's notifier on the cell's own broker."""
         transport = oslo_messaging.get_notification_transport(self._conf)
@@ -73,6 +92,9 @@ class Rpc:
         """Give up all connections. Servers are stopped before."""
         with self._lock:
             lines, self._lines = list(self._lines.values()), {}
+            senders, self._senders = self._senders, []
+        for sender in senders:
+            sender.close()
         closing = [concurrency.spawn(line.transport.cleanup) for line in lines]
         for line, task in zip(lines, closing, strict=True):
             line.shut_down()

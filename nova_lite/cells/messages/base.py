@@ -1,8 +1,8 @@
 """What all messages between cells have: their fields, their wire form, and how answers go back.
 
 A message is built where it starts, and again in every cell it reaches: building it appends the cell's name to
-the routing path and counts the hop. A relayed message's context and arguments stay the JSON they came as;
-objects are only made where the work is done.
+the routing path and counts the hop. A relayed message's context and arguments stay the JSON they came as, or the text
+(see `lean`); objects are only made where the work is done.
 """
 
 import json
@@ -14,13 +14,12 @@ from oslo_log import log as logging
 from oslo_utils import uuidutils
 
 from nova_lite import exception
-from nova_lite.cells import levels, operations, routing
+from nova_lite.cells import lean, levels, operations, routing
 from nova_lite.cells.response import Response
 from nova_lite.objects import base
 
 LOG = logging.getLogger(__name__)
 
-MSG_VERSION = 1
 _INTRODUCTIONS = frozenset(("announce_capabilities", "announce_capacities", "update_capabilities", "update_capacities",
                             "greet"))
 _MARGIN_SHARE = 0.1
@@ -33,13 +32,15 @@ def with_margin(deadline_s: float, now_s: float) -> float:
 
 
 _FIELD_TYPES = {"ctxt": dict, "method_name": str, "method_kwargs": dict, "routing_path": str, "direction": str,
-                "uuid": str, "hop_count": int, "target_cell": str, "response_uuid": str}
+                "uuid": str, "hop_count": int, "target_cell": str, "response_uuid": str, "body": str}
+# What a lean message has in its body, unread.
+_IN_BODY = frozenset(("ctxt", "method_kwargs"))
 
 
 def check_fields(fields: dict[str, Any]) -> None:
     """Raise ValueError for a received message whose fields are not what they have to be."""
     for name, kind in _FIELD_TYPES.items():
-        if name in fields and not isinstance(fields[name], kind):
+        if name in fields and not isinstance(fields[name], kind) and not ("body" in fields and name in _IN_BODY):
             raise ValueError(f"{name} of a message must be a {kind.__name__}")
     if fields.get("direction") not in (routing.UP, routing.DOWN):
         raise ValueError("the direction of a message must be up or down")
@@ -53,13 +54,16 @@ def check_fields(fields: dict[str, Any]) -> None:
 
 
 class Message:
-    """What all messages have. `received` tells that ctxt and method_kwargs are still in wire form."""
+    """What all messages have. `received` tells that ctxt and method_kwargs are still in wire form.
+
+    Of a lean message both are None, and `body` is the text that they are in.
+    """
 
     message_type: str
 
     def __init__(self, msg_runner, ctxt, method_name, method_kwargs, direction, need_response=False, fanout=False,
                  uuid=None, routing_path=None, hop_count=0, max_hop_count=None, deadline=None, reply_server=None,
-                 msg_version=None, object_versions=None, received=False, **kwargs):
+                 msg_version=None, object_versions=None, received=False, body=None, **kwargs):
         self.msg_runner = msg_runner
         self.method_name = method_name
         self.direction = direction
@@ -73,6 +77,7 @@ class Message:
         self.reply_server = reply_server
         self.peer_version = msg_version
         self.object_versions = object_versions
+        self._body = body
         self._ctxt = None if received else ctxt
         self._wire_ctxt = ctxt if received else None
         self._kwargs = None if received else dict(method_kwargs)
@@ -88,23 +93,34 @@ class Message:
     @property
     def wire_ctxt(self) -> dict[str, Any]:
         if self._wire_ctxt is None:
-            self._wire_ctxt = self._ctxt.to_dict()
+            if self._ctxt is None:
+                self._read_body()
+            else:
+                self._wire_ctxt = self._ctxt.to_dict()
         return self._wire_ctxt
 
     @property
     def method_kwargs(self) -> dict[str, Any]:
         """The arguments of the work, as objects of this cell."""
         if self._kwargs is None:
+            if self._wire_kwargs is None:
+                self._read_body()
             self._kwargs = {name: base.from_wire(self.ctxt, value) for name, value in self._wire_kwargs.items()}
         return self._kwargs
 
     def wire_kwargs(self, versions: Mapping[str, str]) -> dict[str, Any]:
         """Return the arguments in wire form, for a neighbour that reads these versions of objects."""
+        if self._wire_kwargs is None and self._kwargs is None:
+            self._read_body()
         if self._wire_kwargs is None:
             self._wire_kwargs = {name: base.to_wire(value, beyond_floor=True) for name, value in self._kwargs.items()}
         elif self.peer_version is None:
             return self._wire_kwargs  # from the reference, whose cells are all of one version
         return levels.fitted(self._wire_kwargs, versions)
+
+    def _read_body(self) -> None:
+        """Take context and arguments, in wire form, from the text that a lean message brought."""
+        self._wire_ctxt, self._wire_kwargs = lean.read_request(self._body)
 
     @property
     def came_from(self) -> str | None:
@@ -113,6 +129,16 @@ class Message:
 
     def source_is_us(self) -> bool:
         return self.routing_path == self.msg_runner.our_name
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for what comes of it until a deadline, and so notices when it is lost."""
+        return self.need_response
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether it needs no worker of its own: it is only passed on, and the way is free."""
+        return False
 
     def to_json(self, for_reference: bool = False, versions: Mapping[str, str] | None = None) -> str:
         """Return the wire form, for a neighbour that reads these versions of objects (floor versions by default).
@@ -126,12 +152,19 @@ class Message:
         op = operations.registry.find(self.message_type, self.method_name) if for_reference else None
         if op is not None and op.for_reference is not None:
             kwargs = op.for_reference(kwargs)
+        ctxt = self.wire_ctxt if self._body is None else lean.full_context(self.wire_ctxt)
+        return {"ctxt": ctxt, "method_kwargs": kwargs, "fanout": self.fanout, **self._header()}
+
+    def to_lean(self, versions: Mapping[str, str]) -> str:
+        """Return the lean form, for a neighbour that reads it and these versions of objects; not signed."""
+        return lean.write(self._header(), self._lean_body(versions))
+
+    def _header(self) -> dict[str, Any]:
         fields = {
-            "message_type": self.message_type, "ctxt": self.wire_ctxt, "method_name": self.method_name,
-            "method_kwargs": kwargs, "direction": self.direction, "need_response": self.need_response,
-            "fanout": self.fanout, "uuid": self.uuid, "routing_path": self.routing_path,
+            "message_type": self.message_type, "method_name": self.method_name, "direction": self.direction,
+            "need_response": self.need_response, "uuid": self.uuid, "routing_path": self.routing_path,
             "hop_count": self.hop_count, "max_hop_count": self.max_hop_count, **self._own_fields(),
-            "msg_version": MSG_VERSION}
+            "msg_version": self.msg_runner.msg_version}
         if self.method_name in _INTRODUCTIONS:
             fields["object_versions"] = levels.OUR_VERSIONS
         if self.deadline is not None:
@@ -139,6 +172,13 @@ class Message:
         if self.reply_server is not None:
             fields["reply_server"] = self.reply_server
         return fields
+
+    def _lean_body(self, versions: Mapping[str, str]) -> str:
+        if not levels.are_ours(versions):
+            return lean.request_body(self.wire_ctxt, self.wire_kwargs(versions))
+        if self._body is None:
+            self._body = lean.request_body(self.wire_ctxt, self.wire_kwargs(versions))
+        return self._body
 
     def process(self):
         raise NotImplementedError

@@ -43,7 +43,8 @@ class BroadcastMessage(Message):
             return None
         responses = self._collect()
         if self.source_is_us():
-            return [Response.from_json(self.ctxt, text) if isinstance(text, str) else text for text in responses]
+            return [response for one in responses
+                    for response in (Response.all_in(self.ctxt, [one]) if isinstance(one, str) else [one])]
         self._answer([text if isinstance(text, str) else self._text(text) for text in responses], neighbour_only=True)
         return None
 

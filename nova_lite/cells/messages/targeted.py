@@ -1,11 +1,12 @@
 """Messages for one cell, and the answers that come back; relayed hop by hop."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from oslo_log import log as logging
 
 from nova_lite import exception
-from nova_lite.cells import operations, routing
+from nova_lite.cells import lean, operations, routing
 from nova_lite.cells.messages.base import Message
 from nova_lite.cells.response import Response
 
@@ -43,6 +44,17 @@ class TargetedMessage(Message):
         if neighbour is None:
             raise routing.unknown_neighbour(self.direction, self.target_cell)
         return neighbour
+
+    @property
+    def is_quick(self) -> bool:
+        try:
+            next_hop = self.next_hop()
+        except exception.CellRoutingInconsistency:
+            return False
+        return self._is_quick_to(next_hop)
+
+    def _is_quick_to(self, next_hop) -> bool:
+        return not next_hop.is_me and next_hop.takes_at_once and self.hop_count < self.max_hop_count
 
     def process(self) -> Response | None:
         """Do the work here or pass the message on; return the answer where it was asked for, at the origin."""
@@ -84,7 +96,7 @@ class TargetedMessage(Message):
             return self._failure()
         finally:
             self.msg_runner._cleanup_response_queue(self)
-        return Response.from_json(self.ctxt, responses[0])
+        return Response.all_in(self.ctxt, responses)[0]
 
     def _forward(self, next_hop) -> None:
         if self.hop_count >= self.max_hop_count:
@@ -113,14 +125,43 @@ class ResponseMessage(TargetedMessage):
         super().__init__(msg_runner, ctxt, method_name, method_kwargs, direction, target_cell, **kwargs)
         self.response_uuid = response_uuid
 
+    @property
+    def is_awaited(self) -> bool:
+        return True
+
+    def wire_kwargs(self, versions: Mapping[str, str]) -> dict[str, Any]:
+        kwargs = super().wire_kwargs(versions)
+        return {**kwargs, "responses": lean.single_texts(kwargs["responses"])}
+
     def _own_fields(self) -> dict[str, Any]:
         return {"target_cell": self.target_cell, "response_uuid": self.response_uuid}
+
+    def _read_body(self) -> None:
+        self._wire_ctxt, self._wire_kwargs = {}, {"orig_message": "", "responses": [self._body]}
+
+    def _lean_body(self, versions: Mapping[str, str]) -> str:
+        if self._body is None:
+            self._body = lean.answer_body(self._responses())
+        return self._body
+
+    def _responses(self) -> list[str]:
+        """Return the texts of the answers. Raises ValueError for what a neighbour sent that is none."""
+        texts = [self._body] if self._body is not None else self._wire_kwargs["responses"]
+        if self.came_from is not None:
+            lean.responses_in(texts)
+        return texts
+
+    def _is_quick_to(self, next_hop) -> bool:
+        return next_hop.is_me or next_hop.takes_at_once
 
     def process(self) -> None:
         """Hand the answers in, or pass them on; nothing is ever answered to an answer."""
         next_hop = self.next_hop()
         if next_hop.is_me:
-            self._work()
+            if self._body is None:
+                self._work()
+            else:
+                self.msg_runner._put_response(self.response_uuid, self._responses(), self.came_from)
             return
         is_last_hop = routing.append(self.routing_path, next_hop.name) == self.target_cell
         if is_last_hop and self.reply_server is None:

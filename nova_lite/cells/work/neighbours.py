@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from nova_lite.cells import routing
+from nova_lite import exception
+from nova_lite.cells import lean, routing
 from nova_lite.cells.operations import Route, operation
 
 
@@ -83,5 +84,9 @@ def build_decisions(cell, message, request_id) -> list[dict[str, Any]]:
 
 @operation(Route.ORIGIN)
 def parse_responses(cell, message, orig_message, responses):
-    """Hand answers to the request that waits for them. `orig_message` is not read."""
+    """Hand answers to the request that waits for them. `orig_message` is not read. Raises Invalid."""
+    try:
+        lean.responses_in(responses)
+    except (TypeError, ValueError) as error:
+        raise exception.Invalid("Answers that cannot be read") from error
     cell.runner._put_response(message.response_uuid, responses, routing.hop_before(message.routing_path))

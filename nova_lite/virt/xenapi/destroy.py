@@ -9,6 +9,7 @@ from oslo_log import log as logging
 from nova_lite import exception
 from nova_lite.virt.xenapi import errors, instances, vif
 from nova_lite.virt.xenapi.disks import Disks
+from nova_lite.virt.xenapi.domains import DomainIds
 from nova_lite.virt.xenapi.leftovers import Leftovers
 from nova_lite.virt.xenapi.lookup import VmFinder
 from nova_lite.virt.xenapi.vm_cache import VmCache
@@ -20,7 +21,7 @@ class Destroyer:
     """Takes VMs away, with everything that is theirs and nothing that is not."""
 
     def __init__(self, session, finder: VmFinder, cache: VmCache, disks: Disks, vifs: vif.Interfaces, firewall, volumes,
-                 kernels, leftovers: Leftovers):
+                 kernels, leftovers: Leftovers, domains: DomainIds):
         self._session = session
         self._finder = finder
         self._cache = cache

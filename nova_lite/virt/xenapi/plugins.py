@@ -14,6 +14,10 @@ PLUGIN_FAILURES = ("XENAPI_PLUGIN_FAILURE", "XENAPI_PLUGIN_EXCEPTION")
 MISSING = ("XENAPI_MISSING_PLUGIN", "UNKNOWN_XENAPI_PLUGIN_FUNCTION")
 
 
+# The version of the dom0 plugins this driver was written against: same major number, this minor number or later.
+REQUIRED = "3.0"
+
+
 class PluginRetriesExceeded(exception.NovaException):
     """A dom0 plugin kept failing in a passing way."""
 
@@ -41,6 +45,30 @@ def is_passing(error: BaseException) -> bool:
 def is_missing(error: BaseException) -> bool:
     """Tell whether the host has no such plugin, or the plugin no such function."""
     return errors.is_code(error, *MISSING)
+
+
+def installed_version(session: Any) -> str | None:
+    """Return the version of the plugins on the host, None when there are none.
+
+    Raises XenAPI.Failure for one that does not go with this driver.
+    """
+    try:
+        version = str(session.call_plugin_serialized("nova_lite_version", "get_version"))
+    except XenAPI.Failure as failure:
+        if not is_missing(failure):
+            raise
+        return None
+    if not _goes_with(version, REQUIRED):
+        raise XenAPI.Failure([f"Plugin version mismatch (Expected {REQUIRED}, got {version})"])
+    return version
+
+
+def _goes_with(version: str, required: str) -> bool:
+    try:
+        found, wanted = ([int(part) for part in text.split(".")[:2]] for text in (version, required))
+    except ValueError:
+        return False
+    return found[0] == wanted[0] and found >= wanted
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Power operations. What a call finds done already counts as done."""
 
+from collections.abc import Callable
 from typing import Any
 
 import XenAPI
@@ -7,23 +8,28 @@ from oslo_log import log as logging
 
 from nova_lite import exception
 from nova_lite.virt.xenapi import errors, instances
+from nova_lite.virt.xenapi.domains import DomainIds
 from nova_lite.virt.xenapi.lookup import VmFinder
-from nova_lite.virt.xenapi.session import TaskTimeout
+from nova_lite.virt.xenapi.session import TaskLost, TaskTimeout
 from nova_lite.virt.xenapi.vm_cache import VmCache
 
 LOG = logging.getLogger(__name__)
 
 START_OPERATIONS = ("start", "start_on")
+VDI_UNAVAILABLE = "SR_BACKEND_FAILURE_46"
 RESUME_OPERATIONS = ("resume", "resume_on")
 
 
 class Power:
     """Starts, stops, freezes and reboots VMs."""
 
-    def __init__(self, session, finder: VmFinder, cache: VmCache, conf):
+    def __init__(self, session, finder: VmFinder, cache: VmCache, domains: DomainIds,
+                 bad_volumes_of: Callable[[str], list[str]], conf):
         self._session = session
         self._finder = finder
         self._cache = cache
+        self._domains = domains
+        self._bad_volumes_of = bad_volumes_of
         self._conf = conf
 
     def pause(self, instance: Any) -> None:
@@ -58,11 +64,16 @@ class Power:
         """Start the VM on our host, frozen if asked. Raises what the host refuses it with."""
         goal = "Paused" if paused else "Running"
         try:
-            self._session.call_task("VM.start_on", vm_ref, self._session.host_ref, paused, False)
+            self._session.call_task("VM.start_on", vm_ref, self._session.host_ref, paused, False,
+                                    timeout_s=self._conf.xenserver.running_timeout)
         except XenAPI.Failure as failure:
             if not _is_there(failure, goal):
                 raise
+        except TaskLost:
+            if self._session.call_xenapi("VM.get_power_state", vm_ref).lower() != goal.lower():
+                raise
         self._cache.note_state(vm_ref, goal)
+        self._domains.note_start(vm_ref)
 
     def power_off(self, instance: Any, timeout: float = 0) -> None:
         """Stop the VM: cleanly if that works within `timeout` seconds, else hard."""
@@ -95,17 +106,20 @@ class Power:
         self._cache.note_state(vm_ref, "Halted")
         return True
 
-    def reboot(self, instance: Any, reboot_type: str) -> None:
+    def reboot(self, instance: Any, reboot_type: str,
+               bad_volumes_callback: Callable[[list[str]], None] | None = None) -> None:
         """Reboot the VM, 'HARD' or cleanly; one that is halted is started. A rescue VM goes first.
 
-        Raises InstanceRebootFailure when a guest does not cooperate.
+        Where volumes keep it from coming up, bad_volumes_callback(['/dev/xvdX', …]) is to detach those that do not
+        answer, and the VM is started without them. Raises InstanceRebootFailure when a guest does not cooperate.
         """
         rescued = bool(self._cache.find(self._finder.name(instance) + instances.RESCUE,
                                         instances.read(instance, "uuid")))
         suffix = instances.RESCUE if rescued else ""
-        self._finder.call(instance, lambda vm_ref: self._reboot(vm_ref, reboot_type), suffix)
+        self._finder.call(instance, lambda vm_ref: self._reboot(vm_ref, reboot_type, bad_volumes_callback), suffix)
 
-    def _reboot(self, vm_ref: str, reboot_type: str) -> None:
+    def _reboot(self, vm_ref: str, reboot_type: str,
+                bad_volumes_callback: Callable[[list[str]], None] | None = None) -> None:
         method = "VM.hard_reboot" if reboot_type == "HARD" else "VM.clean_reboot"
         try:
             self._session.call_long(method, vm_ref, timeout_s=self._session.call_timeout_s)
@@ -118,6 +132,9 @@ class Power:
                 return self._reboot_from_rest(vm_ref, state)
             if errors.is_gone(failure):
                 raise
+            if bad_volumes_callback is not None and errors.is_code(failure, VDI_UNAVAILABLE):
+                bad_volumes_callback(self._bad_volumes_of(vm_ref))
+                return self.start(vm_ref)
             raise exception.InstanceRebootFailure(reason=errors.describe(failure)) from failure
         self._cache.note_state(vm_ref, "Running")
         return None

@@ -4,7 +4,7 @@ import random
 import re
 import threading
 import uuid as uuidlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -20,17 +20,21 @@ from nova_lite.virt.xenapi.transport import Endpoint, TlsPolicy, XapiTransport
 LOG = logging.getLogger(__name__)
 
 # Calls that may be repeated when the connection broke and nobody knows whether the first one ran.
-REPEATABLE = re.compile(r"\.(get_\w+|set_\w+|remove_from_\w+|scan|destroy|plug|unplug|assert_\w+|compute_\w+)$")
+REPEATABLE = re.compile(
+    r"\.(get_\w+|set_\w+|remove_from_\w+|scan|destroy|plug|unplug|assert_\w+|compute_\w+)$|^event\.from$")
 # A repeat that finds the work done.
 DONE_ALREADY = {
     "destroy": errors.HANDLE_INVALID,
     "plug": "DEVICE_ALREADY_ATTACHED",
     "unplug": "DEVICE_ALREADY_DETACHED",
 }
+HOST_AWAY = ("HOST_OFFLINE", "CANNOT_CONTACT_HOST", "HOST_NOT_LIVE", "HOST_STILL_BOOTING")
 LOGIN_REFUSED = ("SESSION_AUTHENTICATION_FAILED", "SESSION_AUTHORIZATION_FAILED")
 LONGEST_BACK_OFF_S = 30
 REPEAT_FOR_S = 60
 TASK_POLL_S = 3.0
+# The events since a token are not to be had any more: the stream begins anew.
+STREAM_LOST = ("EVENTS_LOST", "EVENT_FROM_TOKEN_PARSE_FAILURE")
 
 
 class XenAPISession:
@@ -65,7 +69,8 @@ class XenAPISession:
         self._software = self.call_xenapi("host.get_software_version", self.host_ref)
         self.product_version = version_tuple(self._software)
         self.product_brand = self._software.get("product_brand")
-        self._plugins: bool | None = None
+        self.plugin_version = plugins.installed_version(self)
+        self._xsm_sr_check_relaxed: bool | None = None
         LOG.info("Connected to %s %s at %s", self.product_brand, ".".join(map(str, self.product_version)),
                  self.host_endpoint.without_credentials)
 
@@ -82,7 +87,21 @@ class XenAPISession:
     # Logging in -----------------------------------------------------------------------------------------------
 
     def log_in(self) -> Member:
-        """Return a session of its own, outside the pools; the caller logs it out. Follows one redirect."""
+        """Return a session of its own, outside the pools; the caller logs it out. Follows one redirect.
+
+        A master that does not answer any more may have a successor, which our own host knows.
+        """
+        try:
+            return self._log_in_at(self._endpoint)
+        except errors.CONNECTION_ERRORS:
+            if self._endpoint == self.host_endpoint:
+                raise
+            self._leave_master()
+        except XenAPI.Failure as failure:
+            if not errors.is_code(failure, "HOST_IS_SLAVE"):
+                raise
+            self._move_to_master(failure)
+            return self._log_in_at(self._endpoint)
         try:
             return self._log_in_at(self._endpoint)
         except XenAPI.Failure as failure:
@@ -101,6 +120,8 @@ class XenAPISession:
             if errors.is_code(failure, *LOGIN_REFUSED):
                 raise HypervisorLoginRefused(url=endpoint.without_credentials, user=self._user,
                                              reason=errors.code_of(failure)) from None
+            if errors.is_code(failure, *HOST_AWAY):
+                raise ConnectionError(errors.describe(failure)) from None
             raise
         except TimeoutError:
             transport.close()
@@ -115,6 +136,14 @@ class XenAPISession:
         self._endpoint = self._endpoint.on_host(failure.details[1])
         LOG.info("%s is a pool member, using its master %s", self.host_endpoint.without_credentials,
                  self._endpoint.without_credentials)
+        self._short.drop_free()
+        self._long.drop_free()
+
+    def _leave_master(self) -> None:
+        LOG.warning("The master %s does not answer, asking %s for another one", self._endpoint.without_credentials,
+                    self.host_endpoint.without_credentials)
+        self.is_slave = False
+        self._endpoint = self.host_endpoint
         self._short.drop_free()
         self._long.drop_free()
 
@@ -205,6 +234,7 @@ class XenAPISession:
             except errors.CONNECTION_ERRORS as error:
                 if not REPEATABLE.search(method) or self.clock.monotonic() + delay_s > repeat_until:
                     raise self._unavailable(f"{method}: {error or type(error).__name__}") from None
+                pool.drop_free()  # they lead to the same place
                 LOG.warning("%s at %s failed (%s), trying again", method, self.host_endpoint.without_credentials, error)
                 self.clock.sleep(delay_s * random.uniform(0.5, 1))
                 delay_s = min(2 * delay_s, LONGEST_BACK_OFF_S)
@@ -245,18 +275,24 @@ class XenAPISession:
         finally:
             self._destroy_task(task_ref)
 
-    def call_task(self, method: str, *args, timeout_s: float | None = None) -> str:
+    def call_task(self, method: str, *args, timeout_s: float | None = None,
+                  progress: Callable[[float], None] | None = None,
+                  started: Callable[[str], None] | None = None) -> str:
         """Run `Class.method` as a task, wait for its end and return its result text ('' for none).
 
-        Raises what the operation failed with, or TaskTimeout after the deadline (the task is then cancelled).
+        started(task) is told the task, progress(0.0 … 1.0) how far it is. Raises what the operation failed with,
+        TaskTimeout after the deadline (the task is then cancelled), TaskLost when the host forgot it.
         """
         task_ref = self.call_xenapi(f"Async.{method}", *args)
         try:
-            return self.wait_for_task(task_ref, timeout_s, label=method)
+            if started is not None:
+                started(task_ref)
+            return self.wait_for_task(task_ref, timeout_s, label=method, progress=progress)
         finally:
             self._destroy_task(task_ref)
 
-    def wait_for_task(self, task_ref: str, timeout_s: float | None = None, label: str = "task") -> str:
+    def wait_for_task(self, task_ref: str, timeout_s: float | None = None, label: str = "task",
+                      progress: Callable[[float], None] | None = None) -> str:
         """Wait for a task and return its result text; errors as in call_task."""
         deadline = self.clock.monotonic() + (timeout_s or self.task_timeout_s)
         token = ""
@@ -267,11 +303,22 @@ class XenAPISession:
                 raise TaskTimeout(task=label, timeout_s=timeout_s or self.task_timeout_s)
             # Short slices, so that more waiting callers than sessions take turns.
             slice_s = max(0.1, min(left_s, TASK_POLL_S))
-            batch = self.call_long("event.from", [f"task/{task_ref}"], token, float(slice_s), timeout_s=slice_s + 30)
+            try:
+                batch = self.call_long("event.from", [f"task/{task_ref}"], token, float(slice_s),
+                                       timeout_s=slice_s + 30)
+            except XenAPI.Failure as failure:
+                if not token or not errors.is_code(failure, *STREAM_LOST):
+                    raise
+                token = ""
+                continue
+            if not token and not batch["events"]:
+                raise TaskLost(task=label)
             token = batch["token"]
             for event in batch["events"]:
                 if event["operation"] == "del":
-                    raise XenAPI.Failure([errors.HANDLE_INVALID, "task", task_ref])
+                    raise TaskLost(task=label)
+                if progress is not None and "snapshot" in event:
+                    progress(float(event["snapshot"].get("progress", 0.0)))
                 if event.get("snapshot", {}).get("status", "pending") not in ("pending", "cancelling"):
                     return _task_result(event["snapshot"])
 
@@ -341,6 +388,19 @@ class XenAPISession:
                     retry_cb(exc=error)
         raise plugins.PluginRetriesExceeded(num_retries=num_retries)
 
+    def is_xsm_sr_check_relaxed(self) -> bool:
+        """Tell whether the host lets VMs with iSCSI repositories migrate with their disks; asked once."""
+        if self._xsm_sr_check_relaxed is None:
+            try:
+                said = self.call_plugin("config_file", "get_val", {"key": "relax-xsm-sr-check"})
+            except XenAPI.Failure as failure:
+                if not plugins.is_missing(failure):
+                    raise
+                said = ""
+            platform = self._software.get("platform_version") or "0"
+            self._xsm_sr_check_relaxed = said.lower() == "true" if said else numbers_of(platform) >= (2, 1, 0)
+        return self._xsm_sr_check_relaxed
+
     def new_request_id(self) -> str:
         return str(uuidlib.uuid4())
 
@@ -351,9 +411,19 @@ class TaskTimeout(exception.NovaException):
     msg_fmt = "%(task)s did not end within %(timeout_s)s seconds and was cancelled."
 
 
+class TaskLost(exception.NovaException):
+    """The host forgot a XenAPI task (its toolstack began anew): what it was to do may be done or not."""
+
+    msg_fmt = "%(task)s was lost with the toolstack that ran it; it may be done or not."
+
+
 def version_tuple(software: dict[str, str]) -> tuple[int, ...]:
     """Return the product's version as ints; a suffix such as `8.3.0-beta` ends its number."""
-    text = software.get("product_version") or software.get("platform_version") or "0.0.0"
+    return numbers_of(software.get("product_version") or software.get("platform_version") or "0.0.0")
+
+
+def numbers_of(text: str) -> tuple[int, ...]:
+    """Return the numbers of a dotted version."""
     return tuple(int(re.match(r"\d*", part).group() or 0) for part in text.split("."))
 
 

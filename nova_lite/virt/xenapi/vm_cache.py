@@ -11,6 +11,7 @@ from oslo_log import log as logging
 from nova_lite import concurrency, exception
 from nova_lite.objects import power_state
 from nova_lite.virt.xenapi import errors
+from nova_lite.virt.xenapi.session import STREAM_LOST
 
 LOG = logging.getLogger(__name__)
 
@@ -96,6 +97,7 @@ class VmCache:
         self._vms: dict[str, Vm] = {}
         self._own_states: dict[str, tuple[str, float]] = {}
         self._lock = threading.Lock()
+        self._shown = threading.Condition(self._lock)
         self._synced = threading.Event()
         self._stopping = threading.Event()
         self._member = None
@@ -137,6 +139,17 @@ class VmCache:
             found = [vm for vm in self._vms.values() if vm.name_label == name_label and not vm.is_control_domain]
         own = [vm for vm in found if instance_uuid and vm.instance_uuid == instance_uuid]
         return own or found
+
+    def wait_for_domain(self, ref: str, timeout_s: float) -> int:
+        """Return the domain id of a VM that was just started, -1 when it does not show in time. Never asks the host."""
+        deadline = self._session.clock.monotonic() + timeout_s
+        with self._shown:
+            while self.synced and (left_s := deadline - self._session.clock.monotonic()) > 0:
+                vm = self._vms.get(ref)
+                if vm is not None and vm.domid >= 0:
+                    return vm.domid
+                self._shown.wait(left_s)
+        return -1
 
     def _seen(self, vm: Vm | None) -> Vm | None:
         if vm is None:
@@ -233,7 +246,7 @@ class VmCache:
             try:
                 batch = member.call("event.from", (["vm"], token, POLL_S if token else 0.0), POLL_S + 30)
             except XenAPI.Failure as failure:
-                if not errors.is_code(failure, "EVENTS_LOST", "EVENT_FROM_TOKEN_PARSE_FAILURE"):
+                if not errors.is_code(failure, *STREAM_LOST):
                     raise
                 token = ""
                 continue
@@ -264,6 +277,7 @@ class VmCache:
                 else:
                     after = self._vms[ref] = _keeping_domid(Vm.from_record(ref, event["snapshot"]), before)
                     self._end_own_state(after)
+                self._shown.notify_all()
             self.changes += not _uses_the_same(before, after)
             self._tell(before, after)
 

@@ -81,7 +81,7 @@ class VMOps:
         self.live_xenstore = LiveXenstore(session, self.finder)
         self.leftovers = Leftovers(session, self.disks, self.storage)
         self.destroyer = Destroyer(session, self.finder, self.cache, self.disks, self.vifs, self.firewall_driver,
-                                   self.volumes, self.kernels, self.leftovers)
+                                   self.volumes, self.kernels, self.leftovers, self.domains)
         self.settling = Settling(session, self.finder, self.power, self.destroyer, self.leftovers)
         self.spawner = Spawner(
             session=session, finder=self.finder, cache=self.cache, host=self.host, disks=self.disks,

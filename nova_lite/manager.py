@@ -122,17 +122,24 @@ class PeriodicTasks:
             if wait_s > _NEARLY_DUE_S:
                 idle_for = min(idle_for, wait_s)
                 continue
-            self._last_run[name] = self._clock.monotonic()
+            self._last_run[name] = started_s = self._clock.monotonic()
             try:
                 getattr(self._manager, name)(context)
             except Exception as error:
                 if raise_on_error:
                     raise
                 log_failure(f"periodic task {type(self._manager).__name__}.{name}", error)
+            self._warn_of_overrun(name, self._clock.monotonic() - started_s)
             if task.spacing_s:
                 idle_for = min(idle_for, task.spacing_s)
             concurrency.sleep(0)
         return idle_for
+
+    def _warn_of_overrun(self, name: str, took_s: float) -> None:
+        """The tasks of a manager run one after the other: a slow one keeps the rest waiting."""
+        if took_s > IDLE_S:
+            LOG.warning("Periodic task %s.%s took %.0f s, which all others had to wait for",
+                        type(self._manager).__name__, name, took_s)
 
     def _seconds_until(self, name: str, task: PeriodicTask) -> float:
         last = self._last_run[name]

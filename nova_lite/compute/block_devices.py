@@ -24,6 +24,14 @@ class BlockDevices:
         """Return the block device mappings of the instance."""
         return list(objects.BlockDeviceMappingList.get_by_instance_uuid(context, instance["uuid"]))
 
+    def of_all(self, context: RequestContext,
+               instances: list[objects.Instance]) -> dict[str, list[objects.BlockDeviceMapping]]:
+        """Return {uuid: block device mappings} of several instances, in one query."""
+        found: dict[str, list[objects.BlockDeviceMapping]] = {instance.uuid: [] for instance in instances}
+        for bdm in objects.BlockDeviceMappingList.get_by_instance_uuids(context, list(found)) if found else ():
+            found[bdm.instance_uuid].append(bdm)
+        return found
+
     def info(self, context: RequestContext, instance: Any, bdms: Iterable[Any] | None = None) -> dict[str, Any]:
         """Return the block_device_info of a guest that exists: its connected volumes."""
         return block_device.volumes_only_info(self.of(context, instance) if bdms is None else bdms)

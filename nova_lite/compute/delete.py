@@ -55,7 +55,7 @@ class Deleter:
             here.notify(context, instance, "delete.start")
             self.shut_down(context, instance, bdms)
             self._block_devices.delete_flagged(context, instance, bdms)
-            here.update(context, instance, vm_state=vm_states.DELETED, task_state=None,
+            here.update(context, instance, vm_state=vm_states.DELETED, task_state=None, cleaned=True,
                         terminated_at=here.clock.utcnow())
             instance.destroy()
         except Exception:  # the reservations must not stay open, whatever failed

@@ -10,6 +10,9 @@ from nova_lite.objects.network_model import NetworkInfo
 
 LOG = logging.getLogger(__name__)
 
+# What the new host notes of the disks: it has new ones, or shares those of the old host.
+DISKS_LEFT = "left"
+DISKS_SHARED = "shared"
 _NOT_YET_SETTLED = ("accepted", "pre-migrating", "done")
 
 
@@ -21,9 +24,10 @@ class EvacuatedGuests:
         self._block_devices = block_devices
 
     def remove(self, context: RequestContext) -> None:
-        """Remove what was evacuated from here. The disks of an instance that exists are kept: it may use them.
+        """Remove what was evacuated from here, and its disks unless the instance uses them at its new host.
 
-        Guests without an evacuation record are left alone, whatever host their rows name.
+        The new host has noted which it is (disks_note); without a note they are kept. Guests without an evacuation
+        record are left alone, whatever host their rows name.
         """
         if not self._here.conf.workarounds.destroy_after_evacuate:
             return
@@ -39,23 +43,40 @@ class EvacuatedGuests:
                 LOG.exception("Could not remove the guest of evacuated instance %s", migration.instance_uuid)
 
     def _settle(self, context: RequestContext, migration: objects.Migration, guests: set[str]) -> None:
-        instance = self._instance(context, migration.instance_uuid)
-        if instance.host == self._here.name and not instance.deleted:
-            LOG.info("Instance %s was evacuated from here and is back", instance.uuid)
-        elif instance.uuid in guests:
-            self._destroy(context, instance)
+        try:
+            instance = self._here.load(context.elevated(read_deleted="yes"), migration.instance_uuid)
+        except exception.InstanceNotFound:
+            LOG.warning("Nothing is known any more of evacuated instance %s: a guest of it has to be removed by hand",
+                        migration.instance_uuid)
+        else:
+            self._remove(context, instance, migration, guests)
         migration.status = "completed"
         migration.save()
 
-    def _instance(self, context: RequestContext, uuid: str) -> objects.Instance:
-        return self._here.load(context.elevated(read_deleted="yes"), uuid)
+    def _remove(self, context: RequestContext, instance: objects.Instance, migration: objects.Migration,
+                guests: set[str]) -> None:
+        note = disks_note(migration)
+        if instance.host == self._here.name and not instance.deleted:
+            LOG.info("Instance %s was evacuated from here and is back", instance.uuid)
+        elif instance.uuid in guests:
+            destroy_disks = bool(instance.deleted) or instance.system_metadata.get(note) == DISKS_LEFT
+            self._destroy(context, instance, destroy_disks)
+        if note in instance.system_metadata and not instance.deleted:
+            del instance.system_metadata[note]
+            instance.save()
 
-    def _destroy(self, context: RequestContext, instance: objects.Instance) -> None:
-        LOG.info("Removing the guest of instance %s, which was evacuated to host %s", instance.uuid, instance.host)
+    def _destroy(self, context: RequestContext, instance: objects.Instance, destroy_disks: bool) -> None:
+        LOG.info("Removing the guest of instance %s, which was evacuated to host %s, %s its disks",
+                 instance.uuid, instance.host, "with" if destroy_disks else "without")
         try:
             network_info = self._here.network_info(context, instance)
             block_device_info = self._block_devices.info(context, instance)
         except exception.NotFound:
             network_info, block_device_info = NetworkInfo(), {}
         self._here.driver.destroy(instance, self._here.for_driver(network_info), block_device_info,
-                                  destroy_disks=bool(instance.deleted))
+                                  destroy_disks=destroy_disks)
+
+
+def disks_note(migration: objects.Migration) -> str:
+    """Return the key of system_metadata that tells what became of the disks of an evacuation."""
+    return f"evacuation_{migration.id}_disks"

@@ -1,6 +1,7 @@
 """This host, as the parts of the compute manager share it."""
 
 import contextlib
+import datetime
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,6 +54,15 @@ class ComputeHost:
     def instances(self, context: RequestContext) -> list[objects.Instance]:
         """Return the instances of this host."""
         return list(objects.InstanceList.get_by_host(context, self.name))
+
+    def find(self, context: RequestContext, **filters: Any) -> list[objects.Instance]:
+        """Return the instances of this host that match, softly deleted ones included."""
+        return list(objects.InstanceList.get_by_filters(context, {**filters, "host": self.name, "deleted": False,
+                                                                  "soft_deleted": True}))
+
+    def is_older(self, time: datetime.datetime | None, limit_s: float) -> bool:
+        """Tell whether a time is longer ago than that; None never is."""
+        return time is not None and self.clock.utcnow() - time > datetime.timedelta(seconds=limit_s)
 
     def update(self, context: RequestContext, instance: objects.Instance, **changes: Any) -> objects.Instance:
         """Change the instance in hand as LocalConductor.save does, and have its node's tracker see it."""

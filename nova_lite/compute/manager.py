@@ -22,6 +22,7 @@ from nova_lite.compute.host import ComputeHost
 from nova_lite.compute.host_operations import HostOperations
 from nova_lite.compute.image_cache import ImageCache
 from nova_lite.compute.instance_locks import Hold
+from nova_lite.compute.leftovers import Leftovers
 from nova_lite.compute.live_migration import LiveMigrator
 from nova_lite.compute.networking import Networking
 from nova_lite.compute.pacing import Pacing
@@ -117,7 +118,8 @@ class ComputeManager(manager.SchedulerDependentManager):
         self._evacuated = EvacuatedGuests(here, self._block_devices)
         self._recovery = Recovery(here, self._block_devices, self)
         self._sync = PowerSync(here)
-        self._watch = Watch(here, self._block_devices, self._deleter, self._recovery)
+        self._watch = Watch(here, self._block_devices, self._recovery)
+        self._leftovers = Leftovers(here, self._block_devices, self._deleter)
         self._usage = Usage(here, self._block_devices)
         self._image_cache = ImageCache(here)
         self._health = Health(here)
@@ -633,12 +635,22 @@ class ComputeManager(manager.SchedulerDependentManager):
 
     @manager.periodic_task
     def _reclaim_queued_deletes(self, context: RequestContext) -> None:
-        self._watch.reclaim_deleted(context)
+        self._leftovers.reclaim_deleted(context)
 
     @manager.periodic_task
     def _cleanup_running_deleted_instances(self, context: RequestContext) -> None:
         self._paced("running_deleted", self.services.conf.running_deleted_instance_poll_interval,
-                    self._watch.clean_running_deleted, context)
+                    self._leftovers.clean_running_deleted, context)
+
+    @manager.periodic_task
+    def _run_pending_deletes(self, context: RequestContext) -> None:
+        self._paced("pending_deletes", self.services.conf.instance_delete_interval, self._leftovers.finish_deletions,
+                    context)
+
+    @manager.periodic_task
+    def _cleanup_incomplete_migrations(self, context: RequestContext) -> None:
+        self._paced("incomplete_migrations", self.services.conf.instance_delete_interval,
+                    self._leftovers.clean_up_migrations, context)
 
     @manager.periodic_task(spacing=600)
     def _recover_stuck_instances(self, context: RequestContext) -> None:

@@ -8,6 +8,7 @@ from oslo_log import log as logging
 from nova_lite import exception, notifications, objects
 from nova_lite.compute.block_devices import BlockDevices
 from nova_lite.compute.build import decode_files
+from nova_lite.compute.evacuated import DISKS_LEFT, DISKS_SHARED, disks_note
 from nova_lite.compute.host import ComputeHost
 from nova_lite.compute.power import Power
 from nova_lite.context import RequestContext
@@ -67,7 +68,14 @@ class Rebuilder:
             self._back_to(instance, source)
             self._set_status(migration, "error")
             raise
+        self._note_disks(context, instance, migration, request)
         self._set_status(migration, "done")
+
+    def _note_disks(self, context: RequestContext, instance: objects.Instance, migration: objects.Migration,
+                    request: RebuildRequest) -> None:
+        """Tell the source, for when it comes back, whether the disks that it has are still used."""
+        self._here.db.instance_system_metadata_update(context, instance.uuid, {
+            disks_note(migration): DISKS_SHARED if request.on_shared_storage else DISKS_LEFT})
 
     def _check_evacuation(self, instance: objects.Instance, request: RebuildRequest) -> None:
         driver = self._here.driver

@@ -13,6 +13,8 @@ from nova_lite.context import RequestContext
 
 LOG = logging.getLogger(__name__)
 
+BATCH = 200  # interfaces whose readings one transaction writes
+
 
 class Usage:
     """Collects figures of the driver into rows and notifications."""
@@ -44,9 +46,10 @@ class Usage:
         refreshed = self._now()
         rows = self._rows_by_interface(context, counters, start)
         before = self._rows_by_interface(context, counters, previous)
-        for counter in counters:
-            key = (counter["uuid"], counter["mac_address"])
-            self._save(context, counter, start, refreshed, rows.get(key), before.get(key))
+        added = [_added(counter, rows.get(key), before.get(key)) for counter in counters
+                 for key in [(counter["uuid"], counter["mac_address"])]]
+        for first in range(0, len(added), BATCH):
+            self._here.db.bw_usage_update_all(context, start, added[first:first + BATCH], last_refreshed=refreshed)
             self._here.clock.sleep(0)
 
     def _rows_by_interface(self, context: RequestContext, counters: list[dict[str, Any]],
@@ -54,17 +57,6 @@ class Usage:
         uuids = sorted({counter["uuid"] for counter in counters})
         rows = self._here.db.bw_usage_get_by_uuids(context, uuids, start) if uuids else ()
         return {(row["uuid"], row["mac"]): row for row in rows}
-
-    def _save(self, context: RequestContext, counter: dict[str, Any], start: datetime.datetime,
-              refreshed: datetime.datetime, row: dict[str, Any] | None, before: dict[str, Any] | None) -> None:
-        bw_in, bw_out = (row["bw_in"], row["bw_out"]) if row else (0, 0)
-        last = row or before
-        if last is not None:
-            bw_in += counted(last["last_ctr_in"], counter["bw_in"])
-            bw_out += counted(last["last_ctr_out"], counter["bw_out"])
-        self._here.db.bw_usage_update(
-            context, counter["uuid"], counter["mac_address"], start, bw_in, bw_out, counter["bw_in"],
-            counter["bw_out"], last_refreshed=refreshed)
 
     # --- Volumes ---
 
@@ -75,10 +67,10 @@ class Usage:
         """
         if start_time is None:
             start_time = self._last_period()[1]
-        attached = [{"instance": instance, "instance_bdms": [bdm for bdm in self._block_devices.of(context, instance)
-                                                            if bdm.volume_id]}
-                    for instance in self._here.instances(context)]
-        attached = [entry for entry in attached if entry["instance_bdms"]]
+        instances = self._here.instances(context)
+        bdms = self._block_devices.of_all(context, instances)
+        attached = [{"instance": instance, "instance_bdms": volumes} for instance in instances
+                    if (volumes := [bdm for bdm in bdms[instance.uuid] if bdm.volume_id])]
         if not attached:
             return
         try:
@@ -130,6 +122,17 @@ class Usage:
             LOG.exception("Could not announce the existence of instance %s", instance.uuid)
             return False
         return True
+
+
+def _added(counter: dict[str, Any], row: dict[str, Any] | None, before: dict[str, Any] | None) -> dict[str, Any]:
+    """Return an interface's row of the period with a new reading added; `before` is its row of the last period."""
+    bw_in, bw_out = (row["bw_in"], row["bw_out"]) if row else (0, 0)
+    last = row or before
+    if last is not None:
+        bw_in += counted(last["last_ctr_in"], counter["bw_in"])
+        bw_out += counted(last["last_ctr_out"], counter["bw_out"])
+    return {"uuid": counter["uuid"], "mac": counter["mac_address"], "bw_in": bw_in, "bw_out": bw_out,
+            "last_ctr_in": counter["bw_in"], "last_ctr_out": counter["bw_out"]}
 
 
 def counted(last: int | None, current: int) -> int:

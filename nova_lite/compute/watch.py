@@ -1,20 +1,18 @@
-"""Periodic checks on instances that take too long, or are here although they should not be."""
+"""Periodic checks on instances that take too long, and on what is remembered of them."""
 
-import datetime
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from oslo_log import log as logging
 
 from nova_lite import exception, objects
 from nova_lite.compute.block_devices import BlockDevices
-from nova_lite.compute.delete import Deleter
 from nova_lite.compute.host import ComputeHost
+from nova_lite.compute.pacing import each_in_turn
 from nova_lite.compute.policy import record_fault
 from nova_lite.compute.recovery import Recovery
-from nova_lite.concurrency import TimeLimitExceeded
 from nova_lite.context import RequestContext
-from nova_lite.objects import power_state, task_states, vm_states
+from nova_lite.objects import task_states, vm_states
 
 LOG = logging.getLogger(__name__)
 
@@ -29,12 +27,10 @@ _PERHAPS_ELSEWHERE = (
 class Watch:
     """Looks after this host's instances from time to time. One instance's trouble never stops the others."""
 
-    def __init__(self, here: ComputeHost, block_devices: BlockDevices, deleter: Deleter,
-                 recovery: Recovery) -> None:
+    def __init__(self, here: ComputeHost, block_devices: BlockDevices, recovery: Recovery) -> None:
         self._here = here
         self._recovery = recovery
         self._block_devices = block_devices
-        self._deleter = deleter
         self._to_heal: list[str] = []
 
     # --- Things that take too long; each is off when its option is 0 ---
@@ -44,9 +40,9 @@ class Watch:
         timeout_s = self._here.conf.instance_build_timeout
         if timeout_s <= 0:
             return
-        for instance in self._find(context, {"vm_state": vm_states.BUILDING}):
-            if self._older(instance.created_at, timeout_s):
-                self._each(self._fail_build, context, instance, timeout_s)
+        slow = [instance for instance in self._here.find(context, vm_state=vm_states.BUILDING)
+                if self._here.is_older(instance.created_at, timeout_s)]
+        self._each(self._fail_build, context, slow, timeout_s)
 
     def _fail_build(self, context: RequestContext, instance: objects.Instance, timeout_s: int) -> None:
         record_fault(self._here.conductor, context, instance,
@@ -55,10 +51,10 @@ class Watch:
 
     def recover_stuck(self, context: RequestContext, older_than_s: float) -> None:
         """Recover, with a fault, instances whose task nobody here works on any more: its message was lost."""
-        for instance in self._here.instances(context):
-            ours = instance.task_state not in (None, *_PERHAPS_ELSEWHERE)
-            if ours and self._older(instance.updated_at, older_than_s):
-                self._each(self._recover_stuck, context, instance)
+        stuck = [instance for instance in self._here.instances(context)
+                 if instance.task_state not in (None, *_PERHAPS_ELSEWHERE)
+                 and self._here.is_older(instance.updated_at, older_than_s)]
+        self._each(self._recover_stuck, context, stuck)
 
     def _recover_stuck(self, context: RequestContext, instance: objects.Instance) -> None:
         with self._here.locks.hold(instance.uuid, timeout_s=0):
@@ -80,9 +76,12 @@ class Watch:
         timeout_s = self._here.conf.rescue_timeout
         if timeout_s <= 0:
             return
-        for instance in self._find(context, {"vm_state": vm_states.RESCUED, "task_state": None}):
-            if self._older(instance.launched_at, timeout_s):
-                self._each(self._here.services.compute_api.unrescue, context, instance)
+        old = [instance for instance in self._here.find(context, vm_state=vm_states.RESCUED, task_state=None)
+               if self._here.is_older(instance.launched_at, timeout_s)]
+        self._each(self._unrescue, context, old)
+
+    def _unrescue(self, context: RequestContext, instance: objects.Instance) -> None:
+        self._here.services.compute_api.unrescue(context, instance)
 
     def confirm_old_resizes(self, context: RequestContext) -> None:
         """Confirm resizes to this host that have waited for longer than resize_confirm_window."""
@@ -90,8 +89,7 @@ class Watch:
         if window_s <= 0:
             return
         waiting = objects.MigrationList.get_unconfirmed_by_dest_compute(context, window_s, self._here.name)
-        for migration in waiting:
-            self._each(self._confirm, context, migration)
+        self._each(self._confirm, context, list(waiting))
 
     def _confirm(self, context: RequestContext, migration: objects.Migration) -> None:
         complaint, instance = self._unconfirmable(context, migration)
@@ -112,64 +110,6 @@ class Watch:
             return f"instance {instance.uuid} is {instance.vm_state} with task {instance.task_state}", instance
         return None, instance
 
-    # --- Things that were deleted ---
-
-    def reclaim_deleted(self, context: RequestContext) -> None:
-        """Delete for good what was softly deleted longer than reclaim_instance_interval ago."""
-        interval_s = self._here.conf.reclaim_instance_interval
-        if interval_s <= 0:
-            return
-        for instance in self._find(context, {"vm_state": vm_states.SOFT_DELETED, "task_state": None}):
-            if instance.deleted_at is None or self._older(instance.deleted_at, interval_s):
-                self._each(self._reclaim, context, instance)
-
-    def _reclaim(self, context: RequestContext, instance: objects.Instance) -> None:
-        with self._here.locks.hold(instance.uuid, timeout_s=0):
-            instance = self._here.load(context, instance.uuid)
-            if (instance.vm_state, instance.task_state) != (vm_states.SOFT_DELETED, None):
-                LOG.info("Instance %s was restored in time", instance.uuid)
-                return
-            LOG.info("Reclaiming softly deleted instance %s", instance.uuid)
-            self._deleter.delete(context, instance)
-
-    def clean_running_deleted(self, context: RequestContext) -> None:
-        """Do what running_deleted_instance_action says about guests whose rows are deleted."""
-        action = self._here.conf.running_deleted_instance_action
-        if action == "noop":
-            return
-        act = {"log": self._log_running, "shutdown": self._shut_running, "reap": self._reap}[action]
-        context = context.elevated(read_deleted="yes")
-        for instance in self._known_to_driver(context):
-            timeout_s = self._here.conf.running_deleted_instance_timeout
-            if instance.deleted and (instance.deleted_at is None or self._older(instance.deleted_at, timeout_s)):
-                self._each(act, context, instance)
-
-    def _known_to_driver(self, context: RequestContext) -> Iterable[objects.Instance]:
-        try:
-            uuids = list(self._here.driver.list_instance_uuids())
-        except NotImplementedError:
-            names = set(self._here.driver.list_instances())
-            return [each for each in objects.InstanceList.get_by_host(context, self._here.name) if each.name in names]
-        found = list(objects.InstanceList.get_by_filters(context, {"uuid": uuids})) if uuids else []
-        for uuid in set(uuids) - {instance.uuid for instance in found}:
-            LOG.error("Guest %s is on host %s, but no instance of it is known", uuid, self._here.name)
-        return found
-
-    def _log_running(self, context: RequestContext, instance: objects.Instance) -> None:
-        LOG.warning("Instance %s (%s) is deleted, but its guest is still on host %s",
-                    instance.uuid, instance.name, self._here.name)
-
-    def _shut_running(self, context: RequestContext, instance: objects.Instance) -> None:
-        if self._here.power_state(instance) == power_state.RUNNING:
-            LOG.warning("Switching off the guest of deleted instance %s", instance.uuid)
-            self._here.driver.power_off(instance)
-
-    def _reap(self, context: RequestContext, instance: objects.Instance) -> None:
-        LOG.warning("Removing the guest of deleted instance %s", instance.uuid)
-        bdms = self._block_devices.of(context, instance)
-        self._deleter.shut_down(context, instance, bdms)
-        self._block_devices.delete_flagged(context, instance, bdms)
-
     # --- Caches ---
 
     def heal_info_cache(self, context: RequestContext) -> None:
@@ -183,43 +123,27 @@ class Watch:
             except exception.InstanceNotFound:
                 continue
             if instance.host == self._here.name and instance.task_state is None:
-                self._each(self._here.network_info, context, instance)
+                self._each(self._here.network_info, context, [instance])
                 return
 
     def drop_stale_reservations(self, context: RequestContext, older_than_s: int) -> None:
         """Drop device names that were reserved for volumes nobody is attaching any more."""
-        for instance in self._here.instances(context):
-            for bdm in self._block_devices.of(context, instance):
-                if self._is_reservation(bdm) and self._older(bdm.created_at, older_than_s):
-                    self._each(self._drop_reservation, context, instance, bdm)
+        bdms = self._block_devices.of_all(context, self._here.instances(context))
+        stale = [bdm for mappings in bdms.values() for bdm in mappings
+                 if self._is_reservation(bdm) and self._here.is_older(bdm.created_at, older_than_s)]
+        self._each(self._drop_reservation, context, stale)
 
     @staticmethod
     def _is_reservation(bdm: objects.BlockDeviceMapping) -> bool:
         reserved = not bdm.connection_info or '"reserved"' in bdm.connection_info
         return bdm.destination_type == "volume" and bdm.source_type == "volume" and reserved
 
-    def _drop_reservation(self, context: RequestContext, instance: objects.Instance,
-                          bdm: objects.BlockDeviceMapping) -> None:
-        with self._here.locks.hold(instance.uuid, timeout_s=0):
+    def _drop_reservation(self, context: RequestContext, bdm: objects.BlockDeviceMapping) -> None:
+        with self._here.locks.hold(bdm.instance_uuid, timeout_s=0):
             if bdm.volume_id and self._here.volume_api.get(context, bdm.volume_id)["status"] == "attaching":
                 return
-            LOG.warning("Dropping the stale reservation of %s on instance %s", bdm.device_name, instance.uuid)
+            LOG.warning("Dropping the stale reservation of %s on instance %s", bdm.device_name, bdm.instance_uuid)
             bdm.destroy()
 
-    # --- Helpers ---
-
-    def _find(self, context: RequestContext, filters: dict[str, Any]) -> list[objects.Instance]:
-        return list(objects.InstanceList.get_by_filters(context, {**filters, "host": self._here.name,
-                                                                  "deleted": False, "soft_deleted": True}))
-
-    def _older(self, time: datetime.datetime | None, limit_s: float) -> bool:
-        return time is not None and self._here.clock.utcnow() - time > datetime.timedelta(seconds=limit_s)
-
-    def _each(self, act: Callable[..., Any], context: RequestContext, item: Any, *args: Any) -> None:
-        """Act on one item, whose failure is logged and is its own; what is worked on waits for the next pass."""
-        try:
-            act(context, item, *args)
-        except TimeLimitExceeded:
-            LOG.debug("%s is worked on and has to wait", item)
-        except Exception:
-            LOG.exception("%s failed for %s", act.__name__, item)
+    def _each(self, act: Callable[..., Any], context: RequestContext, items: Sequence[Any], *args: Any) -> None:
+        each_in_turn(self._here.clock, act, context, items, *args)

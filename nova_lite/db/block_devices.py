@@ -9,7 +9,7 @@ import sqlalchemy
 from nova_lite import exception
 from nova_lite.db import models
 from nova_lite.db.operations import Part, operation
-from nova_lite.db.store import RowSession, visible
+from nova_lite.db.store import RowSession, chunks, visible
 from nova_lite.objects import block_device
 
 BDMS = models.BlockDeviceMapping.__table__
@@ -125,10 +125,13 @@ class BlockDevices(Part):
     def block_device_mapping_get_all_by_instance_uuids(self, context: Any,
                                                        instance_uuids: list[str]) -> list[dict[str, Any]]:
         """Return the mappings of several instances."""
+        rows = []
         with self.store.reader(context) as session:
-            return session.all(sqlalchemy.select(BDMS).where(
-                BDMS.c.instance_uuid.in_(list(instance_uuids)),
-                *visible(models.BlockDeviceMapping, context)).order_by(BDMS.c.id))
+            for some in chunks(instance_uuids):
+                rows += session.all(sqlalchemy.select(BDMS).where(
+                    BDMS.c.instance_uuid.in_(some),
+                    *visible(models.BlockDeviceMapping, context)).order_by(BDMS.c.id))
+        return rows
 
     @operation
     def block_device_mapping_get_by_volume_id(self, context: Any, volume_id: str) -> dict[str, Any] | None:

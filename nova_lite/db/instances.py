@@ -132,6 +132,15 @@ class Instances(Part):
         return self._all(context, INSTANCES.c.uuid.in_(members), columns_to_join=columns_to_join)
 
     @operation
+    def instance_get_all_not_cleaned(self, context: Any, host: str, limit: int) -> list[dict[str, Any]]:
+        """Return deleted instances of a host that may have left something there, the first ones."""
+        with self.store.reader(context) as session:
+            rows = session.all(sqlalchemy.select(INSTANCES).where(
+                INSTANCES.c.host == host, INSTANCES.c.cleaned == 0, INSTANCES.c.deleted != 0).order_by(
+                INSTANCES.c.id).limit(limit))
+            return self._joined(session, rows, None)
+
+    @operation
     def instance_get_all_hung_in_rebooting(self, context: Any, reboot_window: int,
                                            host: str | None = None) -> list[dict[str, Any]]:
         """Return the instances (of a host) that were last changed ``reboot_window`` seconds ago and still reboot."""

@@ -1,7 +1,7 @@
 """Audits, bandwidth and volume usage."""
 
 import datetime
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import oslo_db.exception
@@ -22,6 +22,7 @@ RUNNING = "RUNNING"
 DONE = "DONE"
 
 _COUNTERS = ("reads", "read_bytes", "writes", "write_bytes")
+_READINGS = ("bw_in", "bw_out", "last_ctr_in", "last_ctr_out")
 
 
 class TaskLogs(Part):
@@ -119,20 +120,38 @@ class BandwidthUsages(Part):
                 self._tell(session, row)
             return row
 
+    @operation
+    def bw_usage_update_all(self, context: Any, start_period: Any, rows: Collection[Mapping[str, Any]],
+                            last_refreshed: Any = None) -> None:
+        """Write rows of one period, {uuid, mac, bw_in, bw_out, last_ctr_in, last_ctr_out}, in one transaction."""
+        start = moment(start_period)
+        with self.store.writer(context) as session:
+            refreshed = moment(last_refreshed) or session.now
+            tell = self.db.has_parents(context)
+            for row in sorted(rows, key=lambda row: (row["uuid"], row["mac"])):
+                values = {**{name: row[name] for name in _READINGS}, "last_refreshed": refreshed}
+                self._upsert(session, row["uuid"], row["mac"], start, values)
+                if tell:
+                    self._tell(session, {"uuid": row["uuid"], "mac": row["mac"], "start_period": start, **values})
+
     def _write(self, session: RowSession, uuid: str, mac: str, start_period: datetime.datetime,
                values: dict[str, Any]) -> dict[str, Any]:
+        self._upsert(session, uuid, mac, start_period, values)
+        return session.one(sqlalchemy.select(BANDWIDTH).where(*self._is(uuid, mac, start_period)))
+
+    def _upsert(self, session: RowSession, uuid: str, mac: str, start_period: datetime.datetime,
+                values: dict[str, Any]) -> None:
         where = self._is(uuid, mac, start_period)
         if not session.update_rows(models.BandwidthUsage, *where, **values):
             try:
                 with session.begin_nested():
-                    return session.insert_row(models.BandwidthUsage, {
+                    session.insert_row(models.BandwidthUsage, {
                         "uuid": uuid, "mac": mac, "start_period": start_period, **values})
             except oslo_db.exception.DBDuplicateEntry:
                 session.update_rows(models.BandwidthUsage, *where, **values)  # somebody else was faster
-        return session.one(sqlalchemy.select(BANDWIDTH).where(*where))
 
     def _tell(self, session: RowSession, row: dict[str, Any]) -> None:
-        sent = {name: row[name] for name in ("uuid", "mac", "bw_in", "bw_out", "last_ctr_in", "last_ctr_out")}
+        sent = {name: row[name] for name in ("uuid", "mac", *_READINGS)}
         sent.update({name: wire.iso_text(row[name]) for name in ("start_period", "last_refreshed")})
         revision = self.db.part_of("instance_get").bump_revision(session, row["uuid"])
         self.db.part_of("outbox_add").write(session, "bw_usage", "bw_usage_update_at_top", {"bw_update_info": sent},

@@ -102,6 +102,12 @@ class BlockDeviceMappingList(base.ObjectList, base.NovaObject):
             context, instance_uuid))
 
     @classmethod
+    def get_by_instance_uuids(cls, context: Any, instance_uuids: list[str]) -> "BlockDeviceMappingList":
+        """Return the mappings of several instances."""
+        return cls._from_rows(context, context.services.db.block_device_mapping_get_all_by_instance_uuids(
+            context, instance_uuids))
+
+    @classmethod
     def of(cls, context: Any, mappings: Any, root_device_name: str | None = None,
            default_ephemeral_format: str | None = None) -> "BlockDeviceMappingList":
         """Return the clean list of objects, new or legacy dicts, mixed if need be."""

@@ -430,6 +430,11 @@ class InstanceList(base.ObjectList, base.NovaObject):
         return cls._from_rows(context, context.services.db.instance_get_all_by_security_groups(context, group_ids))
 
     @classmethod
+    def get_not_cleaned(cls, context: Any, host: str, limit: int) -> "InstanceList":
+        """Return deleted instances of a host that may have left something there."""
+        return cls._from_rows(context, context.services.db.instance_get_all_not_cleaned(context, host, limit))
+
+    @classmethod
     def get_hung_in_rebooting(cls, context: Any, timeout_s: int, host: str | None = None) -> "InstanceList":
         """Return the instances (of a host) that have been rebooting for longer than ``timeout_s``."""
         return cls._from_rows(context, context.services.db.instance_get_all_hung_in_rebooting(

@@ -97,7 +97,7 @@ class CellsManager(manager.Manager):
         """Late messages that would build what was deleted are not expected any more."""
         self.services.db.tombstone_purge(ctxt)
 
-    @manager.periodic_task(spacing=15)
+    @manager.periodic_task(spacing=5)
     def _repeat_lost_orders(self, ctxt):
         """A build whose order was lost on its way is ordered again."""
         self.msg_runner.orders.look_through(ctxt)

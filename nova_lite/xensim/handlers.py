@@ -10,7 +10,8 @@ from nova_lite.xensim.errors import ApiError, MalformedRequest, internal_error
 from nova_lite.xensim.http import HttpError, Request
 from nova_lite.xensim.noun import Caller
 from nova_lite.xensim.storage_rules import active_vbds
-from nova_lite.xensim.vhd import BLOCK_SIZE, VhdError, VhdReader, stream_vhd
+from nova_lite.xensim.uploads import Upload, receive
+from nova_lite.xensim.vhd import VhdError, stream_vhd
 from nova_lite.xensim.wire import XmlWire, parse_json_request
 from nova_lite.xensim.xmlrpc import parse_request, text_value
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from nova_lite.xensim.toolstack import Toolstack
 
 BODY_LIMIT = 300 * 1024
-ACCOUNTING_INTERVAL_S = 0.1
 CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Headers": "X-Requested-With"}
 Handler = Callable[[Request, Caller], None]
 # The role that a data handler needs, by its label.
@@ -169,38 +169,6 @@ class Door:
         return ref
 
 
-class Upload:
-    """What arrives is written at once; the books are brought up to date now and then, and before space runs out."""
-
-    def __init__(self, toolstack: "Toolstack", vdi, image, caller: Caller):
-        self._toolstack = toolstack
-        self._vdi = vdi
-        self._image = image
-        self._caller = caller
-        self._unaccounted = self._left = 0
-        self._due = 0.0
-
-    def write(self, at: int, content: bytes | bytearray) -> None:
-        """Write a piece. Raises VhdError, ApiError when there is no space or the task is cancelled."""
-        self._toolstack.slow_down(len(content))
-        self._image.write(at, content)
-        self._unaccounted += len(content)
-        if self._unaccounted > self._left or time.monotonic() >= self._due:
-            self._account(at + len(content))
-
-    def _account(self, done: int) -> None:
-        toolstack, self._unaccounted = self._toolstack, 0
-        with toolstack.lock:
-            toolstack.check_cancelled(self._caller)
-            toolstack.tasks.report(self._caller.task_ref, min(done / max(self._image.virtual_size, 1), 0.99))
-            toolstack.vdis.measure(self._vdi.ref)
-            sr = toolstack.db.row("SR", self._vdi["SR"])
-            toolstack.repositories.check_space(sr, 0)
-            # A block takes a little more than its content.
-            self._left = max(sr["physical_size"] - sr["physical_utilisation"] - 2 * BLOCK_SIZE, 0) // 2
-        self._due = time.monotonic() + ACCOUNTING_INTERVAL_S
-
-
 class RawDisks:
     """PUT /import_raw_vdi and GET /export_raw_vdi."""
 
@@ -278,9 +246,7 @@ class RawDisks:
             self._toolstack.operations.refresh()
             try:
                 with self._toolstack.vdis.image(vdi) as image, self._toolstack.unlocked():
-                    upload = Upload(self._toolstack, vdi, image, caller)
-                    for at, content in self._extents(request):
-                        upload.write(at, content)
+                    receive(request, Upload(self._toolstack, vdi, image, caller))
             except (VhdError, ApiError, OSError, HttpError) as error:
                 description = (
                     error.description if isinstance(error, ApiError) else ["INTERNAL_ERROR", f"import failed: {error}"]
@@ -293,57 +259,6 @@ class RawDisks:
                     self._db.set("VDI", vdi_ref, current_operations={})
                     self._toolstack.vdis.measure(vdi_ref)
                 self._toolstack.operations.refresh()
-
-    def _extents(self, request: Request) -> Iterator[tuple[int, bytes | bytearray]]:
-        if "chunked" in request.query:
-            return self._chunks(request)
-        if request.query.get("format", "raw") == "vhd":
-            return self._vhd(request)
-        return self._raw(request)
-
-    @staticmethod
-    def _raw(request: Request) -> Iterator[tuple[int, bytearray]]:
-        """Yield the body block by block; what was yielded is overwritten by the next."""
-        at, length, block = 0, request.content_length or 0, bytearray(BLOCK_SIZE)
-        while at < length:
-            if length - at < BLOCK_SIZE:
-                block = bytearray(length - at)
-            received = request.stream.readinto(block)
-            if received < len(block):
-                raise VhdError(f"the body ended after {at + received} of {length} bytes")
-            yield at, block
-            at += received
-
-    @staticmethod
-    def _vhd(request: Request) -> Iterator[tuple[int, bytes]]:
-        left = request.content_length or 0
-
-        def read(count: int) -> bytes:
-            nonlocal left
-            content = request.stream.read(min(count, left))
-            left -= len(content)
-            return content
-
-        yield from VhdReader(read).extents()
-        while left and read(BLOCK_SIZE):
-            pass  # the footer, and what a client announced beyond it
-
-    @staticmethod
-    def _chunks(request: Request) -> Iterator[tuple[int, bytes]]:
-        """Read XenServer's own framing: offset (8 bytes), length (4 bytes), little endian; length 0 ends."""
-        while True:
-            head = request.stream.read(12)
-            if len(head) < 12:
-                raise VhdError("the body ended inside a chunk")
-            at, length = int.from_bytes(head[:8], "little"), int.from_bytes(head[8:], "little")
-            if not length:
-                return
-            if length > 64 * BLOCK_SIZE:
-                raise VhdError("the chunk is too long")
-            content = request.stream.read(length)
-            if len(content) < length:
-                raise VhdError("the body ended inside a chunk")
-            yield at, content
 
     # export
 

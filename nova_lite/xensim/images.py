@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from nova_lite.xensim.vhd import BLOCK_SIZE, ZERO_BLOCK, Image, VhdError, count_blocks, write_at
@@ -39,6 +39,12 @@ class RawImage:
         if offset + len(content) > self.virtual_size:
             raise VhdError("data beyond the end of the disk")
         write_at(self._file.fileno(), [content], offset)
+
+    def fill_block(self, number: int, fill: Callable[[int, int, int], None]) -> None:
+        """Have a whole block put there by fill(file descriptor, place, size). Raises VhdError beyond the end."""
+        if (number + 1) * BLOCK_SIZE > self.virtual_size:
+            raise VhdError("data beyond the end of the disk")
+        fill(self._file.fileno(), number * BLOCK_SIZE, BLOCK_SIZE)
 
     def pieces(self) -> Iterator[bytes]:
         for number in range(count_blocks(self.virtual_size)):

@@ -214,9 +214,37 @@ class Image:
             block = memoryview(under or ZERO_BLOCK)
             self._append_block(number, [block[:inside], piece, block[inside + len(piece) :]])
 
+    def fill_block(self, number: int, fill: Callable[[int, int, int], None]) -> None:
+        """Have a whole block put into the file by fill(file descriptor, place, size); zeros do not allocate.
+
+        Raises VhdError beyond the end, and what `fill` raises: the image is then as it was but for a block it held.
+        """
+        if (number + 1) * BLOCK_SIZE > self.virtual_size:
+            raise VhdError("data beyond the end of the disk")
+        if self._table[number] != ABSENT:
+            fill(self._fd, self._table[number] * SECTOR + BITMAP_SIZE, BLOCK_SIZE)
+            return
+        place, is_kept = self._end + BITMAP_SIZE, False  # behind the footer, which stays until the block is whole
+        try:
+            fill(self._fd, place, BLOCK_SIZE)
+            is_kept = not self._holds_zeros(place) or self.block(number) is not None
+        finally:
+            if not is_kept:
+                os.ftruncate(self._fd, place)
+        if is_kept:
+            write_at(self._fd, [self._footer], self._end + BITMAP_SIZE + BLOCK_SIZE)
+            write_at(self._fd, [FULL_BITMAP], self._end)
+            self._enter_block(number)
+
+    def _holds_zeros(self, place: int) -> bool:
+        return is_zero(os.pread(self._fd, SECTOR, place)) and is_zero(os.pread(self._fd, BLOCK_SIZE, place))
+
     def _append_block(self, number: int, content: list[Any]) -> None:
         """Put a block where the footer is, the footer behind it, then the block's place into the table."""
         write_at(self._fd, [FULL_BITMAP, *content, self._footer], self._end)
+        self._enter_block(number)
+
+    def _enter_block(self, number: int) -> None:
         self._table[number] = self._end // SECTOR
         self._end += BITMAP_SIZE + BLOCK_SIZE
         write_at(self._fd, [struct.pack(">I", self._table[number])], TABLE_AT + 4 * number)

@@ -53,6 +53,20 @@ def test_what_is_imported_raw_comes_back(disks, client):
     assert disks.get(vdi) == content
 
 
+def test_a_big_import_allocates_what_is_written_and_keeps_what_was_there(disks, client):
+    """From 16 MiB on the kernel moves the blocks; a second import meets blocks that are there already."""
+    vdi, block = client.vdi(size_mib=19), 2 * MIB
+    first = os.urandom(block) + bytes(16 * MIB) + os.urandom(MIB)
+    second = bytes(block) + os.urandom(block) + bytes(block - 1) + b"x" + bytes(12 * MIB) + os.urandom(MIB)
+
+    for content in (first, second):
+        assert disks.put(vdi, content)["status"] == "success"
+        assert disks.get(vdi)[: len(content)] == content
+
+    used = int(client.api.VDI.get_physical_utilisation(vdi))  # blocks 0 and 9 of the first, 1 and 2 of the second
+    assert 4 * block < used < 4 * block + MIB
+
+
 def test_an_exported_vhd_is_read_by_qemu(disks, client, tmp_path):
     vdi, content = client.vdi(size_mib=6), os.urandom(5 * MIB) + bytes(MIB)
     disks.put(vdi, content)

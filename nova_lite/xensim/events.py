@@ -4,6 +4,7 @@ import threading
 import time
 import uuid as uuid_module
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -32,19 +33,42 @@ class Subscription:
         name, slash, ref = text.lower().partition("/")
         if not name or (slash and not ref):
             raise ApiError("EVENT_SUBSCRIPTION_PARSE_FAILURE", text)
-        return cls("*" if name == "*" else name, ref)
+        return cls("*") if name == "*" else cls(name, ref)
+
+
+class Subscriptions:
+    """What somebody wants to hear of; thousands of single objects cost no more than one class."""
+
+    def __init__(self, members: Iterable[Subscription] = ()):
+        self.members = set(members)
+        self._classes = {each.class_name for each in self.members if not each.ref}
+        self._named = {each.class_name for each in self.members}
+
+    @classmethod
+    def parse(cls, texts: list[str]) -> "Subscriptions":
+        """Raises EVENT_SUBSCRIPTION_PARSE_FAILURE."""
+        return cls(Subscription.parse(text) for text in texts)
+
+    def names(self, class_name: str) -> bool:
+        """Return whether objects of the class may be covered."""
+        return "*" in self._named or class_name.lower() in self._named
 
     def covers(self, class_name: str, ref: str) -> bool:
-        if self.class_name == "*":
+        name = class_name.lower()
+        if "*" in self._classes or name in self._classes:
             return True
-        return self.class_name == class_name.lower() and self.ref in ("", ref.lower())
+        return name in self._named and Subscription(name, ref.lower()) in self.members
+
+    def is_only(self, class_name: str) -> bool:
+        """Return whether no other class is named."""
+        return self._named <= {class_name}
 
 
 @dataclass
 class Queue:
     """What event.next has not yet handed to a session."""
 
-    subscriptions: set[Subscription] = field(default_factory=set)
+    subscriptions: Subscriptions = field(default_factory=Subscriptions)
     events: deque[tuple[int, dict[str, Any]]] = field(default_factory=deque)
     size: int = 0
     has_lost: bool = False
@@ -73,7 +97,7 @@ class Events(Noun):
 
     @call("event.from")
     def from_(self, caller, classes, token, timeout):
-        subscriptions = [Subscription.parse(text) for text in classes]
+        subscriptions = Subscriptions.parse(classes)
         since, messages_since = self._read_token(token)
         if since < self.db.forgotten_generation and token:
             raise ApiError("EVENTS_LOST")
@@ -81,7 +105,7 @@ class Events(Noun):
         has_waited = False
         while True:
             events = self._collect(subscriptions, since, messages_since)
-            if events and has_waited and not self._only_tasks(subscriptions):
+            if events and has_waited and not subscriptions.is_only("task"):
                 self._wait(min(BATCH_DELAY_S, max(deadline - time.monotonic(), 0)), caller)
                 events = self._collect(subscriptions, since, messages_since)
             left = deadline - time.monotonic()
@@ -96,10 +120,6 @@ class Events(Noun):
             raise ApiError("SESSION_INVALID", caller.session_ref)
 
     @staticmethod
-    def _only_tasks(subscriptions: list[Subscription]) -> bool:
-        return all(subscription.class_name == "task" for subscription in subscriptions)
-
-    @staticmethod
     def _read_token(token: str) -> tuple[int, int]:
         if not token:
             return -1, -1
@@ -112,29 +132,26 @@ class Events(Noun):
         at = self.db.generation if generation is None else generation
         return f"{at:020d},{self.toolstack.messages.generation:020d}"
 
-    def _collect(self, subscriptions: list[Subscription], since: int, messages_since: int) -> list[dict[str, Any]]:
+    def _collect(self, subscriptions: Subscriptions, since: int, messages_since: int) -> list[dict[str, Any]]:
         events = self.toolstack.messages.events_since(subscriptions, messages_since)
         added, changed = [], []
         for name, described in self.db.schema.classes.items():
-            if not described.has_events or not described.has_table:
-                continue
-            wanted = [each for each in subscriptions if each.class_name in ("*", name.lower())]
-            if not wanted:
+            if not described.has_events or not described.has_table or not subscriptions.names(name):
                 continue
             for row in self.db.changed_since(name, since):
-                if any(each.covers(name, row.ref) for each in wanted):
+                if subscriptions.covers(name, row.ref):
                     (added if row.created > since else changed).append(row)
         events += [self._event("add", row) for row in added]
         events += [self._event("mod", row) for row in changed]
         return events + self._deletions(subscriptions, since)
 
-    def _deletions(self, subscriptions: list[Subscription], since: int) -> list[dict[str, Any]]:
+    def _deletions(self, subscriptions: Subscriptions, since: int) -> list[dict[str, Any]]:
         events = []
         for generation, created, class_name, ref in reversed(self.db.deletions):
             if generation <= since:
                 break
             has_events = self.db.schema.classes[class_name].has_events
-            if created <= since and has_events and any(each.covers(class_name, ref) for each in subscriptions):
+            if created <= since and has_events and subscriptions.covers(class_name, ref):
                 events.append(self._record(str(generation), "0.0", class_name, "del", ref))
         return events[::-1]
 
@@ -164,7 +181,7 @@ class Events(Noun):
             return
         name = row.described.name
         for queue in self._queues.values():
-            if any(each.covers(name, row.ref) for each in queue.subscriptions):
+            if queue.subscriptions.covers(name, row.ref):
                 queue.add(
                     self._record(
                         str(self._counter),
@@ -178,20 +195,21 @@ class Events(Noun):
 
     @call("event.register")
     def register(self, caller, classes):
-        added = {Subscription.parse(text) for text in classes}
-        self._queues.setdefault(caller.session_ref, Queue()).subscriptions |= added
+        added = Subscriptions.parse(classes)
+        queue = self._queues.setdefault(caller.session_ref, Queue())
+        queue.subscriptions = Subscriptions(queue.subscriptions.members | added.members)
 
     @call("event.unregister")
     def unregister(self, caller, classes):
-        removed = {Subscription.parse(text) for text in classes}
+        removed = Subscriptions.parse(classes)
         queue = self._queues.get(caller.session_ref)
         if queue:
-            queue.subscriptions -= removed
+            queue.subscriptions = Subscriptions(queue.subscriptions.members - removed.members)
 
     @call("event.next")
     def next_(self, caller):
         queue = self._queues.get(caller.session_ref)
-        if queue is None or not queue.subscriptions:
+        if queue is None or not queue.subscriptions.members:
             raise ApiError("SESSION_NOT_REGISTERED", caller.session_ref)
         while not queue.events and not queue.has_lost and not self.toolstack.is_stopping:
             self._wait(60.0, caller)
@@ -240,18 +258,19 @@ class Messages(Noun):
         self.db.changed.notify_all()
         return ref
 
-    def events_since(self, subscriptions: list[Subscription], since: int) -> list[dict[str, Any]]:
+    def events_since(self, subscriptions: Subscriptions, since: int) -> list[dict[str, Any]]:
         if since < 0:
-            since = self.generation if not any(each.class_name == "message" for each in subscriptions) else 0
+            is_named = any(each.class_name == "message" for each in subscriptions.members)
+            since = 0 if is_named else self.generation
         events = [
             Events._record(str(row.created), "0.0", "message", "add", row.ref, row)
             for row in self._messages.values()
-            if row.created > since and any(each.covers("message", row.ref) for each in subscriptions)
+            if row.created > since and subscriptions.covers("message", row.ref)
         ]
         return events + [
             Events._record(str(generation), "0.0", "message", "del", ref)
             for generation, created, ref in self._deleted
-            if generation > since >= created and any(each.covers("message", ref) for each in subscriptions)
+            if generation > since >= created and subscriptions.covers("message", ref)
         ]
 
     def _row(self, ref: str) -> Row:

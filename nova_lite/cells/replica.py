@@ -44,6 +44,12 @@ _STATES_BEFORE = {
     task_states.RESIZE_MIGRATED: (task_states.RESIZE_MIGRATING, task_states.RESIZE_PREP),
     task_states.RESIZE_FINISH: (task_states.RESIZE_MIGRATED, task_states.RESIZE_MIGRATING, task_states.RESIZE_PREP),
 }
+# What is accounted for when it is asked for, whatever comes of it below.
+_ACCOUNTED_TASKS = frozenset((
+    task_states.DELETING, task_states.SOFT_DELETING, task_states.RESIZE_PREP, task_states.RESIZE_MIGRATING,
+    task_states.RESIZE_MIGRATED, task_states.RESIZE_FINISH, task_states.RESIZE_REVERTING,
+    task_states.RESIZE_CONFIRMING))
+_SIZES = frozenset(("memory_mb", "vcpus"))
 _MAX_REMEMBERED = 10_000
 
 Remedy = Callable[[str, str], None]  # asks the owner (full name) of an instance (uuid) for what the top lacks
@@ -127,6 +133,7 @@ class Replica:
             if not self._may_tell(row, owner):
                 return
             self._db.instance_destroy(seen, instance.uuid, replicate=False)
+            self._account(seen, row)
         except exception.InstanceNotFound:
             LOG.debug("Instance %s is gone here already", instance.uuid)
         self._revisions.forget(instance.uuid)
@@ -188,6 +195,15 @@ class Replica:
             latest = max(revision, row.get("replicated_revision") or 0) if row["cell_name"] else revision
             self._db.instance_update(ctxt, instance.uuid, {"replicated_revision": latest}, replicate=False)
             self._revisions.note(instance.uuid, fields, revision)
+        if fields & _SIZES or ("task_state" in fields and row["task_state"] in _ACCOUNTED_TASKS
+                               and instance.task_state is None):
+            self._account(ctxt, row)
+
+    def _account(self, ctxt, row: Any) -> None:
+        """Count anew what a project uses: the cell decides what became of what the user-level API had booked."""
+        for usage in self._db.quota_usage_reconcile(ctxt, 0, project_id=row["project_id"]):
+            LOG.info("Project %s uses %s %s, not %s", usage["project_id"], usage["counted"], usage["resource"],
+                     usage["in_use"])
 
     def _create(self, ctxt, instance, owner: str, revision: int | None) -> Remedy | None:
         if self._db.tombstone_get(ctxt, instance.uuid) is not None:
@@ -206,6 +222,7 @@ class Replica:
         copy.create(replicate=False)
         if revision is not None:
             self._db.instance_update(ctxt, copy.uuid, {"replicated_revision": revision}, replicate=False)
+        self._account(ctxt, copy)
         LOG.info("Instance %s of cell %s was unknown here and has been created", copy.uuid, owner)
         return None
 

@@ -94,8 +94,11 @@ class Quotas(Part):
                                     USAGES.c.resource == resource, USAGES.c.deleted == 0, in_use=counts[resource])
 
     @operation
-    def quota_usage_reconcile(self, context: Any, older_than_s: int, limit: int = 100) -> list[dict[str, Any]]:
+    def quota_usage_reconcile(self, context: Any, older_than_s: int, limit: int = 100,
+                              project_id: str | None = None) -> list[dict[str, Any]]:
         """Count anew what was not counted or changed for ``older_than_s`` and has no open reservation.
+
+        Of one project, or of all.
 
         An open one means that something is just being made or deleted, whose row may count already. At most
         ``limit`` usages; returns those that were wrong: ``project_id, resource, in_use`` (as it was) and ``counted``.
@@ -107,6 +110,7 @@ class Quotas(Part):
             due = session.all(sqlalchemy.select(USAGES).where(
                 sqlalchemy.func.coalesce(USAGES.c.updated_at, USAGES.c.created_at) <= old, USAGES.c.deleted == 0,
                 USAGES.c.resource.in_(sorted(COUNTABLE)), ~open_one,
+                *(() if project_id is None else (USAGES.c.project_id == project_id,)),
             ).order_by(USAGES.c.project_id, USAGES.c.resource).limit(limit).with_for_update())
             for project_id, usages in itertools.groupby(due, operator.itemgetter("project_id")):
                 counts = _Counts(self.db, context, session, project_id)

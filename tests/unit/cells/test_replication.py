@@ -64,6 +64,12 @@ def revision_of(tree, instance):
     return tree["api"].db.instance_get_by_uuid(tree["api"].context(), instance.uuid)["replicated_revision"]
 
 
+def booked(tree, project):
+    """Return what the top has booked for a project: {resource: number}."""
+    rows = tree["api"].db.quota_usage_get_all_by_project(tree["api"].context(), project)
+    return {name: rows[name]["in_use"] for name in ("instances", "ram")}
+
+
 # -- outbox
 
 
@@ -421,6 +427,64 @@ def spoil(tree, instance):
 def is_healed(tree, instance):
     top = at_top(tree, instance)
     return top.vm_state == vm_states.ACTIVE and top.host is None
+
+
+@pytest.fixture
+def booked_instance(tree):
+    """As instance, of a project of its own, with what the user-level API books for it."""
+    project = str(uuid.uuid4())
+    below = tree["rack1"].create(project_id=project)
+    eventually(lambda: tree["api"].find(below.uuid))
+    tree.settle()
+    tree["api"].db.quota_usage_refresh(tree["api"].context(), project)
+    assert booked(tree, project) == {"instances": 1, "ram": 512}
+    return below
+
+
+def book(tree, project, deltas):
+    """Book as the user-level API does, at once and whatever becomes of it."""
+    db, ctxt = tree["api"].db, tree["api"].context()
+    expires = tree.clock.utcnow().replace(tzinfo=None) + datetime.timedelta(hours=1)
+    limits = dict.fromkeys(deltas, -1)
+    db.reservation_commit(ctxt, db.quota_reserve(ctxt, limits, deltas, expires, 0, 0, project), project)
+
+
+def test_D31_what_was_given_back_for_a_deletion_that_fails_is_taken_again(tree, booked_instance):
+    project, db = booked_instance.project_id, tree["api"].db
+    db.instance_update(tree["api"].context(), booked_instance.uuid, {"task_state": task_states.DELETING},
+                       replicate=False)
+    book(tree, project, {"instances": -1, "ram": -512})
+    assert booked(tree, project) == {"instances": 0, "ram": 0}
+
+    tell(tree, part(tree, booked_instance, vm_state=vm_states.ERROR, task_state=None))
+
+    assert booked(tree, project) == {"instances": 1, "ram": 512}
+
+
+def test_D31_what_a_resize_really_came_to_is_booked(tree, booked_instance):
+    project = booked_instance.project_id
+    book(tree, project, {"ram": 1536})
+
+    tell(tree, part(tree, booked_instance, memory_mb=1024))
+
+    assert booked(tree, project) == {"instances": 1, "ram": 1024}
+
+
+def test_D31_what_a_cell_has_deleted_by_itself_is_given_back(tree, booked_instance):
+    booked_instance.destroy()
+
+    eventually(lambda: booked(tree, booked_instance.project_id) == {"instances": 0, "ram": 0})
+
+
+def test_D31_what_is_just_being_booked_is_left_alone(tree, booked_instance):
+    project, db, ctxt = booked_instance.project_id, tree["api"].db, tree["api"].context()
+    expires = tree.clock.utcnow().replace(tzinfo=None) + datetime.timedelta(hours=1)
+    db.quota_reserve(ctxt, {"ram": -1}, {"ram": 512}, expires, 0, 0, project)
+
+    tell(tree, part(tree, booked_instance, memory_mb=1024))
+
+    row = db.quota_usage_get_all_by_project(ctxt, project)["ram"]
+    assert (row["in_use"], row["reserved"]) == (512, 512)
 
 
 def test_D7_healing_repairs_every_field(tree, instance):

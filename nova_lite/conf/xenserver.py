@@ -28,6 +28,9 @@ def _connection() -> list[cfg.Opt]:
                    help="Sessions kept open."),
         cfg.StrOpt("connection_ca_file", help="Certificates that the host's certificate is checked against."),
         cfg.BoolOpt("connection_verify", default=True, help="Check the certificate of the host."),
+        cfg.ListOpt("connection_fingerprint", default=[],
+                    help="SHA-256 fingerprints (hexadecimal) of the only certificates that are accepted, in place of "
+                         "checking who signed them: of the host, and of the other members of its pool."),
         seconds("login_timeout", 10, "How long a login may take.", min=1,
                 deprecated_opts=_flat("xenapi_login_timeout")),
         seconds("call_timeout", 900, "How long one XenAPI call may take.", min=1),
@@ -115,6 +118,11 @@ def _images() -> list[cfg.Opt]:
         cfg.StrOpt("cache_images", default="all", choices=["all", "some", "none"],
                    help="Images kept on the host: all, those with the property cache_in_nova=True, or none.",
                    deprecated_opts=_flat("cache_images")),
+        seconds("image_cache_max_age", 24 * 3600, "Cached images that no disk needs are removed when they were not used "
+                "for this long; 0 keeps them."),
+        cfg.IntOpt("image_cache_max_size_gb", default=0, min=0,
+                   help="Cached images that no disk needs are removed, the longest unused first, while all cached images "
+                   "together take more than this; 0 is no bound."),
         cfg.IntOpt("image_compression_level", min=1, max=9, help="Gzip level of uploaded snapshots."),
         cfg.StrOpt("image_handler", default="vdi_remote_stream",
                    choices=["direct_vhd", "vdi_local_dev", "vdi_remote_stream"],

@@ -1,6 +1,5 @@
 """Disks of guests: importing images, the image cache, cloning, growing, attaching, destroying."""
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +53,7 @@ class Disks:
         self._images = images
         self._transfers = Transfers(session)
         self._conf = conf
+        self._image_used_at: dict[str, float] = {}
 
     # Images ---------------------------------------------------------------------------------------------------
 
@@ -67,14 +67,11 @@ class Disks:
         size_b = root_gb * records.GIB
         owner = self.marks(instance["uuid"], "root")
         if self._is_cached(image_meta):
-            base = self._base(context, image_meta, sr)
-            _check_fits(base.virtual_size_b, size_b)
-            vdi_ref = self._clone(base, sr)
+            vdi_ref, actual_b = self._clone_of_image(context, image_meta, sr, size_b)
             undo.add(self.destroy_vdi, vdi_ref)
             # First whose it is: until then it looks like the cached image.
             self._session.call_xenapi("VDI.set_other_config", vdi_ref, owner)
             self._session.call_xenapi("VDI.set_name_label", vdi_ref, name_label)
-            actual_b = base.virtual_size_b
         else:
             vdi_ref, actual_b = self._import_image(context, image_meta, sr, name_label, owner, size_b)
             undo.add(self.destroy_vdi, vdi_ref)
@@ -100,17 +97,36 @@ class Disks:
             return str((image_meta.get("properties") or {}).get("cache_in_nova", "")).lower() == "true"
         return self._conf.xenserver.cache_images == "all"
 
+    def last_use_of_image(self, image_id: str | None) -> float:
+        """Return when this process last used a cached image, epoch seconds; 0 if it did not."""
+        return self._image_used_at.get(image_id or "", 0.0)
+
+    def _clone_of_image(self, context: Any, image_meta: dict, sr: StorageRepository, limit_b: int) -> tuple[str, int]:
+        """Return (VDI, virtual size) of a new copy of the cached image; fetches it where it is not cached."""
+        for may_be_gone in (True, False):
+            base = self._base(context, image_meta, sr)
+            _check_fits(base.virtual_size_b, limit_b)
+            try:
+                return self._clone(base, sr), base.virtual_size_b
+            except XenAPI.Failure as failure:
+                # Removed from the cache since we looked, here or by another host.
+                if not (may_be_gone and errors.is_gone(failure)):
+                    raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
     def _base(self, context: Any, image_meta: dict, sr: StorageRepository) -> Base:
         image_id = image_meta["id"]
         label = f"Glance Image {image_id}"
+        self._image_used_at[image_id] = self._session.clock.time()
         with self._session.locks.hold(f"xenapi-image-cache{image_id}"):
             for vdi_ref, vdi in self._session.records_where("VDI", name__label=label, SR=sr.ref).items():
                 # The key is set last: without it an import is under way elsewhere, or broke off.
                 if vdi["other_config"].get("image-id") == image_id and not vdi["is_a_snapshot"]:
                     return Base(vdi_ref, int(vdi["virtual_size"]))
-            started = {"nova_import_started": str(int(time.time())), "nova_host": self._session.host_uuid}
+            now = str(int(self._session.clock.time()))
+            started = {"nova_import_started": now, "nova_host": self._session.host_uuid}
             vdi_ref, size_b = self._import_image(context, image_meta, sr, label, started, 0)
-            cached = {"image-id": image_id, "cached-time": str(int(time.time()))}
+            cached = {"image-id": image_id, "cached-time": now}
             with Undo(f"cache image {image_id}") as undo:
                 undo.add(self.destroy_vdi, vdi_ref)
                 self._session.call_xenapi("VDI.set_other_config", vdi_ref, cached)

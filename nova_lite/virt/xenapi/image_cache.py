@@ -6,39 +6,62 @@ from oslo_log import log as logging
 
 from nova_lite import exception
 from nova_lite.virt.xenapi.disks import Disks
+from nova_lite.virt.xenapi.records import GIB
 from nova_lite.virt.xenapi.storage import Storage
 
 LOG = logging.getLogger(__name__)
 
+# Imports under way are given this long.
 ABANDONED_S = 24 * 3600
 
 
 class ImageCache:
-    """The cached images in the repository of guests."""
+    """The cached images in the repository of guests, bounded in age and size."""
 
-    def __init__(self, session, storage: Storage, disks: Disks, keep_unused_s: float = ABANDONED_S):
+    def __init__(self, session, storage: Storage, disks: Disks, conf):
         self._session = session
         self._storage = storage
         self._disks = disks
-        self._keep_unused_s = keep_unused_s
+        self._conf = conf
 
     def sweep(self, dry_run: bool = False) -> list[str]:
-        """Remove cached images that are old and shared with no disk, and imports that broke off; returns their ids.
+        """Remove cached images no disk depends on: old ones, and the longest unused while all are too large together.
 
-        An image is unused when its chain of parents has no other child: a clone shares the parent.
+        Imports that broke off go too. Returns the uuids of what was removed. An image is unused when its chain of
+        parents has no other child: a clone shares the parent.
         """
         vdis = self._session.records_where("VDI", SR=self._storage.for_guests().ref)
         children = _children_by_parent(vdis)
-        removed = []
-        for vdi_ref, vdi in vdis.items():
-            if self._is_removable(vdi, children):
-                LOG.info("Cached image %s (%s) is unused%s", vdi["name_label"], vdi["uuid"],
-                         "" if dry_run else ", removing it")
-                if dry_run or self._remove(vdi_ref):
-                    removed.append(vdi["uuid"])
-        return removed
+        unused = {ref: vdi for ref, vdi in vdis.items() if self._is_unused(vdi, children)}
+        old = [ref for ref, vdi in unused.items() if self._is_old(vdi)]
+        chosen = old + self._excess(vdis, unused, old)
+        return [vdis[ref]["uuid"] for ref in chosen if self._remove(ref, vdis[ref], dry_run)]
 
-    def _remove(self, vdi_ref: str) -> bool:
+    def _excess(self, vdis: dict[str, dict], unused: dict[str, dict], old: list[str]) -> list[str]:
+        """Return the images, longest unused first, whose removal brings the cache to its size."""
+        limit_b = self._conf.xenserver.image_cache_max_size_gb * GIB
+        if not limit_b:
+            return []
+        size_b = sum(int(vdi["physical_utilisation"]) for ref, vdi in vdis.items()
+                     if "image-id" in vdi["other_config"] and ref not in old)
+        chosen = []
+        for ref in sorted((ref for ref in unused if ref not in old), key=lambda ref: self._last_use(unused[ref])):
+            if size_b <= limit_b:
+                break
+            size_b -= int(unused[ref]["physical_utilisation"])
+            chosen.append(ref)
+        return chosen
+
+    def _last_use(self, vdi: dict) -> float:
+        """When the image was cached, or used by this process; epoch seconds."""
+        marks = vdi["other_config"]
+        cached = float(marks.get("cached-time") or marks.get("nova_import_started") or 0)
+        return max(cached, self._disks.last_use_of_image(marks.get("image-id")))
+
+    def _remove(self, vdi_ref: str, vdi: dict, dry_run: bool) -> bool:
+        LOG.info("Cached image %s (%s) is unused%s", vdi["name_label"], vdi["uuid"], "" if dry_run else ", removing it")
+        if dry_run:
+            return True
         try:
             self._disks.destroy_vdi(vdi_ref)
         except exception.StorageError as error:
@@ -46,16 +69,19 @@ class ImageCache:
             return False
         return True
 
-    def _is_removable(self, vdi: dict[str, Any], children: dict[str, int]) -> bool:
+    @staticmethod
+    def _is_unused(vdi: dict[str, Any], children: dict[str, int]) -> bool:
         marks = vdi["other_config"]
-        since = marks.get("cached-time") or marks.get("nova_import_started")
-        is_cache = "image-id" in marks or "nova_import_started" in marks
-        if not is_cache or vdi["VBDs"] or vdi["is_a_snapshot"] or since is None:
+        if not ("image-id" in marks or "nova_import_started" in marks) or vdi["VBDs"] or vdi["is_a_snapshot"]:
             return False
         parent = vdi["sm_config"].get("vhd-parent")
-        if parent is not None and children.get(parent, 0) > 1:
-            return False
-        return self._session.clock.time() - float(since) > self._keep_unused_s
+        return parent is None or children.get(parent, 0) <= 1
+
+    def _is_old(self, vdi: dict[str, Any]) -> bool:
+        age_s = self._session.clock.time() - self._last_use(vdi)
+        if "image-id" not in vdi["other_config"]:
+            return age_s > ABANDONED_S
+        return 0 < self._conf.xenserver.image_cache_max_age < age_s
 
 
 def _children_by_parent(vdis: dict[str, dict]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""XenServer pools as host aggregates, and emptying a host for maintenance."""
+"""XenServer pools as host aggregates."""
 
 from typing import Any
 
@@ -6,11 +6,14 @@ import XenAPI
 from oslo_log import log as logging
 
 from nova_lite import exception
+from nova_lite.virt.driver import HypervisorLoginRefused, HypervisorUnavailable
 from nova_lite.virt.xenapi import errors, instances
-from nova_lite.virt.xenapi.vm_cache import VmCache
 
 LOG = logging.getLogger(__name__)
 
+# A host that joins has the same [xenserver] connection_password as the master.
+SAME_PASSWORD = "connection_password"
+JOINED_WITHIN_S = 120
 POOL_FLAG = "hypervisor_pool"
 STATE = "operational_state"
 CREATED, CHANGING, ACTIVE, ERROR, DISMISSED = "created", "changing", "active", "error", "dismissed"
@@ -35,7 +38,7 @@ class Pools:
         if metadata.get(STATE, CREATED) == CREATED or "master_compute" not in metadata:
             self._init_pool(context, aggregate, host)
         elif metadata["master_compute"] == ours and host != ours:
-            self._demand_secret(aggregate, slave_info)
+            self._join(context, aggregate, host, slave_info)
         else:
             self._virtapi.add_aggregate_host(context, aggregate, host, metadata["master_compute"], self._slave_info())
 
@@ -44,22 +47,58 @@ class Pools:
             pool_ref = self._session.call_xenapi("pool.get_all")[0]
             self._session.call_xenapi("pool.set_name_label", pool_ref, instances.read(aggregate, "name"))
         except XenAPI.Failure as failure:
-            raise exception.AggregateError(aggregate_id=instances.read(aggregate, "id"), action="add_to_aggregate",
-                                           reason=errors.describe(failure)) from failure
+            raise self._error(aggregate, "add_to_aggregate", errors.describe(failure)) from failure
         self._virtapi.aggregate_metadata_add(context, aggregate, {
             "master_compute": host, host: self._session.host_uuid, STATE: ACTIVE})
 
-    def _demand_secret(self, aggregate: Any, slave_info: dict | None) -> None:
-        """Joining needs the password of the joining host, which never travels on the message bus."""
-        raise exception.AggregateError(
-            aggregate_id=instances.read(aggregate, "id"), action="add_to_aggregate",
-            reason=f"join {(slave_info or {}).get('url', 'the host')} to the pool with the host's own tools "
-                   "(xe pool-join): its password is not sent between hosts")
+    def _join(self, context: Any, aggregate: Any, host: str, slave_info: dict | None) -> None:
+        """Have another host join our pool. Its password is not told: it has to be the one we know."""
+        slave = slave_info or {}
+        if slave.get("secret_ref") != SAME_PASSWORD:
+            raise self._error(aggregate, "add_to_aggregate", f"host {host} named no password this host knows")
+        try:
+            self._call_join(slave)
+            joined_uuid = self._await_host(slave)
+        except (HypervisorUnavailable, HypervisorLoginRefused) as error:
+            raise self._error(aggregate, "add_to_aggregate", str(error)) from error
+        except XenAPI.Failure as failure:
+            # The arguments of the failure may repeat the password.
+            raise self._error(aggregate, "add_to_aggregate", errors.code_of(failure)) from None
+        self._virtapi.aggregate_metadata_add(context, aggregate, {host: joined_uuid})
+
+    def _call_join(self, slave: dict) -> None:
+        options = self._conf.xenserver
+        method = "pool.join_force" if options.use_join_force else "pool.join"
+        joining = self._session.elsewhere(slave["url"])
+        try:
+            joining.call_long(method, self._session.master_address, options.connection_username,
+                              options.connection_password)
+        finally:
+            joining.close()
+
+    def _await_host(self, slave: dict) -> str:
+        """Return the uuid under which the pool knows the host that joined; it shows some time after the call."""
+        deadline = self._session.clock.monotonic() + JOINED_WITHIN_S
+        while True:
+            hosts = [record for _, record in self._session.get_all_refs_and_recs("host")]
+            for record in hosts:
+                if record["uuid"] == slave.get("xenhost_uuid") or record["hostname"] == slave.get("hostname"):
+                    return record["uuid"]
+            if self._session.clock.monotonic() > deadline:
+                raise XenAPI.Failure(["HOST_NOT_LIVE"])
+            self._session.clock.sleep(1)
+
+    @staticmethod
+    def _error(aggregate: Any, action: str, reason: str) -> exception.AggregateError:
+        return exception.AggregateError(aggregate_id=instances.read(aggregate, "id"), action=action, reason=reason)
 
     def _slave_info(self) -> dict[str, Any]:
+        """What the master needs to know of us. The password is named, not told: messages are no place for it."""
         endpoint = self._session.host_endpoint
+        hostname = self._session.call_xenapi("host.get_hostname", self._session.host_ref)
         return {"url": endpoint.without_credentials, "user": self._conf.xenserver.connection_username,
-                "secret_ref": None, "compute_uuid": None, "xenhost_uuid": self._session.host_uuid}
+                "secret_ref": SAME_PASSWORD, "hostname": hostname, "compute_uuid": None,
+                "xenhost_uuid": self._session.host_uuid}
 
     def remove_host(self, context: Any, aggregate: Any, host: str, slave_info: dict | None = None) -> None:
         """Remove `host`. The master ejects others; it leaves itself only when it is alone.
@@ -72,8 +111,7 @@ class Pools:
         self._demand(aggregate, metadata, "remove host")
         master = metadata.get("master_compute")
         if master is None:
-            raise exception.AggregateError(aggregate_id=instances.read(aggregate, "id"),
-                                           action="remove_from_aggregate", reason="the pool has no master")
+            raise self._error(aggregate, "remove_from_aggregate", "the pool has no master")
         if master != self._conf.host:
             self._virtapi.remove_aggregate_host(context, aggregate, host, master, self._slave_info())
         elif host != master:
@@ -87,8 +125,7 @@ class Pools:
             self._session.call_long("pool.eject", host_ref)
         except (XenAPI.Failure, KeyError) as error:
             reason = errors.describe(error) if isinstance(error, XenAPI.Failure) else f"{host} is not in the pool"
-            raise exception.AggregateError(aggregate_id=instances.read(aggregate, "id"),
-                                           action="remove_from_aggregate", reason=reason) from error
+            raise self._error(aggregate, "remove_from_aggregate", reason) from error
         self._virtapi.aggregate_metadata_delete(context, aggregate, host)
 
     def _dissolve(self, context: Any, aggregate: Any, host: str, metadata: dict[str, str]) -> None:
@@ -131,35 +168,3 @@ def _metadata(aggregate: Any) -> dict[str, str]:
 
 def _is_pool(metadata: dict[str, str]) -> bool:
     return POOL_FLAG in metadata
-
-
-class Maintenance:
-    """Empties the host: every VM of an instance goes to another host of the pool."""
-
-    def __init__(self, session, cache: VmCache, virtapi):
-        self._session = session
-        self._cache = cache
-        self._virtapi = virtapi
-
-    def set_mode(self, enter: bool) -> str:
-        """Enter or leave maintenance; returns on_maintenance or off_maintenance. Raises NoValidHost."""
-        if not enter:
-            self._session.call_xenapi("host.enable", self._session.host_ref)
-            return "off_maintenance"
-        self._session.call_xenapi("host.disable", self._session.host_ref)
-        others = [ref for ref, record in self._session.get_all_refs_and_recs("host")
-                  if ref != self._session.host_ref and record["enabled"]]
-        stuck = [vm.name_label for vm in self._cache.here()
-                 if vm.instance_uuid and vm.resident_on == self._session.host_ref and not self._move(vm, others)]
-        if stuck:
-            raise exception.NoValidHost(reason=f"no other host of the pool takes {', '.join(stuck)}")
-        return "on_maintenance"
-
-    def _move(self, vm: Any, others: list[str]) -> bool:
-        for host_ref in others:
-            try:
-                self._session.call_task("VM.pool_migrate", vm.ref, host_ref, {"live": "true"})
-                return True
-            except (XenAPI.Failure, exception.NovaException) as error:
-                LOG.warning("%s could not be moved to %s: %s", vm.name_label, host_ref, error)
-        return False

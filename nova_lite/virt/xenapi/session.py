@@ -7,6 +7,7 @@ import uuid as uuidlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import XenAPI
 from oslo_log import log as logging
@@ -59,7 +60,8 @@ class XenAPISession:
         self._login_timeout_s = timeout
         self.call_timeout_s = call_timeout
         self.task_timeout_s = task_timeout
-        self.host_endpoint = Endpoint(url, tls or TlsPolicy())
+        self._tls = tls or TlsPolicy()
+        self.host_endpoint = Endpoint(url, self._tls)
         self._endpoint = self.host_endpoint
         self._short = SessionPool(self.log_in, concurrent, call_timeout, self.clock)
         self._long = SessionPool(self.log_in, concurrent, task_timeout, self.clock)
@@ -76,6 +78,19 @@ class XenAPISession:
 
     def __repr__(self):
         return f"<XenAPISession {self.host_endpoint.without_credentials}>"
+
+    def elsewhere(self, url: str) -> "XenAPISession":
+        """Return a session with another host, as the same user; the caller closes it."""
+        return XenAPISession(url, self._user, self._password, self._originator, self._login_timeout_s, 1,
+                             tls=self._tls, call_timeout=self.call_timeout_s, task_timeout=self.task_timeout_s,
+                             clock=self.clock)
+
+    @property
+    def master_address(self) -> str:
+        """The address, with port where one is given, under which the pool's master is reached."""
+        if self._endpoint.socket_path is not None:
+            return self.call_xenapi("host.get_address", self.host_ref)
+        return urlsplit(self._endpoint.without_credentials).netloc
 
     def close(self) -> None:
         """Log out every session."""

@@ -21,10 +21,11 @@ from nova_lite.virt.xenapi.leftovers import Leftovers
 from nova_lite.virt.xenapi.livemigrate import LiveMigrations, name_of_source
 from nova_lite.virt.xenapi.local_disks import LocalDisks
 from nova_lite.virt.xenapi.lookup import VmFinder
+from nova_lite.virt.xenapi.maintenance import Maintenance
 from nova_lite.virt.xenapi.metrics import Consoles, Metrics
 from nova_lite.virt.xenapi.migrate import Migrations, confirm_old_resizes
 from nova_lite.virt.xenapi.plan import make_step_decorator
-from nova_lite.virt.xenapi.pool import Maintenance, Pools
+from nova_lite.virt.xenapi.pool import Pools
 from nova_lite.virt.xenapi.power import Power
 from nova_lite.virt.xenapi.rescue import RebootPoller, Rescue
 from nova_lite.virt.xenapi.settling import Settling
@@ -98,10 +99,10 @@ class VMOps:
         self.live_migrations = LiveMigrations(session, self.finder, self.cache, self.disks, self.storage,
                                               self.volumes)
         self.pools = Pools(session, self._virtapi, conf)
-        self.maintenance = Maintenance(session, self.cache, self._virtapi)
+        self.maintenance = Maintenance(session, self.cache, self._virtapi, conf)
         self.metrics = Metrics(session, self.finder, self.cache)
         self.consoles = Consoles(session, self.finder, self.cache, conf)
-        self.image_cache = ImageCache(session, self.storage, self.disks)
+        self.image_cache = ImageCache(session, self.storage, self.disks, conf)
         self.janitor = Janitor(session, self.storage)
 
     # Listing and state ----------------------------------------------------------------------------------------

@@ -1,0 +1,176 @@
+"""Pools of several hosts: joining, emptying a host, a master that is lost while work is under way."""
+
+import threading
+
+import pytest
+
+from nova_lite import exception
+from nova_lite.objects import task_states
+from nova_lite.virt.driver import HypervisorUnavailable
+from nova_lite.xensim import Simulator
+from tests.fixtures.processes import wait_until
+from tests.fixtures.xen_bench import PLUGINS
+from tests.fixtures.xen_probe import XenProbe
+
+
+class Aggregate(dict):
+    """An aggregate with its metadata, kept by the compute service above."""
+
+    def __init__(self, compute, **metadata):
+        super().__init__(id=1, name="pool-1", hosts=["compute-1"],
+                         metadata={"hypervisor_pool": "true", "operational_state": "active", **metadata})
+        compute.aggregate_metadata_add = lambda context, aggregate, metadata, set_delete=False: (
+            self["metadata"].update(metadata))
+        compute.aggregate_get_by_host = lambda context, host, key=None: [self]
+        compute.admin_context = lambda: None
+
+
+@pytest.fixture
+def make_pool(tmp_path):
+    simulators = []
+
+    def make(name="pool", hosts=2):
+        simulator = Simulator(hosts=hosts, state_dir=str(tmp_path / name), name=name, plugins=str(PLUGINS))
+        simulator.start()
+        simulators.append(simulator)
+        if hosts > 1:
+            share_storage(simulator)
+        return simulator
+
+    yield make
+    for simulator in simulators:
+        simulator.stop()
+
+
+def share_storage(simulator):
+    """Make a repository that all hosts of the pool see the default one."""
+    api = XenProbe(simulator.url).api
+    pool_ref = api.pool.get_all()[0]
+    api.pool.set_default_SR(pool_ref, api.SR.create(
+        api.pool.get_master(pool_ref), {"server": "10.0.0.5", "serverpath": "/srv"}, "0", "Shared storage", "", "nfs",
+        "user", True, {}))
+
+
+def manage(make_bench, pool, number):
+    """Return a driver for one host of the pool."""
+    bench = make_bench(connection_url=pool.urls[number])
+    bench.simulator = pool
+    return bench
+
+
+def test_a_host_joins_the_pool_of_its_aggregate(make_pool, make_bench):
+    master, joining = manage(make_bench, make_pool("west", 1), 0), make_pool("east", 1)
+    master.conf.set_override("host", "compute-1")
+    aggregate = Aggregate(master.compute, master_compute="compute-1")
+    slave = {"url": joining.url, "user": "root", "secret_ref": "connection_password", "hostname": "east",
+             "xenhost_uuid": "unknown"}
+    try:
+        master.driver.add_to_aggregate(None, aggregate, "compute-2", slave_info=slave)
+    finally:
+        master.conf.clear_override("host")
+
+    hosts = {record["hostname"]: record["uuid"] for record in master.api("host.get_all_records").values()}
+    assert len(hosts) == 2 and aggregate["metadata"]["compute-2"] == hosts["east"]
+
+
+def test_a_host_with_another_password_does_not_join_and_no_password_is_told(make_pool, make_bench):
+    master, joining = manage(make_bench, make_pool("west", 1), 0), make_pool("east", 1)
+    joining.control.failed_login_delay(0)
+    joining.control.fail("session.login_with_password", error=["SESSION_AUTHENTICATION_FAILED", "root", "no"])
+    master.conf.set_override("host", "compute-1")
+    aggregate = Aggregate(master.compute, master_compute="compute-1")
+    try:
+        with pytest.raises(exception.AggregateError, match="refused to log in"):
+            master.driver.add_to_aggregate(None, aggregate, "compute-2", slave_info={
+                "url": joining.url, "user": "root", "secret_ref": "connection_password"})
+    finally:
+        master.conf.clear_override("host")
+    assert len(master.api("host.get_all")) == 1
+
+
+def updates_of(bench, uuid):
+    return [(updates["host"], updates["task_state"]) for found, updates in bench.compute.updates
+            if found == uuid and "host" in updates]
+
+
+def test_instances_follow_their_vms_out_of_a_host_in_maintenance(make_pool, make_bench):
+    pool = make_pool()
+    first, second = manage(make_bench, pool, 0), manage(make_bench, pool, 1)
+    first.conf.set_override("host", "compute-1")
+    Aggregate(first.compute, **{"compute-1": first.vmops._session.host_uuid,
+                                "compute-2": second.vmops._session.host_uuid})
+    instance = first.spawn()
+    try:
+        assert first.driver.host_maintenance_mode("compute-1", True) == "on_maintenance"
+    finally:
+        first.conf.clear_override("host")
+
+    assert updates_of(first, instance["uuid"]) == [("compute-2", task_states.MIGRATING), ("compute-2", None)]
+    assert first.vm(instance)["resident_on"] == second.vmops._session.host_ref
+    wait_until(lambda: instance["name"] in second.driver.list_instances(), "the second host sees it")
+
+
+def test_defect_28_a_vm_that_a_later_host_takes_counts_as_moved(make_pool, make_bench):
+    pool = make_pool(hosts=3)
+    first = manage(make_bench, pool, 0)
+    instance = first.spawn()
+    pool.control.fail("VM.pool_migrate", error=["INTERNAL_ERROR", "planted"])
+    assert first.driver.host_maintenance_mode("compute-1", True) == "on_maintenance"
+    assert first.vm(instance)["resident_on"] != first.vmops._session.host_ref
+
+
+def test_a_host_nobody_takes_the_vms_of_stays_theirs(make_pool, make_bench):
+    pool = make_pool()
+    first = manage(make_bench, pool, 0)
+    first.conf.set_override("host", "compute-1")
+    Aggregate(first.compute, **{record["hostname"]: record["uuid"]
+                                for record in first.api("host.get_all_records").values()})
+    instance = first.spawn()
+    pool.control.fail("VM.pool_migrate", error=["INTERNAL_ERROR", "planted"])
+    try:
+        with pytest.raises(exception.NoValidHost, match=instance["name"]):
+            first.driver.host_maintenance_mode("compute-1", True)
+    finally:
+        first.conf.clear_override("host")
+    assert updates_of(first, instance["uuid"])[-1] == ("compute-1", None)
+
+
+def test_a_member_follows_the_pool_to_a_new_master(make_pool, make_bench):
+    pool = make_pool()
+    member = manage(make_bench, pool, 1)
+    instance = member.spawn()
+    member.api("pool.designate_new_master", member.vmops._session.host_ref)
+
+    member.vmops.pause(instance)
+
+    assert member.vm(instance)["power_state"] == "Paused"
+    assert member.spawn()
+
+
+def test_a_master_that_dies_with_builds_under_way_is_replaced_and_later_builds_work(make_pool, make_bench):
+    pool = make_pool()
+    member = manage(make_bench, pool, 1)
+    master = next(ref for ref in member.api("host.get_all") if ref != member.vmops._session.host_ref)
+    member.spawn()
+    pool.control.delay("VM.start_on", 0.5)
+    failures = []
+
+    def build():
+        try:
+            member.spawn()
+        except (HypervisorUnavailable, exception.NovaException) as error:
+            failures.append(error)
+
+    building = threading.Thread(target=build)
+    building.start()
+    wait_until(lambda: "Async.VM.start_on" in pool.control.calls()[-3:] or not building.is_alive(), "a start is asked")
+    pool.control.kill_host(master)
+    with pool.toolstack.lock:
+        pool.toolstack.promote(member.vmops._session.host_ref)
+    building.join()
+
+    assert len(failures) <= 1
+    instance = member.spawn()
+    assert member.vm(instance)["power_state"] == "Running"
+    assert not member.vmops._session.is_slave
+    wait_until(lambda: member.vmops.cache.synced and instance["name"] in member.driver.list_instances(), "it is seen")

@@ -36,7 +36,7 @@ class Healer:
         if instance.deleted:
             self._runner.instance_destroy_at_top(ctxt, instance, revision=instance.revision)
             return
-        mark_replicated(instance)
+        replica.mark_replicated(instance)
         self._runner.instance_update_at_top(ctxt, instance, revision=instance.revision, snapshot=True)
         for bdm in objects.BlockDeviceMappingList.get_by_instance_uuid(seen_all, uuid):
             self._runner.bdm_update_or_create_at_top(ctxt, bdm_values(bdm))
@@ -127,16 +127,6 @@ def _take(uuids: Iterator[str], refill: Callable[[], Iterator[str]]) -> tuple[It
         uuids = refill()
         taken = list(itertools.islice(uuids, _DIGESTS_A_RUN // 2))
     return uuids, taken
-
-
-def mark_replicated(instance) -> None:
-    """Mark every field that the top takes over as changed."""
-    for name in replica.REPLICATED_FIELDS:
-        if name in instance:
-            setattr(instance, name, instance[name])
-    cache = instance.get("info_cache")
-    if cache is not None and "network_info" in cache:
-        cache.network_info = cache.network_info
 
 
 def bdm_values(bdm: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 from oslo_log import log as logging
 
 from nova_lite import exception, objects
+from nova_lite.cells import legacy, operations
 from nova_lite.objects import base
 
 LOG = logging.getLogger(__name__)
@@ -37,6 +38,14 @@ class LocalCell:
     def is_top(self) -> bool:
         """Whether this cell has no parents, whatever its cell_type says."""
         return not self.state.get_parent_cells()
+
+    def arguments(self, op: operations.Operation, message) -> dict[str, Any]:
+        """Return a message's arguments as the operation's work takes them."""
+        kwargs = op.accepted(message.method_kwargs)
+        if isinstance(kwargs.get("instance"), dict):
+            as_object = legacy.update_of if op.route is operations.Route.TOP else legacy.instance_of
+            kwargs["instance"] = as_object(message.ctxt, kwargs["instance"])
+        return kwargs
 
     def compute_client(self, host: str):
         """Return an RPC client of one of this cell's hosts."""

@@ -6,7 +6,7 @@ import oslo_messaging
 from oslo_log import log as logging
 
 from nova_lite import exception, manager, objects
-from nova_lite.cells import operations, own_methods, routing, utils
+from nova_lite.cells import legacy, operations, own_methods, routing, utils
 from nova_lite.cells.lost_builds import LostBuilds
 from nova_lite.cells.messaging import MessageRunner
 from nova_lite.cells.partial import PartialResults
@@ -162,12 +162,12 @@ class CellsManager(manager.Manager):
 
     def instance_update_at_top(self, ctxt, instance):
         """Tell the top what changed of an instance."""
-        wire = base.to_wire(_as_object(ctxt, instance))
+        wire = base.to_wire(legacy.update_of(ctxt, instance))
         self._enqueue(ctxt, instance["uuid"], "instance_update_at_top", {"instance": wire})
 
     def instance_destroy_at_top(self, ctxt, instance):
         """Tell the top that an instance is gone."""
-        wire = base.to_wire(_as_object(ctxt, instance))
+        wire = base.to_wire(legacy.instance_of(ctxt, instance))
         self._enqueue(ctxt, instance["uuid"], "instance_destroy_at_top", {"instance": wire})
 
     def instance_fault_create_at_top(self, ctxt, instance_fault):
@@ -210,7 +210,7 @@ class CellsManager(manager.Manager):
 
     def instance_delete_everywhere(self, ctxt, instance, delete_type):
         """Delete an instance wherever below it is; `delete_type` is soft or hard."""
-        self.msg_runner.instance_delete_everywhere(ctxt, _as_object(ctxt, instance), delete_type)
+        self.msg_runner.instance_delete_everywhere(ctxt, legacy.instance_of(ctxt, instance), delete_type)
 
     def _answers(self, operation: str, responses):
         """Return the answers that came; which cells are missing is told by `cell_failures` of our own namespace."""
@@ -313,9 +313,5 @@ def _modern(ctxt, build_inst_kwargs: dict[str, Any]) -> dict[str, Any]:
             ctxt, **{key: value for key, value in flavor.items() if key in objects.Flavor.fields})
     if "filter_properties" in kwargs:
         kwargs["filter_properties"] = properties
-    kwargs["instances"] = [_as_object(ctxt, instance) for instance in kwargs["instances"]]
+    kwargs["instances"] = [legacy.instance_of(ctxt, instance) for instance in kwargs["instances"]]
     return kwargs
-
-
-def _as_object(ctxt, instance):
-    return objects.Instance.from_legacy_dict(ctxt, instance) if isinstance(instance, dict) else instance

@@ -206,7 +206,7 @@ class MessageRunner:
         """Do the work of a message here; its result or its failure is the Response."""
         try:
             op = self._operation_of(message)
-            value = op.work(self.cell, message, **op.accepted(message.method_kwargs))
+            value = op.work(self.cell, message, **self.cell.arguments(op, message))
         except Exception as error:  # edge: the failure is the answer
             self._log_failure(message, error)
             return Response(None, message.routing_path, sys.exc_info(), True)

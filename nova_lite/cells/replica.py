@@ -232,6 +232,16 @@ def was_deleted_before_it_had_a_cell(row: Any) -> bool:
     return bool(row["deleted"]) and not row["cell_name"]
 
 
+def mark_replicated(instance) -> None:
+    """Mark every field that the top takes over as changed."""
+    for name in REPLICATED_FIELDS:
+        if name in instance:
+            setattr(instance, name, instance[name])
+    cache = instance.get("info_cache")
+    if cache is not None and "network_info" in cache:
+        cache.network_info = cache.network_info
+
+
 def digest(instance) -> str:
     """Return a short text that differs when two cells' ideas of an instance differ."""
     values = {name: _plain(instance[name]) for name in sorted(REPLICATED_FIELDS - {"migration_context"})

@@ -81,6 +81,10 @@ def _differences(cell, ctxt, owner: str, digests: dict[str, str | None]) -> Iter
                 yield uuid, None
             continue
         if theirs is not None and replica.was_deleted_before_it_had_a_cell(instance):
+            # Ordered again at every comparison, until it is done: the order itself may be lost.
             cell.runner.have_deleted(owner, uuid)
+        if theirs is not None and not instance.deleted and instance.cell_name not in (None, owner):
+            cell.runner.disputes.note(owner, uuid)
+            continue
         if not instance.deleted and theirs != replica.digest(instance):
             yield uuid, instance.replicated_revision

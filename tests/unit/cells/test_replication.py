@@ -70,6 +70,36 @@ def booked(tree, project):
     return {name: rows[name]["in_use"] for name in ("instances", "ram")}
 
 
+@pytest.mark.parametrize("in_list", [False, True])
+def test_an_update_as_a_dict_of_older_cells_is_applied(tree, instance, in_list):
+    network = [{"id": "vif-1", "address": "aa:bb:cc:dd:ee:ff", "network": None}]
+    told = {**instance.to_legacy_dict(), "vm_state": vm_states.PAUSED, "id": 4711,
+            "system_metadata": [{"key": "a", "value": "b"}],
+            "info_cache": {"id": 9, "instance": {}, "network_info": network if in_list else json.dumps(network)}}
+
+    tell(tree, told)
+
+    top = at_top(tree, instance)
+    assert (top.vm_state, top.system_metadata, top.display_name) == (vm_states.PAUSED, {"a": "b"}, "vm")
+    assert [vif["id"] for vif in top.info_cache.network_info] == ["vif-1"]
+
+
+def test_an_update_as_a_dict_of_an_older_client_is_applied(tree, instance):
+    told = {**instance.to_legacy_dict(), "vm_state": vm_states.SUSPENDED}
+
+    tree["rack1"].api.client.cast(tree["rack1"].context(), "instance_update_at_top", version="1.34",
+                                  arguments={"instance": told})
+
+    eventually(lambda: at_top(tree, instance).vm_state == vm_states.SUSPENDED)
+
+
+def test_an_action_on_a_dict_of_an_older_cell_is_carried_out(tree, instance):
+    tree["api"].runner.send_targeted(tree["api"].context(), "pause_instance", {"instance": instance.to_legacy_dict()},
+                                     "down", OWNER)
+
+    eventually(lambda: tree["rack1"].compute.called("pause") == [((instance.uuid,), {})])
+
+
 # -- outbox
 
 
@@ -595,6 +625,33 @@ def test_D15_of_an_instance_that_two_cells_have_the_later_one_is_deleted(tree, i
 
     called = eventually(lambda: tree["rack2"].compute.called("delete"))
     assert called[0][0] == (twin.uuid,)
+    assert tree["rack1"].compute.called("delete") == []
+
+
+def test_D9c_an_order_to_delete_that_was_lost_is_given_again(tree, monkeypatch):
+    top = tree["api"].create(vm_state=vm_states.BUILDING)
+    top.destroy()
+    with monkeypatch.context() as patch:
+        patch.setattr(tree["api"].child("west").driver, "send_message_to_cell", lambda *_args, **_kwargs: None)
+        tree["api"].runner.have_deleted(OWNER, top.uuid)
+    below = tree["rack1"].create(uuid=top.uuid)
+    tree.settle()
+    tree.forget()
+
+    tree["rack1"].runner.healer.sweep(tree["rack1"].context())
+
+    eventually(lambda: (below.uuid,) in [args for args, _kwargs in tree["rack1"].compute.called("delete")])
+
+
+def test_D15_a_comparison_finds_twins_that_look_the_same(tree, instance):
+    tree["rack2"].create(uuid=instance.uuid)
+    tree.settle()
+    tree["api"].runner.disputes._claims.clear()  # as after a crash of the top
+
+    tree["rack2"].runner.healer.sweep(tree["rack2"].context())
+    tree["api"].manager._settle_disputes(tree["api"].context())
+
+    eventually(lambda: (instance.uuid,) in [args for args, _kwargs in tree["rack2"].compute.called("delete")])
     assert tree["rack1"].compute.called("delete") == []
 
 

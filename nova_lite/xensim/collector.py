@@ -87,7 +87,7 @@ class Collector(Noun):
                 self.toolstack.images.delete(sr["uuid"], disk["uuid"])
                 self.db.destroy("VDI", disk.ref)
                 return True
-            if len(below) == 1:
+            if len(below) == 1 and below[0]["on_boot"] != "reset":
                 self._fold(sr, disk, below[0])
                 return True
         return False

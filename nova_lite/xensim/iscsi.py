@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 DEFAULT_LUN_SIZE = 1024**3
 
 
+def _digest(portal: str, iqn: str, lun: int) -> str:
+    return hashlib.sha256("\0".join([portal, iqn, str(lun)]).encode()).hexdigest()
+
+
+def scsi_id(portal: str, iqn: str, lun: int) -> str:
+    """Return the identifier by which every host knows a LUN."""
+    return f"3{_digest(portal, iqn, lun)[:32]}"
+
+
 @dataclass
 class Target:
     """One iSCSI target: its LUNs {number: bytes}, the CHAP credentials it asks for."""
@@ -78,7 +87,7 @@ class Iscsi(Noun):
 
     def _show(self, sr: Row, config: dict[str, str], number: int, size: int) -> None:
         """Add the unmanaged record of a LUN. Its uuid is the same for every repository and host that sees the LUN."""
-        digest = hashlib.sha256("\0".join([config["target"], config["targetIQN"], str(number)]).encode()).hexdigest()
+        digest = _digest(config["target"], config["targetIQN"], number)
         vdi_uuid = f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"
         path = os.path.join(self.toolstack.directory, "iscsi", f"{vdi_uuid}.raw")
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -98,5 +107,5 @@ class Iscsi(Noun):
             physical_utilisation=size,
             type="user",
             managed=False,
-            sm_config={"LUNid": str(number), "SCSIid": f"3{digest[:32]}"},
+            sm_config={"LUNid": str(number), "SCSIid": scsi_id(config["target"], config["targetIQN"], number)},
         )

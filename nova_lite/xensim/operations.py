@@ -86,8 +86,6 @@ class Operations:
             if not is_null(row[field]):
                 self._touched[other_class, row[field]] = None
         if class_name == "VM":
-            self._touched.update(
-                {(kind, ref): None for kind in ("VBD", "VIF", "VTPM") for ref in row[f"{kind}s"]}
-            )
+            self._touched.update({(kind, ref): None for kind in ("VBD", "VIF", "VTPM") for ref in row[f"{kind}s"]})
         elif class_name == "VM_guest_metrics":
             self._touched.update({("VM", vm.ref): None for vm in self._db.select("VM", guest_metrics=row.ref)})

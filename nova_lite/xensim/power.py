@@ -113,6 +113,8 @@ class Power(Noun):
     def _boot(self, caller: Caller, vm: Row, host_ref: str, is_paused: bool) -> None:
         for vbd_ref in vm["VBDs"]:
             self.toolstack.vbds.check_attachable(self.db.row("VBD", vbd_ref))
+            if not self.db.get("VBD", vbd_ref, "empty"):
+                self.toolstack.vdis.reset_on_boot(self.db.get("VBD", vbd_ref, "VDI"))
         self._check_bootloader(vm)
         self.db.set("VM", vm.ref, scheduled_to_be_resident_on=host_ref)
         try:

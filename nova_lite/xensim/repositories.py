@@ -62,6 +62,7 @@ class Repositories(Noun):
         if type_ not in DRIVERS:
             raise ApiError("SR_UNKNOWN_DRIVER", type_)
         self.db.row("host", host)
+        self.toolstack.probes.check_address(type_, device_config)
         sr_ref = self._record(
             str(uuid_module.uuid4()), name_label, name_description, type_, content_type, shared, sm_config
         )

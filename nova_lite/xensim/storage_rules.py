@@ -11,14 +11,15 @@ VHD_FEATURES = (
 # Driver type: (name, features). A repository refuses what its driver's features lack.
 DRIVERS = {
     "ext": ("Local EXT3 VHD", VHD_FEATURES + " SR_PROBE THIN_PROVISIONING"),
-    "nfs": ("NFS VHD", VHD_FEATURES + " SR_PROBE THIN_PROVISIONING"),
+    "nfs": ("NFS VHD", VHD_FEATURES + " SR_PROBE SR_METADATA VDI_GENERATE_CONFIG THIN_PROVISIONING"),
     "file": ("File", VHD_FEATURES + " THIN_PROVISIONING"),
     "lvm": ("Local VHD on LVM", VHD_FEATURES + " SR_TRIM"),
-    "lvmoiscsi": ("LVHD over iSCSI", VHD_FEATURES + " SR_PROBE SR_TRIM"),
+    "lvmoiscsi": ("LVHD over iSCSI", VHD_FEATURES + " SR_PROBE SR_TRIM SR_METADATA VDI_GENERATE_CONFIG"),
     "iso": ("ISO", "VDI_CREATE VDI_DELETE VDI_ATTACH VDI_DETACH SR_SCAN"),
     "udev": ("udev", "VDI_INTRODUCE VDI_ATTACH VDI_DETACH VDI_UPDATE SR_UPDATE SR_SCAN"),
     "iscsi": ("iSCSI", "SR_PROBE VDI_INTRODUCE VDI_DELETE VDI_ATTACH VDI_DETACH SR_SCAN"),
 }
+METADATA_TYPE = "cbt_metadata"  # a snapshot of which only the log of changed blocks is left
 VHD_DRIVERS = frozenset({"ext", "nfs", "file", "lvm", "lvmoiscsi"})
 THICK_DRIVERS = frozenset({"lvm", "lvmoiscsi"})
 NEEDED_FEATURE = {
@@ -33,7 +34,9 @@ NEEDED_FEATURE = {
     "disable_cbt": "VDI_CONFIG_CBT",
     "data_destroy": "VDI_CONFIG_CBT",
     "list_changed_blocks": "VDI_CONFIG_CBT",
+    "generate_config": "VDI_GENERATE_CONFIG",
 }
+NEEDS_DATA = frozenset("clone copy resize snapshot mirror set_on_boot enable_cbt disable_cbt revert_from".split())
 VDI_OPERATIONS = (
     "clone copy resize snapshot mirror destroy forget update generate_config enable_cbt disable_cbt data_destroy "
     "list_changed_blocks set_on_boot blocked"
@@ -100,6 +103,7 @@ class VdiRules:
             self._concurrency_error(row)
             or self._attachment_error(row, operation)
             or self._repository_error(row, sr, operation)
+            or self._kind_error(row, operation)
         )
 
     def _concurrency_error(self, row: Row) -> ApiError | None:
@@ -129,10 +133,23 @@ class VdiRules:
             return ApiError("SR_OPERATION_NOT_SUPPORTED", sr.ref)
         if operation not in ("forget", "blocked") and not is_plugged(self._db, sr):
             return ApiError("SR_HAS_NO_PBDS", sr.ref)
+        return None
+
+    @staticmethod
+    def _kind_error(row: Row, operation: str) -> ApiError | None:
+        if row["type"] == METADATA_TYPE and operation in NEEDS_DATA:
+            return ApiError("VDI_INCOMPATIBLE_TYPE", row.ref, row["type"])
         if operation == "data_destroy" and not row["is_a_snapshot"]:
             return ApiError("OPERATION_NOT_ALLOWED", f"VDI is not a snapshot: {row.ref}")
-        if operation in ("enable_cbt", "disable_cbt") and row["is_a_snapshot"]:
-            return ApiError("OPERATION_NOT_ALLOWED", f"VDI is a snapshot: {row.ref}")
+        if operation in ("enable_cbt", "disable_cbt"):
+            if row["is_a_snapshot"]:
+                return ApiError("OPERATION_NOT_ALLOWED", f"VDI is a snapshot: {row.ref}")
+            if row["type"] in ("metadata", "redo_log"):
+                return ApiError("VDI_INCOMPATIBLE_TYPE", row.ref, row["type"])
+            if row["on_boot"] == "reset":
+                return ApiError("VDI_ON_BOOT_MODE_INCOMPATIBLE_WITH_OPERATION")
+        if operation in ("set_on_boot", "mirror") and row["cbt_enabled"]:
+            return ApiError("VDI_CBT_ENABLED", row.ref)
         return None
 
 

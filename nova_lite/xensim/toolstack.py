@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from nova_lite.xensim.availability import Availability
 from nova_lite.xensim.blobs import Blobs
 from nova_lite.xensim.bonds import Bonds
+from nova_lite.xensim.change_tracking import ChangeTracking
 from nova_lite.xensim.collector import Collector
 from nova_lite.xensim.consoles import Consoles
+from nova_lite.xensim.database_replicas import DatabaseReplicas
 from nova_lite.xensim.db import Database
 from nova_lite.xensim.devices import Vbds, Vifs
 from nova_lite.xensim.directory import Directory
@@ -33,6 +35,7 @@ from nova_lite.xensim.networks import Networks
 from nova_lite.xensim.noun import Caller, GenericCalls
 from nova_lite.xensim.operations import Operations
 from nova_lite.xensim.power import Power
+from nova_lite.xensim.probes import Probes
 from nova_lite.xensim.repositories import Repositories
 from nova_lite.xensim.roles import Roles
 from nova_lite.xensim.sessions import Secrets, Sessions
@@ -80,7 +83,9 @@ class Toolstack:
         self.events = Events(self)
         self.messages = Messages(self)
         self.collector = Collector(self)
+        self.change_tracking = ChangeTracking(self)
         self.iscsi = Iscsi(self)
+        self.probes = Probes(self)
         self.repositories = Repositories(self)
         self.vdis = Vdis(self)
         self.vbds = Vbds(self)
@@ -103,6 +108,9 @@ class Toolstack:
         nouns += [self.vifs, self.vms, self.vm_copies, self.power, self.networks, self.hosts, self.pools]
         nouns += [
             self.consoles,
+            self.change_tracking,
+            self.probes,
+            DatabaseReplicas(self),
             self.blobs,
             self.vtpms,
             self.graphics,

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import time
 import uuid as uuid_module
+import xmlrpc.client
 from collections.abc import Iterator
 
 from nova_lite.xensim.db import Row
@@ -12,7 +13,7 @@ from nova_lite.xensim.errors import ApiError
 from nova_lite.xensim.images import CHAIN_LIMIT
 from nova_lite.xensim.model import NULL
 from nova_lite.xensim.noun import Noun, call
-from nova_lite.xensim.storage_rules import THICK_DRIVERS, VHD_DRIVERS, active_vbds, features, is_plugged
+from nova_lite.xensim.storage_rules import METADATA_TYPE, THICK_DRIVERS, VHD_DRIVERS, active_vbds, features, is_plugged
 from nova_lite.xensim.values import timestamp_text
 from nova_lite.xensim.vhd import BLOCK_SIZE, MAX_VIRTUAL_SIZE
 
@@ -49,8 +50,11 @@ class Vdis(Noun):
         sr = self.repository(vdi)
         self.toolstack.collector.hold(sr.ref)
         try:
-            with self.toolstack.images.open(sr["uuid"], vdi["uuid"]) as image:
-                yield image
+            with (
+                self.toolstack.images.open(sr["uuid"], vdi["uuid"]) as image,
+                self.toolstack.change_tracking.tracked(vdi, image) as tracked,
+            ):
+                yield tracked
         except FileNotFoundError:
             raise backend_failure(46, f"The VDI is not available [opterr={vdi['uuid']}]") from None
         finally:
@@ -119,6 +123,7 @@ class Vdis(Noun):
 
     def drop_record(self, ref: str) -> None:
         """Remove the record, its VBDs' records, and what else names it."""
+        self.toolstack.change_tracking.disk_removed(self.db.row("VDI", ref))
         for vbd_ref in self.db.get("VDI", ref, "VBDs"):
             self.db.destroy("VBD", vbd_ref)
         for snapshot_ref in self.db.get("VDI", ref, "snapshots"):
@@ -198,6 +203,8 @@ class Vdis(Noun):
             managed=True,
             sm_config={"vhd-parent": parent_uuid},
         )
+        if is_snapshot:
+            self.toolstack.change_tracking.snapshot_taken(vdi, self.db.row("VDI", new_ref))
         self.measure(ref)
         self.measure(new_ref)
         return new_ref
@@ -276,6 +283,7 @@ class Vdis(Noun):
                     self.toolstack.check_cancelled(caller)
         finally:
             self.toolstack.collector.release(sr.ref)
+        self.toolstack.change_tracking.overwritten(target, source["virtual_size"])
         self.measure(target.ref)
 
     def _unlocked_steps(self, steps: Iterator[int]) -> Iterator[int]:
@@ -306,6 +314,7 @@ class Vdis(Noun):
             self.toolstack.repositories.check_space(sr, growth - vdi["physical_utilisation"])
         self.toolstack.images.resize(sr["uuid"], vdi["uuid"], new_size)
         self.db.set("VDI", ref, virtual_size=new_size)
+        self.toolstack.change_tracking.resized(vdi)
         self.measure(ref)
 
     @call("VDI.update", operation="update")
@@ -314,23 +323,49 @@ class Vdis(Noun):
 
     @call("VDI.set_on_boot", operation="set_on_boot")
     def set_on_boot(self, _caller, ref, value):
+        vdi = self.db.row("VDI", ref)
+        sr = self.repository(vdi)
+        if value == "reset" and self.toolstack.images.has_own_blocks(sr["uuid"], vdi["uuid"]):
+            self._put_under(sr, vdi)  # what the disk goes back to
         self.db.set("VDI", ref, on_boot=value)
 
-    @call("VDI.data_destroy", operation="data_destroy")
-    def data_destroy(self, _caller, ref):
+    def reset_on_boot(self, ref: str) -> None:
+        """Throw away what was written since a disk was told to be reset whenever its VM boots."""
         vdi = self.db.row("VDI", ref)
-        if not vdi["cbt_enabled"]:
-            raise ApiError("VDI_NO_CBT_METADATA", ref)
-        self.toolstack.images.delete(self.repository(vdi)["uuid"], vdi["uuid"])
-        self.db.set("VDI", ref, type="cbt_metadata", physical_utilisation=0)
+        sr = self.repository(vdi)
+        if vdi["on_boot"] == "reset" and self.toolstack.images.has_own_blocks(sr["uuid"], vdi["uuid"]):
+            parent_uuid = vdi["sm_config"].get("vhd-parent", "")
+            self.toolstack.images.delete(sr["uuid"], vdi["uuid"])
+            self.toolstack.images.create(sr["uuid"], vdi["uuid"], vdi["virtual_size"], parent_uuid=parent_uuid)
+            self.measure(ref)
 
-    @call("VDI.enable_cbt", operation="enable_cbt")
-    def enable_cbt(self, _caller, ref):
-        self.db.set("VDI", ref, cbt_enabled=True)
+    @call("VDI.force_unlock")
+    def force_unlock(self, _caller, _ref):
+        raise ApiError("MESSAGE_DEPRECATED")
 
-    @call("VDI.disable_cbt", operation="disable_cbt")
-    def disable_cbt(self, _caller, ref):
-        self.db.set("VDI", ref, cbt_enabled=False)
+    @call("VDI.generate_config")
+    def generate_config(self, _caller, host_ref, ref):
+        """Return the text with which the host attaches the disk before its toolstack runs."""
+        self.db.row("host", host_ref)
+        self.toolstack.operations.check("VDI", ref, "generate_config")
+        vdi = self.db.row("VDI", ref)
+        sr = self.repository(vdi)
+        pbds = (self.db.row("PBD", pbd_ref) for pbd_ref in sr["PBDs"])
+        config = next((pbd["device_config"] for pbd in pbds if pbd["host"] == host_ref), {})
+        described = {"device_config": config, "sr_uuid": sr["uuid"], "vdi_uuid": vdi["uuid"]}
+        return xmlrpc.client.dumps(({**described, "command": "vdi_attach_from_config"},), "vdi_attach_from_config")
+
+    @call("VDI.revert")
+    def revert(self, _caller, snapshot_ref):
+        self.db.row("VDI", snapshot_ref)
+        raise ApiError("UNIMPLEMENTED_IN_SM_BACKEND", "VDI.revert")
+
+    @call("VDI.get_nbd_info")
+    def get_nbd_info(self, _caller, ref):
+        vdi = self.db.row("VDI", ref)
+        if vdi["type"] == METADATA_TYPE:
+            raise ApiError("VDI_INCOMPATIBLE_TYPE", ref, vdi["type"])
+        return []  # no host serves NBD
 
     @call("VDI.checksum")
     def checksum(self, _caller, ref):

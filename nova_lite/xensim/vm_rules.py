@@ -52,6 +52,8 @@ NEEDED_FEATURES = {
     "migrate_send": ("feature-suspend",),
     "changing_VCPUs_live": ("feature-vcpu-hotplug",),
 }
+# What makes no sense with a disk that is reset at each boot.
+KEEPS_DISKS = frozenset({"suspend", "checkpoint", "snapshot"})
 SUSPENDING = frozenset({"suspend", "checkpoint", "pool_migrate", "migrate_send"})
 
 
@@ -78,6 +80,7 @@ class VmRules:
             or self._concurrency_error(row, operation)
             or self._kind_error(row, operation)
             or self._guest_error(row, operation)
+            or self._disk_error(row, operation)
         )
 
     def _state_error(self, row: Row, operation: str) -> ApiError | None:
@@ -127,6 +130,15 @@ class VmRules:
             return ApiError("ONLY_REVERT_SNAPSHOT")
         if row["is_control_domain"] and operation not in CONTROL_DOMAIN_ALLOWS:
             return ApiError("OPERATION_NOT_ALLOWED", "This operation is not allowed on the control domain")
+        return None
+
+    def _disk_error(self, row: Row, operation: str) -> ApiError | None:
+        if operation not in KEEPS_DISKS:
+            return None
+        vbds = [vbd for ref in row["VBDs"] if (vbd := self._db.find("VBD", ref))]
+        disks = [disk for vbd in vbds if (disk := self._db.find("VDI", vbd["VDI"]))]
+        if any(disk["on_boot"] == "reset" for disk in disks):
+            return ApiError("VDI_ON_BOOT_MODE_INCOMPATIBLE_WITH_OPERATION")
         return None
 
     def _guest_error(self, row: Row, operation: str) -> ApiError | None:

@@ -57,7 +57,7 @@ class TestBlobs:
 
     def test_a_blob_goes_with_its_object(self, client):
         vm = client.vm()
-        blob = client.api.VM.create_new_blob(vm, "notes", "", False)
+        client.api.VM.create_new_blob(vm, "notes", "", False)
         again = refusal(client, "VM.create_new_blob", vm, "notes", "", False)
 
         client.api.VM.destroy(vm)

@@ -167,7 +167,7 @@ class TestMigration:
 
     def test_a_disk_moves_to_another_repository_while_its_vm_runs(self, client, disks, vm, content):
         client.api.VM.start(vm, False, False)
-        sr = client.api.SR.create(client.host(), {}, "0", "second", "", "ext", "user", False, {})
+        sr = client.api.SR.create(client.host(), {"device": "/dev/sdb"}, "0", "second", "", "ext", "user", False, {})
 
         moved = client.api.VDI.pool_migrate(disk_of(client, vm), sr, {})
 

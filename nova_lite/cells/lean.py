@@ -57,7 +57,8 @@ def as_reference(text: str) -> dict[str, Any]:
     fields = read(text)
     body = fields.pop("body")
     if fields["message_type"] == "response":
-        ctxt, kwargs = {}, {"orig_message": "", "responses": single_texts([body])}
+        ctxt: dict[str, Any] = {}
+        kwargs: dict[str, Any] = {"orig_message": "", "responses": single_texts([body])}
     else:
         ctxt, kwargs = read_request(body)
     return {**fields, "ctxt": full_context(ctxt), "method_kwargs": kwargs, "fanout": False}

@@ -2,7 +2,8 @@
 
 It also serves topic `echo`, so that it can call itself. Each line of input is `call SECONDS`, `cast`, `serve`,
 `crowd THREADS SECONDS SLOWNESS` (as many calls at once to a method that takes SLOWNESS seconds) or `served` (how many
-of those began here); each gets one line of JSON: {"outcome": ok or the class of the error, "text": …, "seconds": …,
+of those began here), or, for texts without oslo.messaging, `receive`, `send QUEUE TEXT SECONDS`, `taken`, `returned`
+and `stop`; each gets one line of JSON: {"outcome": ok or the class of the error, "text": …, "seconds": …,
 "result": …}, the result of `crowd` being {outcome: how many}.
 """
 
@@ -50,6 +51,9 @@ def main(mode, url, callers=""):
     client = messaging.client("echo")
     ctxt = context.RequestContext("u", "p")
     echo = Echo()
+    taken, returned = [], []
+    receiver = messaging.receiver("texts", "texts.h1", taken.append)
+    sender = messaging.sender(url, lambda queue, text: returned.append([queue, text]))
 
     def crowd(size, timeout_s, slowness_s):
         def call():
@@ -63,6 +67,16 @@ def main(mode, url, callers=""):
             messaging.server("echo", [echo], bind=services).start()
         elif verb == "crowd":
             return crowd(int(words[0]), float(words[1]), float(words[2]))
+        elif verb == "receive":
+            receiver.start()
+        elif verb == "send":
+            sender.send(words[0], words[1], float(words[2]))
+        elif verb == "taken":
+            return taken
+        elif verb == "returned":
+            return returned
+        elif verb == "stop":
+            receiver.stop()
         elif verb == "served":
             return echo.served
         elif verb == "call":

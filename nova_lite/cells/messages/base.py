@@ -199,6 +199,8 @@ class Message:
         neighbour.send_message(self, **how)
 
     def _work(self) -> Response:
+        if self._body is not None and self._wire_kwargs is None:
+            self._read_body()  # what cannot be read is refused, not carried out and failed
         return self.msg_runner._process_message_locally(self)
 
     def _failure(self) -> Response:

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from nova_lite.client import base
+from nova_lite.client.errors import CommandError
 
 
 def servers(command: Any, filters: dict[str, Any], *, name: str | None = None, limit: int | None = None,
@@ -45,3 +46,46 @@ def network(command: Any, label_or_id: str) -> dict[str, Any]:
     rows = command.services.db.network_get_all(command.context)
     found = [row for row in rows if label_or_id in (row["uuid"], row["label"])]
     return base.only(found, "network", label_or_id)
+
+
+def volumes(command: Any) -> list[dict[str, Any]]:
+    """Return the project's volumes. Raises CommandError where there is no volume service."""
+    port = command.services.volume_api
+    if not hasattr(port, "get_all"):
+        raise CommandError("the connected cell has no volume service: see [volume] backend")
+    return port.get_all(command.context)
+
+
+def volume(command: Any, name_or_id: str) -> dict[str, Any]:
+    """Return the volume. Raises VolumeNotFound or CommandError."""
+    if base.is_uuid(name_or_id):
+        return command.services.volume_api.get(command.context, name_or_id)
+    return base.only([one for one in volumes(command) if one["display_name"] == name_or_id], "volume", name_or_id)
+
+
+def aggregates(command: Any) -> Any:
+    """Return the API of the connected cell's aggregates."""
+    from nova_lite.compute.api_aggregates import AggregateAPI
+
+    return AggregateAPI(command.services)
+
+
+def aggregate(command: Any, name_or_id: str) -> dict[str, Any]:
+    """Return the aggregate. Raises CommandError."""
+    found = [one for one in aggregates(command).get_aggregate_list(command.context)
+             if name_or_id in (str(one["id"]), one["name"])]  # fmt: skip
+    return base.only(found, "aggregate", name_or_id)
+
+
+def security_groups(command: Any) -> Any:
+    """Return the API of the connected cell's security groups."""
+    from nova_lite.compute.api_security_groups import SecurityGroupAPI
+
+    return SecurityGroupAPI(command.services)
+
+
+def security_group(command: Any, name_or_id: str) -> dict[str, Any]:
+    """Return the project's security group. Raises CommandError."""
+    found = [one for one in security_groups(command).list(command.context)
+             if name_or_id in (str(one["id"]), one["name"])]  # fmt: skip
+    return base.only(found, "security group", name_or_id)

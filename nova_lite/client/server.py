@@ -79,7 +79,7 @@ class CreateServer(base.Showing):
         parser.add_argument("--user-data", metavar="PATH")
         parser.add_argument("--availability-zone", metavar="ZONE")
         parser.add_argument("--count", type=base.positive, default=1, help="How many (default: 1).")
-        _add_wait(parser, BUILD_TIMEOUT_S)
+        add_wait(parser, BUILD_TIMEOUT_S)
         return parser
 
     def take_action(self, parsed_args):
@@ -112,7 +112,7 @@ def _base64_of(path: str) -> str:
         raise CommandError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _add_wait(parser: argparse.ArgumentParser, timeout_s: int) -> None:
+def add_wait(parser: argparse.ArgumentParser, timeout_s: int) -> None:
     parser.add_argument("--wait", action="store_true", help="Return when it has happened, showing how it goes.")
     parser.add_argument("--timeout", type=float, default=timeout_s, metavar="SECONDS",
                         help=f"Wait no longer (default: {timeout_s}).")  # fmt: skip
@@ -162,16 +162,16 @@ class ShowServer(base.Showing):
         return self.dict2columns(described(finding.server(self, parsed_args.server)))
 
 
-class _ServerAction(base.Action):
-    """An operation on one or more servers; `goal` is the vm_state that it leads to."""
+class ServerAction(base.Action):
+    """An operation on one or more servers; `goal` is the vm_state that it leads to, None the one they have."""
 
-    goal = vm_states.ACTIVE
+    goal: str | None = vm_states.ACTIVE
     timeout_s = 600
 
     def get_parser(self, prog_name):
         parser = super().get_parser(prog_name)
         parser.add_argument("servers", nargs="+", metavar="NAME_OR_ID")
-        _add_wait(parser, self.timeout_s)
+        add_wait(parser, self.timeout_s)
         return parser
 
     def take_action(self, parsed_args):
@@ -179,82 +179,14 @@ class _ServerAction(base.Action):
 
     def _act_on(self, name: str, parsed_args: argparse.Namespace) -> None:
         instance = finding.server(self, name)
+        before = instance.vm_state
         self.act(instance, parsed_args)
         if parsed_args.wait:
-            self.wait_for(waiter(self, instance.uuid, parsed_args.timeout))
+            self.wait_for(waiter(self, instance.uuid, parsed_args.timeout), before)
 
     def act(self, instance: Any, parsed_args: argparse.Namespace) -> None:
         raise NotImplementedError
 
-    def wait_for(self, follower: Waiter) -> None:
-        follower.until_state(self.goal)
-
-
-class DeleteServer(_ServerAction):
-    """Delete servers."""
-
-    def act(self, instance, parsed_args):
-        self.api.compute_api.delete(self.context, instance)
-
-    def wait_for(self, follower):
-        follower.until_gone()
-
-
-class RebootServer(_ServerAction):
-    """Reboot servers, asking the guest unless --hard is given."""
-
-    def get_parser(self, prog_name):
-        parser = super().get_parser(prog_name)
-        parser.add_argument("--hard", action="store_true", help="As by the power button.")
-        return parser
-
-    def act(self, instance, parsed_args):
-        self.api.compute_api.reboot(self.context, instance, "HARD" if parsed_args.hard else "SOFT")
-
-
-class PauseServer(_ServerAction):
-    """Pause servers; their memory stays on the host."""
-
-    goal = vm_states.PAUSED
-
-    def act(self, instance, parsed_args):
-        self.api.compute_api.pause(self.context, instance)
-
-
-class UnpauseServer(_ServerAction):
-    """Let paused servers go on."""
-
-    def act(self, instance, parsed_args):
-        self.api.compute_api.unpause(self.context, instance)
-
-
-class SuspendServer(_ServerAction):
-    """Suspend servers; their memory goes to disk."""
-
-    goal = vm_states.SUSPENDED
-
-    def act(self, instance, parsed_args):
-        self.api.compute_api.suspend(self.context, instance)
-
-
-class ResumeServer(_ServerAction):
-    """Let suspended servers go on."""
-
-    def act(self, instance, parsed_args):
-        self.api.compute_api.resume(self.context, instance)
-
-
-class StopServer(_ServerAction):
-    """Shut servers down."""
-
-    goal = vm_states.STOPPED
-
-    def act(self, instance, parsed_args):
-        self.api.compute_api.stop(self.context, instance)
-
-
-class StartServer(_ServerAction):
-    """Start stopped servers."""
-
-    def act(self, instance, parsed_args):
-        self.api.compute_api.start(self.context, instance)
+    def wait_for(self, follower: Waiter, before: str) -> None:
+        """Return once it has happened to a server whose vm_state was `before`."""
+        follower.until_state(self.goal or before)

@@ -39,9 +39,23 @@ class Waiter:
             raise CommandError(f"expected to become {vm_state}, is {instance.vm_state}{fault_text(instance)}")
         return instance
 
+    def until_left(self, vm_state: str) -> Any:
+        """Return the instance once it is idle in another state. Raises CommandError when it is left in error."""
+        while (instance := self._poll()) is not None and (
+                instance.vm_state == vm_state or instance.task_state is not None):
+            self._pause(f"something else than {vm_state} ({instance.vm_state}, {instance.task_state})")
+        self._end_line()
+        if instance is None:
+            raise CommandError("the server is gone")
+        if instance.vm_state == vm_states.ERROR:
+            raise CommandError(f"it ended in error{fault_text(instance)}")
+        return instance
+
     def until_gone(self) -> None:
-        """Return once the server does not exist any more. Raises CommandError when it is left in error."""
+        """Return once the server is deleted, if only softly. Raises CommandError when it is left in error."""
         while (instance := self._poll()) is not None:
+            if instance.task_state is None and instance.vm_state == vm_states.SOFT_DELETED:
+                break
             if instance.task_state is None and instance.vm_state == vm_states.ERROR:
                 raise CommandError(f"could not be deleted{fault_text(instance)}")
             self._pause(f"deletion ({instance.vm_state}, {instance.task_state})")

@@ -7,30 +7,7 @@ import json
 import pytest
 import yaml
 
-from nova_lite.client.app import NovaLitePrompt
-from nova_lite.client.demo import TreeConnection
-
-
-class Client:
-    """nova-lite, connected to the tree's top cell."""
-
-    def __init__(self, tree):
-        self.tree = tree
-
-    def run(self, *arguments, stdin=""):
-        """Run one command; return (status, standard output, standard error)."""
-        stdout, stderr = io.StringIO(), io.StringIO()
-        program = NovaLitePrompt(TreeConnection(self.tree), stdin=io.StringIO(stdin), stdout=stdout, stderr=stderr)
-        return program.run(list(arguments)), stdout.getvalue(), stderr.getvalue()
-
-    def ok(self, *arguments):
-        """Run a command that has to succeed; return what it printed."""
-        status, stdout, stderr = self.run(*arguments)
-        assert status == 0, stderr
-        return stdout
-
-    def read(self, *arguments):
-        return json.loads(self.ok(*arguments, "-f", "json"))
+from tests.fixtures.client import Client
 
 
 @pytest.fixture

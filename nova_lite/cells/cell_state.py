@@ -17,7 +17,7 @@ class CellState:
 
     `peer_version` is the highest msg_version the neighbour has sent; None means the reference, or not heard of
     yet (`heard` tells them apart). `object_versions` are those it has said it reads. `full_name` is its path from
-    the top, once it has told us.
+    the top, once it has told us. `load` and `round_trip_s` are as its last heartbeat told or took, None without one.
     """
 
     def __init__(self, cell_name, is_me=False, *, services=None, driver=None):
@@ -34,6 +34,8 @@ class CellState:
         self.is_reachable = True
         self.breaker = breaker.Breaker(services.clock if services else None)
         self.full_name: str | None = None
+        self.load: dict[str, Any] | None = None
+        self.round_trip_s: float | None = None
         self._clock = services.clock if services else None
         self._known_since = self._clock.utcnow() if services else _NEVER
 
@@ -75,6 +77,11 @@ class CellState:
     def update_capacities(self, capacities):
         self.last_seen = self._clock.utcnow()
         self.capacities = capacities
+
+    def hear_beat(self, load: dict[str, Any], round_trip_s: float | None) -> None:
+        """The neighbour is there."""
+        self.last_seen = self._clock.utcnow()
+        self.load, self.round_trip_s = load, round_trip_s
 
     def is_mute(self, interval_s: float) -> bool:
         """Whether the cell has told nothing of itself for longer than `interval_s`."""

@@ -73,6 +73,10 @@ class CellsManager(manager.Manager):
         self.msg_runner.tell_parents_our_capabilities(ctxt)
         self.msg_runner.tell_parents_our_capacities(ctxt)
 
+    @manager.periodic_task(spacing=15)
+    def _tell_parents_we_are_there(self, ctxt):
+        self.msg_runner.heartbeats.beat(ctxt)
+
     @manager.periodic_task(spacing=1)
     def _report_changes(self, ctxt):
         """A host that came up below, or a parent that was not there a moment ago, must not wait for the next report."""

@@ -23,6 +23,7 @@ from nova_lite.cells.build_orders import BuildOrders
 from nova_lite.cells.disputes import Disputes
 from nova_lite.cells.healing import Healer
 from nova_lite.cells.health import Health
+from nova_lite.cells.heartbeats import Heartbeats
 from nova_lite.cells.local import LocalCell
 from nova_lite.cells.outbox import Outbox
 from nova_lite.cells.place import Place
@@ -90,6 +91,7 @@ class MessageRunner:
         self.outbox = Outbox(self)
         self.place = Place(self)
         self.orders = BuildOrders(self)
+        self.heartbeats = Heartbeats(self)
         self.health = Health(self)
 
     # -- messages
@@ -225,9 +227,14 @@ class MessageRunner:
         LOG.warning("%s failed in %s: %s", message.method_name[:_MAX_SHOWN], message.routing_path[:_MAX_SHOWN],
                     str(error)[:_MAX_SHOWN], exc_info=None if is_expected else error)
 
-    def is_given_up(self, child) -> bool:
-        """Whether a child has told nothing of itself for so long that asking it is a waste of time."""
-        return child.is_silent(self.services.conf.cells.mute_child_interval)
+    def is_given_up(self, neighbour) -> bool:
+        """Whether a neighbour has told nothing of itself for so long that asking it is a waste of time.
+
+        Never of a parent that tells nothing of itself anyway, as the reference's do.
+        """
+        if neighbour.db_info.get("is_parent") and not neighbour.has_spoken:
+            return False
+        return neighbour.is_silent(self.services.conf.cells.mute_child_interval)
 
     # -- waiting
 

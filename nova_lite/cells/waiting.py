@@ -1,5 +1,6 @@
 """What this process waits for: answers to requests that went to other cells."""
 
+import collections
 import threading
 from collections.abc import Iterable
 
@@ -68,6 +69,11 @@ class Waits:
     def close(self, uuid: str) -> None:
         with self._lock:
             self._by_uuid.pop(uuid, None)
+
+    def by_neighbour(self) -> dict[str, int]:
+        """Return how many requests wait for an answer of each neighbour."""
+        with self._lock:
+            return dict(collections.Counter(name for wait in self._by_uuid.values() for name in list(wait.missing)))
 
     def __contains__(self, uuid: str) -> bool:
         return uuid in self._by_uuid

@@ -81,9 +81,8 @@ class BroadcastMessage(Message):
         if not neighbours:
             error = exception.CellMaxHopCountReached(hop_count=self.hop_count)
             return [], [self._failure_of(cell.name, error) for cell in self._neighbours()]
-        # Waiting for the mute would cost everybody all the time there is, every time. Parents tell nothing of
-        # themselves, so nobody knows whether they are mute.
-        mute = [cell for cell in neighbours if self.direction == routing.DOWN and self.msg_runner.is_given_up(cell)]
+        # Waiting for the mute would cost everybody all the time there is, every time.
+        mute = [cell for cell in neighbours if self.msg_runner.is_given_up(cell)]
         return [cell for cell in neighbours if cell not in mute], [
             self._failure_of(cell.name, exception.CellTimeout(message=f"Cell {cell.name} is mute and was not asked"))
             for cell in mute]

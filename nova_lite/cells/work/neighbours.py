@@ -47,6 +47,12 @@ def greet(cell, message, full_name):
 
 
 @operation(Route.NEIGHBOUR, own=True)
+def heartbeat(cell, message, load, sent_at_s):
+    """A child is there and tells what waits in it; or a parent answers our own beat."""
+    cell.runner.heartbeats.heard(message, load, sent_at_s)
+
+
+@operation(Route.NEIGHBOUR, own=True)
 def build_failed(cell, message, instance_uuids, reason, cells_tried):
     """A child could not build instances that this cell had sent it: try the next cell, or give up."""
     cell.runner.scheduler.build_failed(message, instance_uuids, reason, cells_tried)

@@ -9,24 +9,36 @@ from oslo_log import log as logging
 from nova_lite import exception
 from nova_lite.virt.xenapi import errors, instances
 from nova_lite.virt.xenapi.disks import Disks
+from nova_lite.virt.xenapi.kernels import Kernels
 from nova_lite.virt.xenapi.lookup import VmFinder
+from nova_lite.virt.xenapi.plan import Undo
 from nova_lite.virt.xenapi.storage import Storage
 from nova_lite.virt.xenapi.vm_cache import VmCache
 from nova_lite.virt.xenapi.volumeops import VolumeOps
+from nova_lite.virt.xenapi.xenstore import LiveXenstore
 
 LOG = logging.getLogger(__name__)
+
+PROGRESS_STEP_PERCENT = 5
+# The state of an interface whose front end is connected.
+CONNECTED = "4"
 
 
 class LiveMigrations:
     """Moves running VMs. The data that travels between the hosts (migrate_data) holds a session: a secret."""
 
-    def __init__(self, session, finder: VmFinder, cache: VmCache, disks: Disks, storage: Storage, volumes: VolumeOps):
+    def __init__(self, *, session, finder: VmFinder, cache: VmCache, disks: Disks, storage: Storage,
+                 volumes: VolumeOps, kernels: Kernels, live_xenstore: LiveXenstore, virtapi):
         self._session = session
         self._finder = finder
         self._cache = cache
         self._disks = disks
         self._storage = storage
         self._volumes = volumes
+        self._kernels = kernels
+        self._live_xenstore = live_xenstore
+        self._virtapi = virtapi
+        self._tasks: dict[str, str] = {}
 
     # Destination ----------------------------------------------------------------------------------------------
 
@@ -77,8 +89,8 @@ class LiveMigrations:
             known["sr_uuid_map"][sr_uuid] = self._session.call_xenapi("SR.get_by_uuid", sr_uuid)
         return known
 
-    def finish_at_destination(self, instance: Any) -> None:
-        """Mark the VM that arrived as ours."""
+    def finish_at_destination(self, context: Any, instance: Any) -> None:
+        """Mark the VM that arrived as ours, and bring its kernel files here for its next start."""
         vm_ref = self._finder.lookup_fresh(self._finder.name(instance))
         if vm_ref is None:
             raise exception.InstanceNotFound(instance_id=self._finder.name(instance))
@@ -89,18 +101,36 @@ class LiveMigrations:
             if not vbd["empty"]:
                 # Left behind by the host's storage migration.
                 self._session.call_xenapi("VDI.remove_from_sm_config", vbd["VDI"], "base_mirror")
+        self._bring_kernel(context, instance, vm_ref)
+
+    def _bring_kernel(self, context: Any, instance: Any, vm_ref: str) -> None:
+        with Undo(f"bring the kernel of {self._finder.name(instance)}") as undo:
+            kernel, ramdisk = self._kernels.fetch(context, instance, undo)
+            if kernel:
+                self._session.call_xenapi("VM.set_PV_kernel", vm_ref, kernel)
+            if ramdisk:
+                self._session.call_xenapi("VM.set_PV_ramdisk", vm_ref, ramdisk)
 
     # Source ---------------------------------------------------------------------------------------------------
 
     def check_source(self, instance: Any, dest_check_data: dict) -> dict[str, Any]:
         """Ask the host whether it could move the VM; returns migrate_data. Raises MigrationPreCheckError."""
         migrate_data = (dest_check_data or {}).get("migrate_data") or {}
-        if migrate_data.get("block_migration"):
-            vm_ref = self._finder.require(instance)
-            try:
-                self._session.call_long("VM.assert_can_migrate", vm_ref, migrate_data["migrate_send_data"], True,
-                                        self._vdi_map(vm_ref, migrate_data), self._vif_map(vm_ref, migrate_data), {})
-            except XenAPI.Failure as failure:
+        if not migrate_data.get("block_migration"):
+            return migrate_data
+        vm_ref = self._finder.require(instance)
+        vbds = self._disks.vbds_of(vm_ref)
+        has_volumes = any(map(_is_volume, vbds.values()))
+        if has_volumes and not self._session.is_xsm_sr_check_relaxed():
+            raise exception.MigrationError(
+                reason="the host does not move VMs with iSCSI volumes together with their disks: set "
+                       "relax-xsm-sr-check = true in its xapi.conf")
+        try:
+            self._session.call_long("VM.assert_can_migrate", vm_ref, migrate_data["migrate_send_data"], True,
+                                    self._vdi_map(vbds, migrate_data), self._vif_map(vm_ref, migrate_data), {})
+        except XenAPI.Failure as failure:
+            # The repositories of volumes are made at the destination after this check.
+            if not (has_volumes and errors.is_code(failure, "VDI_NOT_IN_MAP")):
                 # Only the code: the arguments may repeat the session of the destination.
                 raise exception.MigrationPreCheckError(
                     reason=f"VM.assert_can_migrate failed with {errors.code_of(failure)}") from None
@@ -110,37 +140,95 @@ class LiveMigrations:
                 block_migration: bool | None, migrate_data: dict | None) -> None:
         """Move the VM, then call post_method; any failure calls recover_method instead and is raised."""
         try:
-            self._move(instance, migrate_data or {})
+            self._move(context, instance, migrate_data or {})
         except Exception:
             recover_method(context, instance, dest, block_migration, migrate_data)
             raise
         post_method(context, instance, dest, block_migration, migrate_data)
 
-    def _move(self, instance: Any, migrate_data: dict) -> None:
+    def cancel(self, instance: Any) -> None:
+        """Stop a migration of the instance that is under way; the VM stays here. Raises InstanceInvalidState."""
+        task_ref = self._tasks.get(instance["uuid"])
+        if task_ref is None:
+            raise exception.InstanceInvalidState(instance_uuid=instance["uuid"], attr="task_state",
+                                                 state="not migrating", method="cancel a live migration")
+        self._session.call_xenapi("task.cancel", task_ref)
+
+    def _move(self, context: Any, instance: Any, migrate_data: dict) -> None:
         vm_ref = self._finder.require(instance)
+        vbds = self._disks.vbds_of(vm_ref)
+        record = self._session.call_xenapi("VM.get_record", vm_ref)
         arguments: tuple
         if migrate_data.get("block_migration"):
             arguments = ("VM.migrate_send", vm_ref, migrate_data["migrate_send_data"], True,
-                         self._vdi_map(vm_ref, migrate_data), self._vif_map(vm_ref, migrate_data), {})
+                         self._vdi_map(vbds, migrate_data), self._vif_map(vm_ref, migrate_data), {})
         elif "destination_host_ref" in migrate_data:
             arguments = ("VM.pool_migrate", vm_ref, migrate_data["destination_host_ref"], {"live": "true"})
         else:
             raise exception.MigrationError(reason="the destination did not say where the VM is to go")
+        volumes = [self._session.call_xenapi("VDI.get_SR", vbd["VDI"])
+                   for vbd in vbds.values() if _is_volume(vbd)] if migrate_data.get("block_migration") else []
+        self._tell_drivers_are_there(instance)
+        self._run(context, instance, arguments)
+        self._cache.note_gone(vm_ref)
+        for sr_ref in volumes:
+            self._volumes.forget(sr_ref)
+        if record["PV_kernel"] or record["PV_ramdisk"]:
+            self._kernels.remove(record["PV_kernel"], record["PV_ramdisk"])
+
+    def _run(self, context: Any, instance: Any, arguments: tuple) -> None:
+        uuid = instance["uuid"]
         try:
-            self._session.call_task(*arguments)
+            self._session.call_task(*arguments, progress=self._progress(context, uuid),
+                                    started=lambda task_ref: self._tasks.__setitem__(uuid, task_ref))
         except XenAPI.Failure as failure:
             LOG.error("%s failed with %s", arguments[0], errors.code_of(failure))
             raise exception.MigrationError(reason=f"{arguments[0]} failed with {errors.code_of(failure)}") from None
-        self._cache.note_gone(vm_ref)
+        finally:
+            self._tasks.pop(uuid, None)
 
-    def _vdi_map(self, vm_ref: str, migrate_data: dict) -> dict[str, str]:
+    def _progress(self, context: Any, uuid: str) -> Callable[[float], None]:
+        told = 0
+
+        def report(share: float) -> None:
+            nonlocal told
+            percent = round(share * 100)
+            if percent < told + PROGRESS_STEP_PERCENT:
+                return
+            told = percent
+            try:
+                self._virtapi.instance_update(context, uuid, {"progress": percent})
+            except NotImplementedError:
+                LOG.debug("live migration of %s: %d %%", uuid, percent)
+
+        return report
+
+    def _tell_drivers_are_there(self, instance: Any) -> None:
+        """Some guests have PV drivers and do not say so, and the host refuses to move those: say it for them."""
+        if self._session.plugin_version is None:
+            return
+        try:
+            if self._live_xenstore.read(instance, "attr/PVAddons/MajorVersion") is not None:
+                return
+            states = self._live_xenstore.list(instance, "device/vif") or {}
+            if not any(path.endswith("state") and str(state) == CONNECTED for path, state in states.items()):
+                return
+            for name, number in zip(("Major", "Minor", "Micro"), (*self._session.product_version, 0, 0), strict=False):
+                self._live_xenstore.write(instance, f"attr/PVAddons/{name}Version", str(number))
+            self._live_xenstore.write(instance, "data/updated", "1")
+        except (exception.PluginError, exception.InstanceNotFound, XenAPI.Failure) as error:
+            LOG.warning("Whether %s has PV drivers is not known: %s", self._finder.name(instance), error)
+
+    def _vdi_map(self, vbds: dict[str, dict], migrate_data: dict) -> dict[str, str]:
+        """Return {VDI: repository at the destination}: volumes where the destination connected them, if it did."""
         by_volume = migrate_data.get("sr_uuid_map") or {}
         chosen = {}
-        for vbd in self._disks.vbds_of(vm_ref).values():
+        for vbd in vbds.values():
             if vbd["empty"]:
                 continue
-            chosen[vbd["VDI"]] = migrate_data["destination_sr_ref"]
-            if vbd["other_config"].get("osvol") and by_volume:
+            if not _is_volume(vbd):
+                chosen[vbd["VDI"]] = migrate_data["destination_sr_ref"]
+            elif by_volume:
                 sr_uuid = self._session.call_xenapi("SR.get_uuid", self._session.call_xenapi("VDI.get_SR", vbd["VDI"]))
                 if sr_uuid in by_volume:
                     chosen[vbd["VDI"]] = by_volume[sr_uuid]
@@ -156,6 +244,10 @@ class LiveMigrations:
                 raise exception.MigrationError(reason=f"the destination named no network for {vif['MAC']}")
             chosen[vif_ref] = network_ref
         return chosen
+
+
+def _is_volume(vbd: dict) -> bool:
+    return bool(vbd["other_config"].get("osvol"))
 
 
 def name_of_source(src_compute_info: Any) -> str | None:

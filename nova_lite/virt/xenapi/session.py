@@ -409,8 +409,7 @@ class XenAPISession:
             try:
                 said = self.call_plugin("config_file", "get_val", {"key": "relax-xsm-sr-check"})
             except XenAPI.Failure as failure:
-                if not plugins.is_missing(failure):
-                    raise
+                LOG.info("relax-xsm-sr-check is not known, going by the version: %s", errors.last_line(failure))
                 said = ""
             platform = self._software.get("platform_version") or "0"
             self._xsm_sr_check_relaxed = said.lower() == "true" if said else numbers_of(platform) >= (2, 1, 0)

@@ -96,8 +96,9 @@ class VMOps:
             session=session, finder=self.finder, cache=self.cache, disks=self.disks, storage=self.storage,
             power=self.power, destroyer=self.destroyer, spawner=self.spawner, volumes=self.volumes,
             virtapi=self._virtapi, conf=conf)
-        self.live_migrations = LiveMigrations(session, self.finder, self.cache, self.disks, self.storage,
-                                              self.volumes)
+        self.live_migrations = LiveMigrations(
+            session=session, finder=self.finder, cache=self.cache, disks=self.disks, storage=self.storage,
+            volumes=self.volumes, kernels=self.kernels, live_xenstore=self.live_xenstore, virtapi=self._virtapi)
         self.pools = Pools(session, self._virtapi, conf)
         self.maintenance = Maintenance(session, self.cache, self._virtapi, conf)
         self.metrics = Metrics(session, self.finder, self.cache)
@@ -317,10 +318,14 @@ class VMOps:
         self.live_migrations.migrate(context, instance, dest, post_method, recover_method, block_migration,
                                      migrate_data)
 
+    def live_migration_abort(self, instance):
+        """Stop a live migration that is under way; the VM stays. Raises InstanceInvalidState when there is none."""
+        self.live_migrations.cancel(instance)
+
     def post_live_migration_at_destination(self, context, instance, network_info, block_migration=False,
                                            block_device_info=None):
         """Take over the VM that arrived."""
-        self.live_migrations.finish_at_destination(instance)
+        self.live_migrations.finish_at_destination(context, instance)
 
     # Pollers --------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from nova_lite.virt.driver import block_device_info_get_mapping
 from nova_lite.virt.xenapi import errors, records
 from nova_lite.virt.xenapi.disks import ROOT, Disks
 from nova_lite.virt.xenapi.lookup import VmFinder
-from nova_lite.virt.xenapi.plan import Undo
+from nova_lite.virt.xenapi.plan import Undo, ignoring_gone
 from nova_lite.virt.xenapi.storage import Storage
 
 LOG = logging.getLogger(__name__)
@@ -127,6 +127,8 @@ class VolumeOps:
             sr_ref = self._find_sr(target)
             if sr_ref is None:
                 sr_ref = self._introduce(target, undo)
+            elif not self._storage.is_here(sr_ref):
+                self._plug_again(sr_ref, target, undo)
             return sr_ref, self._vdi(sr_ref, target)
         except XenAPI.Failure as failure:
             # The arguments of the failure may repeat the device configuration, password included.
@@ -144,10 +146,27 @@ class VolumeOps:
     def _introduce(self, target: Target, undo: Undo) -> str:
         sr_ref = self._session.call_xenapi("SR.introduce", target.sr_uuid, target.label, "", "iscsi", "", False, {})
         undo.add(self.forget, sr_ref)
+        self._plug_here(sr_ref, target, undo)
+        return sr_ref
+
+    def _plug_here(self, sr_ref: str, target: Target, undo: Undo) -> None:
         pbd_ref = self._session.call_xenapi("PBD.create", {
             "host": self._session.host_ref, "SR": sr_ref, "device_config": target.params})
+        undo.add(self._unplug_here, pbd_ref)
         self._session.call_xenapi("PBD.plug", pbd_ref)
-        return sr_ref
+
+    def _plug_again(self, sr_ref: str, target: Target, undo: Undo) -> None:
+        """Plug a repository that is known: to another host of the pool, or to ours from an attempt that broke off."""
+        for pbd_ref in self._session.records_where("PBD", SR=sr_ref, host=self._session.host_ref):
+            self._session.call_xenapi("PBD.plug", pbd_ref)
+            return
+        # Introduced for one host alone; from now on two reach it.
+        self._session.call_xenapi("SR.set_shared", sr_ref, True)
+        self._plug_here(sr_ref, target, undo)
+
+    def _unplug_here(self, pbd_ref: str) -> None:
+        for method in ("PBD.unplug", "PBD.destroy"):
+            ignoring_gone(self._session.call_xenapi, method, pbd_ref)
 
     def _vdi(self, sr_ref: str, target: Target) -> str:
         for last_try in (False, True):

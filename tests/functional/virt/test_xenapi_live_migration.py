@@ -1,4 +1,5 @@
 import contextlib
+import threading
 
 import pytest
 import XenAPI
@@ -6,7 +7,8 @@ import XenAPI
 from nova_lite import exception
 from nova_lite.virt.xenapi.session import XenAPISession
 from nova_lite.xensim import Simulator
-from tests.fixtures.xen_bench import make_network_info
+from tests.fixtures.processes import wait_until
+from tests.fixtures.xen_bench import MIB, PLUGINS, disk_digest, make_network_info, vbds
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +147,101 @@ def test_an_instance_whose_host_died_is_taken_over_with_its_disk(source, destina
     vm = destination.vm(instance)
     assert vm["resident_on"] == destination.vmops._session.host_ref
     assert destination.api("VBD.get_VDI", vm["VBDs"][0]) == vdi
+
+
+@pytest.fixture(scope="module")
+def other_pool(tmp_path_factory):
+    with Simulator(state_dir=str(tmp_path_factory.mktemp("other")), name="other", plugins=str(PLUGINS)) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def elsewhere(other_pool, make_bench):
+    yield make_bench(at=other_pool)
+    other_pool.control.clear()
+
+
+def move_with_disks(bench, elsewhere, instance, manager, block_device_info=None):
+    """Go through the steps of a live migration to another pool, as the compute service does."""
+    source_info = {"hypervisor_hostname": bench.driver.get_available_nodes()[0]}
+    check = elsewhere.driver.check_can_live_migrate_destination(None, instance, source_info, {}, None)
+    data = bench.driver.check_can_live_migrate_source(None, instance, check)
+    data = elsewhere.driver.pre_live_migration(None, instance, block_device_info, make_network_info(), None, data)
+    with contextlib.suppress(exception.MigrationError):
+        bench.driver.live_migration(None, instance, "compute-2", manager.post, manager.recover, True, data)
+    if manager.called == ["post"]:
+        elsewhere.driver.post_live_migration_at_destination(None, instance, make_network_info(), True)
+
+
+def test_a_vm_moves_to_another_pool_with_its_disk(bench, elsewhere):
+    instance, manager = bench.spawn(), Manager()
+    bench.compute.updates.clear()
+
+    move_with_disks(bench, elsewhere, instance, manager)
+
+    vm = elsewhere.vm(instance)
+    assert manager.called == ["post"] and bench.vm(instance) is None
+    assert vm["power_state"] == "Running"
+    assert vm["other_config"]["nova_host"] == elsewhere.vmops._session.host_uuid
+    root = vbds(elsewhere, vm)["0"]["VDI"]
+    assert disk_digest(elsewhere, root, 3 * MIB) == bench.image["os_hash_value"]
+    progress = bench.compute.progress
+    assert progress == sorted(progress) and all(0 <= percent <= 100 for percent in progress)
+
+
+@pytest.fixture
+def connection(request):
+    name = request.node.name
+    return {"driver_volume_type": "iscsi", "data": {
+        "volume_id": name, "target_portal": "10.0.0.9:3260", "target_iqn": f"iqn.test:{name}", "target_lun": 0}}
+
+
+def test_volumes_are_not_copied_but_connected_at_the_destination(bench, elsewhere, connection):
+    instance, manager = bench.spawn(), Manager()
+    mapping = {"block_device_mapping": [{"connection_info": connection, "mount_device": "/dev/xvdc"}]}
+    bench.driver.attach_volume(connection, instance, "/dev/xvdc")
+
+    move_with_disks(bench, elsewhere, instance, manager, mapping)
+
+    assert manager.called == ["post"]
+    volume = vbds(elsewhere, elsewhere.vm(instance))["2"]
+    sr = elsewhere.api("SR.get_record", elsewhere.api("VDI.get_SR", volume["VDI"]))
+    assert sr["type"] == "iscsi"
+    assert not [record for record in bench.api("SR.get_all_records").values() if record["uuid"] == sr["uuid"]]
+
+
+def test_a_host_that_keeps_volumes_where_they_are_is_asked_first(bench, elsewhere, connection):
+    instance = bench.spawn()
+    bench.driver.attach_volume(connection, instance, "/dev/xvdc")
+    bench.vmops._session._xsm_sr_check_relaxed = False
+    with pytest.raises(exception.MigrationError, match="relax-xsm-sr-check"):
+        move_with_disks(bench, elsewhere, instance, Manager())
+
+
+def test_a_migration_can_be_cancelled_and_the_vm_stays(bench, elsewhere):
+    instance, manager = bench.spawn(), Manager()
+    bench.simulator.control.delay("VM.migrate_send", 5)
+    moving = threading.Thread(target=move_with_disks, args=(bench, elsewhere, instance, manager))
+    moving.start()
+    wait_until(lambda: bench.vmops.live_migrations._tasks, "the migration began")
+
+    bench.driver.live_migration_abort(instance)
+    moving.join()
+
+    assert manager.called == ["recover"]
+    assert bench.vm(instance)["power_state"] == "Running"
+    with pytest.raises(exception.InstanceInvalidState):
+        bench.driver.live_migration_abort(instance)
+
+
+def test_a_host_of_the_pool_connects_volumes_that_another_one_uses(source, destination, connection):
+    instance = source.spawn()
+    source.driver.attach_volume(connection, instance, "/dev/xvdc")
+    mapping = {"block_device_mapping": [{"connection_info": connection, "mount_device": "/dev/xvdc"}]}
+
+    data = destination.driver.pre_live_migration(None, instance, mapping, make_network_info(), None, {
+        "block_migration": False, "destination_host_ref": destination.vmops._session.host_ref})
+
+    assert migrate(source, instance, data) == ["post"]
+    destination.driver.post_live_migration_at_destination(None, instance, make_network_info())
+    assert vbds(destination, destination.vm(instance))["2"]["currently_attached"]

@@ -197,17 +197,19 @@ def connection(request):
 
 
 def test_volumes_are_not_copied_but_connected_at_the_destination(bench, elsewhere, connection):
-    instance, manager = bench.spawn(), Manager()
+    instance = bench.spawn()
     mapping = {"block_device_mapping": [{"connection_info": connection, "mount_device": "/dev/xvdc"}]}
     bench.driver.attach_volume(connection, instance, "/dev/xvdc")
+    check = elsewhere.driver.check_can_live_migrate_destination(None, instance, {}, {}, True)
 
-    move_with_disks(bench, elsewhere, instance, manager, mapping)
+    data = elsewhere.driver.pre_live_migration(None, instance, mapping, make_network_info(), None,
+                                               check["migrate_data"])
 
-    assert manager.called == ["post"]
-    volume = vbds(elsewhere, elsewhere.vm(instance))["2"]
-    sr = elsewhere.api("SR.get_record", elsewhere.api("VDI.get_SR", volume["VDI"]))
-    assert sr["type"] == "iscsi"
-    assert not [record for record in bench.api("SR.get_all_records").values() if record["uuid"] == sr["uuid"]]
+    (sr_uuid, sr_ref), = data["sr_uuid_map"].items()
+    assert elsewhere.api("SR.get_uuid", sr_ref) == sr_uuid and elsewhere.api("SR.get_type", sr_ref) == "iscsi"
+    disks = vbds(bench, bench.vm(instance))
+    sent_to = bench.vmops.live_migrations._vdi_map(disks, data)
+    assert sent_to == {disks["0"]["VDI"]: data["destination_sr_ref"], disks["2"]["VDI"]: sr_ref}
 
 
 def test_a_host_that_keeps_volumes_where_they_are_is_asked_first(bench, elsewhere, connection):

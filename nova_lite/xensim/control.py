@@ -5,12 +5,14 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from nova_lite.xensim.db import Row
 from nova_lite.xensim.directory import Entry
-from nova_lite.xensim.faults import Fault
+from nova_lite.xensim.faults import KINDS, Chance, Fault
 from nova_lite.xensim.guests import BEHAVIOURS
 from nova_lite.xensim.handlers import Router
 from nova_lite.xensim.http import HttpError, Request
 from nova_lite.xensim.iscsi import Target
+from nova_lite.xensim.latency import Latency
 from nova_lite.xensim.noun import Caller
 from nova_lite.xensim.population import HostPlan, Population
 from nova_lite.xensim.remote import PATH
@@ -32,29 +34,64 @@ class Control:
         self._simulator = simulator
         self._faults = toolstack.faults
 
-    def fail(self, method: str, *, nth: int = 1, error: list[str], count: int = 1, after: bool = False) -> None:
+    # faults of calls: `match` is object= (reference, uuid or name) and caller= (session, user or originator)
+
+    def fail(
+        self, method: str, *, nth: int = 1, error: list[str], count: int = 1, after: bool = False, **match: str
+    ) -> None:
         """Let the nth call from now fail with this error; `after` lets its effect take place first."""
-        self._faults.plant(Fault(method, "error_after" if after else "error", nth, count, list(error)))
+        self._faults.plant(Fault(method, "error_after" if after else "error", nth, count, list(error), **match))
 
-    def delay(self, method: str, seconds: float, *, nth: int = 1, count: int = 1) -> None:
+    def delay(self, method: str, seconds: float, *, nth: int = 1, count: int = 1, **match: str) -> None:
         """Let the nth call from now take this long, with the operation shown in current_operations."""
-        self._faults.plant(Fault(method, "delay", nth, count, seconds=seconds))
+        self._faults.plant(Fault(method, "delay", nth, count, seconds=seconds, **match))
 
-    def drop_reply(self, method: str, *, nth: int = 1, count: int = 1) -> None:
+    def drop(self, method: str, *, nth: int = 1, count: int = 1, **match: str) -> None:
+        """Let the nth call from now get lost: no effect, and its connection ends without a reply."""
+        self._faults.plant(Fault(method, "drop", nth, count, **match))
+
+    def drop_reply(self, method: str, *, nth: int = 1, count: int = 1, **match: str) -> None:
         """Let the nth call from now take effect, and end its connection without a reply."""
-        self._faults.plant(Fault(method, "drop", nth, count))
+        self._faults.plant(Fault(method, "lose_reply", nth, count, **match))
+
+    def random_faults(
+        self, seed: int, rate: float, method: str = "*", kinds: list[str] | None = None,
+        error: list[str] | None = None, seconds: float = 0.1,
+    ) -> None:  # fmt: skip
+        """Let calls meet faults by chance: the same seed and the same calls give the same faults; rate 0 ends it.
+
+        `kinds` are chosen from error, error_after, delay, drop and lose_reply (default: all). Logins and events are
+        spared.
+        """
+        planted = list(error or ["INTERNAL_ERROR", "a fault by chance"])
+        self._faults.take_chances(Chance(seed, rate, method, kinds or KINDS, planted, seconds) if rate else None)
+
+    def latency(self, profile: str = "none", scale: float = 1.0) -> None:
+        """Let every call take as long as on a real host (`host`), times a scale; `none` ends it. Raises ValueError."""
+        self._faults.latency = Latency(profile, scale)
 
     def faults(self) -> list[dict[str, Any]]:
         """Return what is planted and not yet spent."""
         return [asdict(fault) for fault in self._faults.planted()]
 
     def clear(self) -> None:
-        """Forget every planted fault."""
+        """Forget every planted fault, chances, latency and slow disks."""
         self._faults.clear()
+
+    # the log of calls
 
     def calls(self) -> list[str]:
         """Return the names of the calls received since the last reset, in order."""
-        return self._faults.calls()
+        return self._faults.log.names()
+
+    def call_log(self, method: str = "*", result: str = "*", since: int = 0) -> list[dict[str, Any]]:
+        """Return the calls that ended since the last reset: number, ended, method, arguments, seconds, result.
+
+        `method` and `result` are patterns, `since` the number after which to begin. Secrets are masked. The result is
+        Success, the code of an error, or `no reply`; what became of an asynchronous call is in its task. The latest
+        20,000 are kept.
+        """
+        return self._faults.log.entries(method, result, since)
 
     def counts(self) -> dict[str, int]:
         """Return how often each call was received since the last reset."""
@@ -62,6 +99,8 @@ class Control:
 
     def reset_calls(self) -> None:
         self._faults.reset_calls()
+
+    # accidents
 
     def lose_sessions(self) -> None:
         """End every session, as a restart of the toolstack does."""
@@ -72,15 +111,81 @@ class Control:
         """End every connection, session and task; answer nothing for a while. Domains go on running."""
         self._simulator.restart_toolstack(down_s)
 
-    def kill_host(self, host: str) -> None:
-        """Cut the power of a host: it answers nothing, its VMs stay Running until it is declared dead.
+    def kill_toolstack(self) -> None:
+        """End the toolstack of every host: connections break, sessions and tasks are lost; guests go on running.
 
-        With HA enabled the pool declares it dead by itself, and restarts protected VMs elsewhere.
+        Only this control path answers until `start_toolstack`.
         """
+        self._simulator.kill_toolstack()
+
+    def start_toolstack(self) -> None:
+        """Let the toolstack answer again."""
+        self._simulator.start_toolstack()
+
+    def move_master(self, host: str) -> None:
+        """Make another host the master, as after the loss of the old one. Sessions are lost. Raises ValueError."""
         with self._toolstack.lock:
+            self._known("host", host)
+            self._toolstack.promote(host)
+
+    def partition_host(self, host: str) -> None:
+        """Cut a host off from everybody else: it answers nothing, but its VMs go on running. Raises ValueError.
+
+        Only this control path still answers there.
+        """
+        self._isolate(host)
+        self._simulator.silence_host(host)
+
+    def heal_host(self, host: str) -> None:
+        """Let a host that was cut off be reached again, with the VMs that run on it. Raises ValueError."""
+        with self._toolstack.lock:
+            self._known("host", host)
+            self._toolstack.dead_hosts.discard(host)
+            self._toolstack.db.set("host_metrics", self._toolstack.db.get("host", host, "metrics"), live=True)
+            self._toolstack.operations.refresh()
+        self._simulator.hear_host(host)
+
+    def _isolate(self, host: str) -> None:
+        with self._toolstack.lock:
+            self._known("host", host)
             self._toolstack.dead_hosts.add(host)
             self._toolstack.db.set("host_metrics", self._toolstack.db.get("host", host, "metrics"), live=False)
             self._toolstack.availability.host_failed(host)
+
+    def _known(self, class_name: str, ref: str) -> Row:
+        row = self._toolstack.db.find(class_name, ref)
+        if row is None:
+            raise ValueError(f"no {class_name} {ref}")
+        return row
+
+    def fill_sr(self, sr: str, free: int = 0) -> None:
+        """Let something else take the space of a repository but for so many bytes; -1 takes it away again."""
+        with self._toolstack.lock:
+            row = self._known("SR", sr)
+            self._faults.foreign_bytes.pop(sr, None)
+            self._toolstack.repositories.measure(sr)
+            if free >= 0:
+                own = row["physical_utilisation"]
+                self._faults.foreign_bytes[sr] = max(row["physical_size"] - own - free, 0)
+                self._toolstack.repositories.measure(sr)
+
+    def corrupt_disk(self, vdi: str) -> None:
+        """Overwrite the beginning of a disk's image: from now on nothing can attach, copy or stream it."""
+        with self._toolstack.lock:
+            row = self._known("VDI", vdi)
+            self._toolstack.images.corrupt(self._toolstack.db.get("SR", row["SR"], "uuid"), row["uuid"])
+
+    def reject_overlapping_plugs(self, *, is_on: bool = True) -> None:
+        """Refuse to plug or unplug a device while another of the same VM is being plugged or unplugged."""
+        self._faults.rejects_overlapping_plugs = is_on
+
+    def kill_host(self, host: str) -> None:
+        """Cut the power of a host: its sockets are closed, its VMs stay Running until it is declared dead.
+
+        With HA enabled the pool declares it dead by itself, and restarts protected VMs elsewhere. Over HTTP another
+        host of the pool has to be asked to revive it.
+        """
+        self._isolate(host)
         self._simulator.close_host(host)
 
     def revive_host(self, host: str) -> None:

@@ -107,6 +107,7 @@ class Vbds(Noun):
         others = [other for other in active_vbds(self.db, vdi) if other.ref != vbd.ref]
         if others and not vdi["sharable"] and (vbd["mode"] == "RW" or any(other["mode"] == "RW" for other in others)):
             raise ApiError("VDI_IN_USE", vdi.ref)
+        self.toolstack.vdis.check_image(vdi)
 
     def attach(self, vbd_ref: str, vm: Row) -> None:
         """Show the device as attached, under the name the guest gives it."""

@@ -4,9 +4,12 @@ import dataclasses
 import logging
 import threading
 import uuid
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from nova_lite.xensim.call_log import masked
 from nova_lite.xensim.errors import ApiError, internal_error
+from nova_lite.xensim.faults import Fault, Occasion
 from nova_lite.xensim.http import DropConnection
 from nova_lite.xensim.model import NULL, REQUIRED, Call, Type
 from nova_lite.xensim.noun import Caller, Implementation, Noun
@@ -38,7 +41,7 @@ class Dispatcher:
 
     def answer(self, name: str, parameters: list[Any], wire: Any, caller: Caller) -> bytes:
         """Run one request and return the encoded reply. Raises DropConnection when a fault swallows the reply."""
-        self._faults.record(name)
+        started, result = self._faults.record(name), "Success"
         try:
             if name == "system.listMethods":
                 return wire.bare(NAMES, sorted(self._schema.calls))
@@ -48,12 +51,24 @@ class Dispatcher:
                 type_, value = self._dispatch(name, parameters, caller)
                 return wire.result(type_, value)
         except ApiError as error:
+            result = error.code
             return wire.failure(error.description)
         except DropConnection:
+            result = "no reply"
             raise
         except Exception as error:  # the edge: XenServer answers what nobody foresaw with INTERNAL_ERROR
             LOG.exception("call %s failed unexpectedly", name)
+            result = "INTERNAL_ERROR"
             return wire.failure(internal_error(f"{type(error).__name__}: {error}").description)
+        finally:
+            self._faults.log.end(name, masked(parameters, self._described(name)), started, result)
+
+    def _described(self, name: str) -> Call | None:
+        plain = name.removeprefix("Async.")
+        described = self._schema.calls.get(plain)
+        if described is None and plain is name and "." not in plain:
+            described = self._schema.calls.get(plain.replace("_", ".", 1))
+        return described
 
     def _dispatch(self, name: str, parameters: list[Any], caller: Caller) -> tuple[Type, Any]:
         described, is_async = self._look_up(name, parameters, caller)
@@ -65,18 +80,30 @@ class Dispatcher:
         if described.needs_session:
             caller.session_ref = parameters[0]
             self._toolstack.sessions.check(caller, described)
+        faults = self._strike(described, arguments, caller)
         if is_async:
-            return TASK, self._start_task(name, described, arguments, caller)
+            return TASK, self._start_task(name, described, arguments, caller, faults)
         if described.is_removed:
             raise ApiError("MESSAGE_REMOVED")
-        return described.result, self.execute(described, arguments, caller)
+        return described.result, self.execute(described, arguments, caller, faults)
+
+    def _strike(self, described: Call, arguments: list[Any], caller: Caller) -> list[Fault]:
+        """Return the faults that the call meets. Raises DropConnection when it gets lost on its way."""
+        if not self._faults.is_armed:
+            return []
+        concerned = [each for each in arguments if isinstance(each, str)]
+        subject = self._db.tables.get(described.class_name, {}).get(concerned[0]) if concerned else None
+        if subject:
+            concerned += [str(subject.values.get(field, "")) for field in ("uuid", "name_label")]
+        session = self._db.find("session", caller.session_ref)
+        names = [session.ref, session["originator"], session["auth_user_name"]] if session else []
+        struck = self._faults.strike(Occasion(described.full_name, concerned, names))
+        if any(fault.kind == "drop" for fault in struck):
+            raise DropConnection
+        return struck
 
     def _look_up(self, name: str, parameters: list[Any], caller: Caller) -> tuple[Call, bool]:
-        is_async = name.startswith("Async.")
-        plain = name.removeprefix("Async.")
-        described = self._schema.calls.get(plain)
-        if described is None and not is_async and "." not in plain:
-            described = self._schema.calls.get(plain.replace("_", ".", 1))
+        is_async, described = name.startswith("Async."), self._described(name)
         if described is None:
             if parameters and isinstance(parameters[0], str):
                 caller.session_ref = parameters[0]
@@ -94,23 +121,25 @@ class Dispatcher:
             expected = str(described.required_count)
             raise ApiError("MESSAGE_PARAMETER_COUNT_MISMATCH", name, expected, str(max(received, 0)))
 
-    def execute(self, described: Call, arguments: list[Any], caller: Caller) -> Any:
+    def execute(self, described: Call, arguments: list[Any], caller: Caller, faults: Sequence[Fault] = ()) -> Any:
         """Do the work of a call, planted faults included. Raises ApiError."""
         if not caller.is_superuser:
             self._toolstack.roles.check(caller, described)
         if described.is_pool_internal:
             self._toolstack.roles.check_pool_internal(caller, described)
-        faults = self._faults.strike(described.full_name)
         for fault in faults:
             if fault.kind == "error":
                 raise ApiError(*fault.error)
-        delay = sum(fault.seconds for fault in faults if fault.kind == "delay")
-        value = self._work(described, arguments, caller, delay)
-        self._toolstack.operations.refresh()
+        delay = self._faults.latency.of(described.full_name)
+        delay += sum(fault.seconds for fault in faults if fault.kind == "delay")
+        try:
+            value = self._work(described, arguments, caller, delay)
+        finally:
+            self._toolstack.operations.refresh()
         for fault in faults:
             if fault.kind == "error_after":
                 raise ApiError(*fault.error)
-            if fault.kind == "drop":
+            if fault.kind == "lose_reply":
                 raise DropConnection
         return value
 
@@ -128,21 +157,21 @@ class Dispatcher:
             return self._generic.run(described, arguments)
         raise ApiError("NOT_IMPLEMENTED", described.full_name)
 
-    def _start_task(self, name: str, described: Call, arguments: list[Any], caller: Caller) -> str:
+    def _start_task(self, name, described: Call, arguments: list[Any], caller: Caller, faults: list[Fault]) -> str:
         task_ref = self._toolstack.tasks.begin(name, caller)
         own = dataclasses.replace(caller, task_ref=task_ref)
         threading.Thread(
-            target=self._run_task, args=(described, arguments, own), name="xensim-task", daemon=True
+            target=self._run_task, args=(described, arguments, own, faults), name="xensim-task", daemon=True
         ).start()
         return task_ref
 
-    def _run_task(self, described: Call, arguments: list[Any], caller: Caller) -> None:
+    def _run_task(self, described: Call, arguments: list[Any], caller: Caller, faults: list[Fault]) -> None:
         tasks = self._toolstack.tasks
         with self._db.lock:
             try:
                 if described.is_removed:
                     raise ApiError("MESSAGE_REMOVED")
-                value = self.execute(described, arguments, caller)
+                value = self.execute(described, arguments, caller, faults)
                 result = "" if described.result.kind == "void" else self._xml.value(described.result, value)
             except ApiError as error:
                 tasks.fail(caller.task_ref, error.description)

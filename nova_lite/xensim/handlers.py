@@ -2,13 +2,17 @@
 
 import base64
 import binascii
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from nova_lite.xensim.call_log import shortened
 from nova_lite.xensim.errors import ApiError, MalformedRequest, internal_error
-from nova_lite.xensim.http import HttpError, Request
+from nova_lite.xensim.faults import Fault, Occasion
+from nova_lite.xensim.http import DropConnection, HttpError, Request
 from nova_lite.xensim.noun import Caller
+from nova_lite.xensim.remote import PATH as CONTROL_PATH
 from nova_lite.xensim.storage_rules import active_vbds
 from nova_lite.xensim.uploads import Upload, receive
 from nova_lite.xensim.vhd import VhdError, stream_vhd
@@ -49,6 +53,9 @@ class Router:
 
     def handle(self, request: Request) -> None:
         """Serve one request. Raises HttpError, DropConnection."""
+        request.connection.is_control = request.path.startswith(CONTROL_PATH)
+        if not request.connection.is_control and self._toolstack.faults.is_silent(self._host_ref):
+            raise DropConnection
         routes = self._routes.get(request.method)
         if routes is None:
             raise HttpError(501, f"no handler for {request.method}")
@@ -159,6 +166,31 @@ class Door:
             return task_ref
         return self._toolstack.tasks.begin(label, caller)
 
+    @contextlib.contextmanager
+    def logged(self, name: str, request: Request) -> Iterator[None]:
+        """Count and log the request as a call of this name, its query masked."""
+        faults, result = self._toolstack.faults, "no reply"
+        started = faults.record(name)
+        try:
+            yield
+            result = "Success"
+        except HttpError as error:
+            result = str(error.status)
+            raise
+        finally:
+            faults.log.end(name, [shortened(request.query)], started, result)
+
+    def meet(self, name: str, ref: str, caller: Caller) -> list[Fault]:
+        """Return the faults that this request meets; what comes before any effect has happened. Expects the lock."""
+        faults = self._toolstack.faults.strike(Occasion(name, (ref,), (caller.session_ref,)))
+        for fault in faults:
+            if fault.kind == "error":
+                raise ApiError(*fault.error)
+            if fault.kind == "drop":
+                raise DropConnection
+        self._toolstack.wait(sum(fault.seconds for fault in faults if fault.kind == "delay"), caller)
+        return faults
+
     def find(self, class_name: str, name: str) -> str:
         """Return the reference of an object given by reference or uuid. Raises HttpError 404."""
         if self._db.find(class_name, name):
@@ -185,17 +217,13 @@ class RawDisks:
 
     def put(self, request: Request, caller: Caller) -> None:
         request.keeps_alive = False
-        with self._db.lock:
-            self._toolstack.faults.record("PUT /import_raw_vdi")
+        with self._door.logged("PUT /import_raw_vdi", request), self._db.lock:
             self._door.authenticate(request, caller, "import_raw_vdi")
             caller.task_ref = self._door.task(request, caller, "Importing raw VDI")
             try:
                 vdi_ref = self._target(request)
                 self._check_format(request)
-                faults = self._toolstack.faults.strike("PUT /import_raw_vdi")
-                for fault in faults:
-                    if fault.kind == "error":
-                        raise ApiError(*fault.error)
+                faults = self._door.meet("PUT /import_raw_vdi", vdi_ref, caller)
                 vdi = self._db.row("VDI", vdi_ref)
                 error = self._writable_error(vdi)
                 if error:
@@ -204,8 +232,13 @@ class RawDisks:
                 description = error.description if isinstance(error, ApiError) else ["INTERNAL_ERROR", error.text]
                 self._toolstack.tasks.fail(caller.task_ref, description)
                 raise error if isinstance(error, HttpError) else HttpError(404, " ".join(description)) from None
-        request.send_head(200, {"task-id": caller.task_ref, "Content-Type": "text/html"})
-        self._receive(request, caller, vdi_ref)
+            self._reply_and_receive(request, caller, vdi_ref, {fault.kind: fault for fault in faults})
+
+    def _reply_and_receive(self, request: Request, caller: Caller, vdi_ref: str, faults: dict[str, Fault]) -> None:
+        with self._toolstack.unlocked():
+            if "lose_reply" not in faults:
+                request.send_head(200, {"task-id": caller.task_ref, "Content-Type": "text/html"})
+            self._receive(request, caller, vdi_ref, faults.get("error_after"))
 
     def _target(self, request: Request) -> str:
         query = request.query
@@ -239,7 +272,7 @@ class RawDisks:
             )
         return None
 
-    def _receive(self, request: Request, caller: Caller, vdi_ref: str) -> None:
+    def _receive(self, request: Request, caller: Caller, vdi_ref: str, planted: Fault | None) -> None:
         with self._db.lock:
             vdi = self._db.row("VDI", vdi_ref)
             self._db.set("VDI", vdi_ref, current_operations={caller.task_ref: "mirror"})
@@ -247,6 +280,8 @@ class RawDisks:
             try:
                 with self._toolstack.vdis.image(vdi) as image, self._toolstack.unlocked():
                     receive(request, Upload(self._toolstack, vdi, image, caller))
+                if planted:
+                    raise ApiError(*planted.error)
             except (VhdError, ApiError, OSError, HttpError) as error:
                 description = (
                     error.description if isinstance(error, ApiError) else ["INTERNAL_ERROR", f"import failed: {error}"]
@@ -265,15 +300,12 @@ class RawDisks:
     def get(self, request: Request, caller: Caller) -> None:
         request.keeps_alive = False
         kind = request.query.get("format", "raw")
-        with self._db.lock:
-            self._toolstack.faults.record("GET /export_raw_vdi")
+        with self._door.logged("GET /export_raw_vdi", request), self._db.lock:
             self._door.authenticate(request, caller, "export_raw_vdi")
             caller.task_ref = self._door.task(request, caller, "Exporting raw VDI")
             try:
-                for fault in self._toolstack.faults.strike("GET /export_raw_vdi"):
-                    if fault.kind == "error":
-                        raise ApiError(*fault.error)
                 vdi = self._db.row("VDI", self._door.find("VDI", request.query.get("vdi", "")))
+                self._door.meet("GET /export_raw_vdi", vdi.ref, caller)
                 base_name = request.query.get("base", "")
                 base = self._db.row("VDI", self._door.find("VDI", base_name)) if base_name else None
                 if kind not in ("raw", "vhd"):

@@ -117,6 +117,7 @@ class Connection:
     def __init__(self, sock: socket.socket, handle: Callable[[Request], None], is_trusted: bool):
         self.socket = sock
         self.is_trusted = is_trusted
+        self.is_control = False  # serves the simulator's own control path
         self._handle = handle
         self.reader = sock.makefile("rb", BUFFER_SIZE)
 
@@ -216,8 +217,9 @@ class Listener:
             waker.connect(self.address)
 
     def drop_connections(self) -> None:
+        """End every connection but those that give orders to the simulator: their answer is still to come."""
         with self._lock:
-            connections = list(self._connections)
+            connections = [each for each in self._connections if not each.is_control]
         for connection in connections:
             connection.close()
 

@@ -92,6 +92,12 @@ class ImageStore:
             image.parent = self.open(sr_uuid, image.parent_uuid)
         return image
 
+    def corrupt(self, sr_uuid: str, vdi_uuid: str) -> None:
+        """Overwrite the beginning of an image's file. Raises FileNotFoundError."""
+        path, _ = self._existing(sr_uuid, vdi_uuid)
+        with open(path, "r+b") as file:
+            file.write(b"\xde\xad" * 2048)
+
     def measure(self, sr_uuid: str, vdi_uuid: str) -> int:
         """Return the bytes that the file takes on the disk of the repository."""
         path, is_raw = self._existing(sr_uuid, vdi_uuid)

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from nova_lite.xensim.db import Row
-from nova_lite.xensim.device_rules import VbdRules, VifRules
+from nova_lite.xensim.device_rules import PLUGGING, VbdRules, VifRules
 from nova_lite.xensim.dispatch import is_null, unlisted_task
+from nova_lite.xensim.errors import ApiError
 from nova_lite.xensim.noun import Caller
 from nova_lite.xensim.pool_rules import HostRules, PoolRules
 from nova_lite.xensim.storage_rules import SrRules, VdiRules
@@ -25,6 +26,7 @@ class Operations:
 
     def __init__(self, toolstack: "Toolstack"):
         self._db = toolstack.db
+        self._faults = toolstack.faults
         self._touched: dict[tuple[str, str], None] = {}
         self._rules: dict[str, Any] = {
             "VM": VmRules(toolstack.db),
@@ -46,6 +48,16 @@ class Operations:
             error = rules.error(row, operation)
             if error:
                 raise error
+        if operation in PLUGGING and self._faults.rejects_overlapping_plugs:
+            self._check_no_plug_runs(row)
+
+    def _check_no_plug_runs(self, device: Row) -> None:
+        vm = self._db.row("VM", device["VM"])
+        others = [("VBD", ref) for ref in vm["VBDs"]] + [("VIF", ref) for ref in vm["VIFs"]]
+        for class_name, ref in others:
+            for task_ref, operation in self._db.get(class_name, ref, "current_operations").items():
+                if operation in PLUGGING:
+                    raise ApiError("OTHER_OPERATION_IN_PROGRESS", class_name, ref, operation, task_ref)
 
     @contextlib.contextmanager
     def recorded(self, class_name: str, ref: str, operation: str, caller: Caller) -> Iterator[None]:

@@ -27,7 +27,7 @@ class Repositories(Noun):
         """Bring a repository's sums up to date."""
         sr = self.db.row("SR", sr_ref)
         disks = [self.db.row("VDI", ref) for ref in sr["VDIs"]]
-        used = sum(disk["physical_utilisation"] for disk in disks)
+        used = sum(disk["physical_utilisation"] for disk in disks) + self.toolstack.faults.foreign_bytes.get(sr_ref, 0)
         promised = sum(disk["virtual_size"] for disk in disks if disk["managed"])
         self.db.set("SR", sr_ref, physical_utilisation=used, virtual_allocation=promised)
 

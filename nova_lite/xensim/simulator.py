@@ -187,8 +187,21 @@ class Simulator:
 
     # accidents
 
+    def kill_toolstack(self) -> None:
+        """End every connection and session and answer nothing but the control path until `start_toolstack`."""
+        self.toolstack.faults.is_toolstack_down = True
+        for listeners in self._listeners.values():
+            for listener in listeners:
+                listener.drop_connections()
+        with self.toolstack.lock:
+            self.toolstack.restart()
+
+    def start_toolstack(self) -> None:
+        """Answer again."""
+        self.toolstack.faults.is_toolstack_down = False
+
     def restart_toolstack(self, down_s: float = 0.0) -> None:
-        """End every connection and session and answer nothing for a while, as a restarted toolstack does."""
+        """Refuse every connection for a while, without sessions and tasks afterwards, as a restarted toolstack does."""
         for host_ref in list(self._listeners):
             self.close_host(host_ref)
         with self.toolstack.lock:
@@ -197,6 +210,16 @@ class Simulator:
             threading.Event().wait(down_s)
         for host_ref in list(self._listeners):
             self.open_host(host_ref)
+
+    def silence_host(self, host_ref: str) -> None:
+        """Answer nothing but the control path on a host's sockets until `hear_host`."""
+        self.toolstack.faults.unreachable_hosts.add(host_ref)
+        for listener in self._listeners.get(host_ref, []):
+            listener.drop_connections()
+
+    def hear_host(self, host_ref: str) -> None:
+        """Answer on a host's sockets again."""
+        self.toolstack.faults.unreachable_hosts.discard(host_ref)
 
     def close_host(self, host_ref: str) -> None:
         """Stop answering on a host's sockets, as a host that lost power does."""

@@ -15,7 +15,7 @@ from nova_lite.xensim.model import NULL
 from nova_lite.xensim.noun import Noun, call
 from nova_lite.xensim.storage_rules import METADATA_TYPE, THICK_DRIVERS, VHD_DRIVERS, active_vbds, features, is_plugged
 from nova_lite.xensim.values import timestamp_text
-from nova_lite.xensim.vhd import BLOCK_SIZE, MAX_VIRTUAL_SIZE
+from nova_lite.xensim.vhd import BLOCK_SIZE, MAX_VIRTUAL_SIZE, DamagedImage
 
 COPIED_FIELDS = (
     "name_label",
@@ -55,10 +55,16 @@ class Vdis(Noun):
                 self.toolstack.change_tracking.tracked(vdi, image) as tracked,
             ):
                 yield tracked
-        except FileNotFoundError:
+        except (FileNotFoundError, DamagedImage):
             raise backend_failure(46, f"The VDI is not available [opterr={vdi['uuid']}]") from None
         finally:
             self.toolstack.collector.release(sr.ref)
+
+    def check_image(self, vdi: Row) -> None:
+        """Raise SR_BACKEND_FAILURE_46 when the disk's image, or one it rests on, is damaged or gone."""
+        if not is_null(vdi["SR"]) and self.repository(vdi)["type"] in VHD_DRIVERS:
+            with self.image(vdi):
+                pass
 
     def measure(self, ref: str) -> None:
         """Bring the disk's and its repository's figures up to date."""

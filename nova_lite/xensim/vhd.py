@@ -32,6 +32,10 @@ class VhdError(Exception):
     """The data is not a VHD that can be read."""
 
 
+class DamagedImage(VhdError):
+    """A file of the repository is not the VHD it was."""
+
+
 @dataclass(frozen=True)
 class Footer:
     virtual_size: int
@@ -122,6 +126,13 @@ class Image:
         self.parent = parent
         self._file = open(path, "r+b", buffering=0)  # noqa: SIM115  closed by close()
         self._fd = self._file.fileno()
+        try:
+            self._read_head()
+        except (VhdError, struct.error) as error:
+            self._file.close()
+            raise DamagedImage(f"{path}: {error}") from None
+
+    def _read_head(self) -> None:
         self._footer = os.pread(self._fd, SECTOR, FOOTER_AT)
         self.footer = read_footer(self._footer)
         self.virtual_size = self.footer.virtual_size

@@ -10,7 +10,7 @@ from cliff.app import App
 
 from nova_lite import conf as configuration
 from nova_lite import exception
-from nova_lite.client.commands import CLIENT, DEMO, MANAGE, CommandTable
+from nova_lite.client.commands import CLIENT, DEMO, HOSTS, MANAGE, CommandTable
 from nova_lite.client.connection import Connection, OnCell
 from nova_lite.client.errors import CommandError, one_line
 
@@ -135,7 +135,7 @@ class NovaLite(Program):
 
     NAME = "nova-lite"
     DESCRIPTION = "Servers, images and cells of a nova_lite deployment."
-    TABLE = {**CLIENT, **DEMO}
+    TABLE = {**CLIENT, **HOSTS, **DEMO}
 
 
 class NovaLitePrompt(Program):

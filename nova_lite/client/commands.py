@@ -48,6 +48,7 @@ CLIENT = {
     "server diagnostics": "server_reports:ShowDiagnostics",
     "server console log": "server_reports:ShowConsoleLog",
     "server console url": "server_reports:ShowConsoleUrl",
+    "console proxy": "console:RunProxy",
     "flavor list": "flavor:ListFlavors",
     "flavor show": "flavor:ShowFlavor",
     "flavor create": "flavor:CreateFlavor",
@@ -107,6 +108,13 @@ CLIENT = {
     "usage": "quota:ShowUsage",
 }
 HOSTS = {
+}
+HOSTS = {
+    "xen check": "xen:CheckHost",
+    "xen burnin": "xen:BurnIn",
+    "xen orphans": "xen:Orphans",
+    "dom0 install": "dom0:InstallPlugins",
+    "dom0 check": "dom0:CheckPlugins",
 }
 DEMO = {"demo": "demo:Demo", "simulate": "simulate:Simulate"}
 MANAGE = {

@@ -64,7 +64,7 @@ class XenAPIDriver(driver.ComputeDriver):
             session = XenAPISession(
                 options.connection_url, options.connection_username, options.connection_password,
                 timeout=options.login_timeout, concurrent=options.connection_concurrent,
-                tls=TlsPolicy(options.connection_verify, options.connection_ca_file),
+                tls=TlsPolicy.of(options),
                 call_timeout=options.call_timeout, task_timeout=options.task_timeout, clock=self._clock)
             vmops = VMOps(session, session.product_version, self.virtapi, self._conf, self._image_api)
             vmops.cache.on_change = self._vm_changed
@@ -357,6 +357,10 @@ class XenAPIDriver(driver.ComputeDriver):
     def live_migration(self, context, instance, dest, post_method, recover_method, block_migration=False,
                        migrate_data=None):
         self.vmops.live_migrate(context, instance, dest, post_method, recover_method, block_migration, migrate_data)
+
+    def live_migration_abort(self, instance):
+        """Stop a live migration that is under way; it ends in recover_method."""
+        self.vmops.live_migration_abort(instance)
 
     def post_live_migration_at_destination(self, context, instance, network_info, block_migration=False,
                                            block_device_info=None):

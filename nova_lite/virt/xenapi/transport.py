@@ -28,13 +28,25 @@ LOCAL_SOCKET = "/var/lib/xcp/xapi"
 class TlsPolicy:
     """How the certificate of a host is judged.
 
-    fingerprint (hex SHA-256 of the certificate) pins exactly one certificate and takes the place of verification;
-    otherwise `verify` checks chain and name against ca_file, or the system's authorities.
+    fingerprint (hex SHA-256 of the certificate; several are separated by commas, one for each member of a pool) pins
+    certificates and takes the place of verification; otherwise `verify` checks chain and name against ca_file, or the
+    system's authorities.
     """
 
     verify: bool = True
     ca_file: str | None = None
     fingerprint: str | None = None
+
+    @classmethod
+    def of(cls, options: Any) -> "TlsPolicy":
+        """Return the policy of the options of section [xenserver]."""
+        return cls(options.connection_verify, options.connection_ca_file,
+                   ",".join(options.connection_fingerprint) or None)
+
+    def accepts(self, shown: str) -> bool:
+        """Tell whether a fingerprint is one of the pinned ones."""
+        pinned = (self.fingerprint or "").replace(":", "").replace(" ", "").lower().split(",")
+        return any(hmac.compare_digest(shown, each) for each in pinned)
 
     def context(self) -> ssl.SSLContext:
         """Return the TLS context of this policy. Raises ConfigurationError for an unreadable ca_file."""
@@ -61,14 +73,14 @@ class CertificateChanged(ssl.SSLError):
 class _PinnedHTTPSConnection(http.client.HTTPSConnection):
     """HTTPS that closes before it sends anything when the certificate is not the pinned one."""
 
-    fingerprint: str | None = None
+    policy = TlsPolicy()
 
     def connect(self):
         super().connect()
-        if self.fingerprint is None:
+        if self.policy.fingerprint is None:
             return
         shown = hashlib.sha256(self.sock.getpeercert(True)).hexdigest()
-        if not hmac.compare_digest(shown, self.fingerprint.replace(":", "").lower()):
+        if not self.policy.accepts(shown):
             self.close()
             raise CertificateChanged(f"the certificate of {self.host} has fingerprint {shown}, not the pinned one")
 
@@ -110,6 +122,12 @@ class Endpoint:
         return urlsplit(self.url).scheme
 
     @property
+    def port(self) -> int:
+        """Where consoles and disks are served: the URL's port, else that of its scheme."""
+        parts = urlsplit(self.url)
+        return (parts.port if parts.scheme != "unix" else None) or (443 if parts.scheme == "https" else 80)
+
+    @property
     def host(self) -> str | None:
         """Host part without port, or None for a Unix socket."""
         return None if self.socket_path else urlsplit(self.url).hostname
@@ -140,7 +158,7 @@ class Endpoint:
         if parts.scheme == "http":
             return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
         connection = _PinnedHTTPSConnection(parts.hostname, parts.port, timeout=timeout_s, context=self.tls.context())
-        connection.fingerprint = self.tls.fingerprint
+        connection.policy = self.tls
         return connection
 
 

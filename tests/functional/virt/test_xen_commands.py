@@ -1,0 +1,247 @@
+"""nova-lite xen …: looking at a host, running it in, clearing it up."""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+
+import pytest
+import XenAPI
+
+from nova_lite.client.app import NovaLite
+from nova_lite.xensim import Simulator
+from tests.fixtures.processes import REPOSITORY, wait_until
+from tests.fixtures.services import make_conf, make_database
+from tests.fixtures.xen_bench import PLUGINS
+from tests.fixtures.xen_probe import XenProbe
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory):
+    simulator = Simulator(state_dir=str(tmp_path_factory.mktemp("host")), name="commands", plugins=str(PLUGINS))
+    simulator.control.failed_login_delay(0)
+    simulator.start()
+    yield simulator
+    simulator.stop()
+
+
+@pytest.fixture
+def probe(host):
+    return XenProbe(host.url)
+
+
+@pytest.fixture
+def config(tmp_path):
+    """The configuration file of a cell with an empty database."""
+    conf = make_conf(tmp_path)
+    make_database(conf).dispose()
+    path = tmp_path / "cell.conf"
+    path.write_text(f"[DEFAULT]\nstate_path = {conf.state_path}\ntransport_url = {conf.transport_url}\n"
+                    f"concurrency = threading\n[database]\nconnection = {conf.database.connection}\n")
+    return path
+
+
+@pytest.fixture
+def run(host, config, monkeypatch, tmp_path):
+    monkeypatch.setenv("NOVA_LITE_XEN_PASSWORD", host.password)
+
+    def call(*words, url=None):
+        """Return (exit status, rows or None, what was said)."""
+        out, said = io.StringIO(), io.StringIO()
+        program = NovaLite(stdout=out, stderr=said)
+        status = program.run(["--config-file", str(config), *words, "--url", url or host.url, "-f", "json"])
+        text = out.getvalue()
+        return status, json.loads(text) if text.startswith("[") else None, said.getvalue()
+
+    return call
+
+
+# --- check ---
+
+def test_a_host_that_can_be_used_passes_every_check(run, host, probe):
+    before = probe.counts()
+    status, rows, said = run("xen", "check")
+    assert [row for row in rows if row["Result"] == "failed"] == [] and status == 0, said
+    assert {row["Check"] for row in rows} == {
+        "transport", "version", "host", "capabilities", "clock", "memory", "storage", "networks", "events", "metrics",
+        "plugins", "limits"}
+    assert [row for row in rows if row["Result"] == "failed"] == []
+    assert probe.counts() == before
+
+
+def test_a_check_tells_what_is_missing_and_ends_with_status_1(run, host, probe):
+    pool = probe.api.pool.get_all()[0]
+    default = probe.api.pool.get_default_SR(pool)
+    probe.api.pool.set_default_SR(pool, "OpaqueRef:NULL")
+    try:
+        status, rows, _ = run("xen", "check")
+    finally:
+        probe.api.pool.set_default_SR(pool, default)
+    assert status == 1
+    assert [row["Check"] for row in rows if row["Result"] == "failed"] == ["storage"]
+
+
+def test_a_host_that_cannot_be_reached_or_refuses_us_is_one_line(run, monkeypatch):
+    status, rows, said = run("xen", "check", url="http://127.0.0.1:9")
+    assert status == 1 and rows is None and len(said.strip().splitlines()) == 1 and "127.0.0.1:9" in said
+    monkeypatch.setenv("NOVA_LITE_XEN_PASSWORD", "wrong-word")
+    status, _, said = run("xen", "check")
+    assert status == 1 and "SESSION_AUTHENTICATION_FAILED" in said and "wrong-word" not in said
+
+
+def test_a_pinned_certificate_is_accepted_and_a_changed_one_refused_in_one_line(run, tmp_path):
+    import hashlib
+    import socket
+    import ssl
+
+    simulator = Simulator(state_dir=str(tmp_path / "tls"))
+    simulator.start(tls=True)
+    try:
+        name, port = simulator.url.removeprefix("https://").rstrip("/").split(":")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with socket.create_connection((name, int(port))) as raw, context.wrap_socket(raw) as shown:
+            fingerprint = hashlib.sha256(shown.getpeercert(True)).hexdigest()
+        status, rows, _ = run("xen", "check", "--fingerprint", fingerprint.upper(), url=simulator.url)
+        assert "pinned" in rows[0]["Detail"] and rows[0]["Result"] == "ok"
+        for options, reason in (((), "certificate"), (("--fingerprint", "0" * 64), "not the pinned one")):
+            status, rows, said = run("xen", "check", *options, url=simulator.url)
+            assert status == 1 and rows is None and reason in said
+            assert len(said.strip().splitlines()) == 1
+    finally:
+        simulator.stop()
+
+
+# --- burnin ---
+
+def test_a_burn_in_does_everything_once_and_leaves_nothing(run, probe):
+    before = probe.counts()
+    status, rows, _ = run("xen", "burnin", "--machines", "2")
+    assert status == 0, rows
+    assert [row["Step"] for row in rows if row["Result"] == "skipped"] == ["live migration and back"]
+    assert {"check disk", "snapshot", "rescue and back", "clean up"} <= {row["Step"] for row in rows}
+    assert probe.counts() == before
+    assert not [vdi for vdi in probe.api.VDI.get_all_records().values() if "Glance Image" in vdi["name_label"]]
+
+
+def test_a_step_that_fails_is_told_and_all_is_removed(run, host, probe):
+    before = probe.counts()
+    host.control.fail("VM.pause", error=["INTERNAL_ERROR", "planted"])
+    try:
+        status, rows, _ = run("xen", "burnin", "--machines", "1")
+    finally:
+        host.control.clear()
+    assert status == 1
+    failed = [row for row in rows if row["Result"] == "failed"]
+    assert failed[0]["Step"] == "pause" and "planted" in failed[0]["Detail"]
+    assert probe.counts() == before
+
+
+def test_a_burn_in_that_is_interrupted_removes_what_it_made(host, config, probe):
+    before = probe.counts()
+    host.control.guest_timing(start_s=3)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "nova_lite.cmd.shell", "--config-file", str(config), "xen", "burnin", "--url",
+             host.url, "-f", "json"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY,
+            env={**os.environ, "NOVA_LITE_XEN_PASSWORD": host.password})
+        wait_until(lambda: any(vm["name_label"].startswith("nova-lite-burnin")
+                               for vm in probe.api.VM.get_all_records().values()), "no machine was made")
+        process.send_signal(signal.SIGINT)
+        out, said = process.communicate(timeout=60)
+    finally:
+        host.control.guest_timing()
+    assert process.returncode == 1, said
+    assert {"interrupted", "clean up"} <= {row["Step"] for row in json.loads(out)}
+    assert probe.counts() == before
+
+
+# --- orphans ---
+
+def make_vm(probe, instance_uuid, name="instance-00000001"):
+    template = next(ref for ref, vm in probe.api.VM.get_all_records().items() if vm["is_a_template"])
+    ref = probe.api.VM.clone(template, name)
+    probe.api.VM.set_is_a_template(ref, False)
+    probe.api.VM.set_other_config(ref, {"nova_uuid": instance_uuid})
+    return ref
+
+
+def make_disk(probe, marks):
+    sr = probe.api.pool.get_default_SR(probe.api.pool.get_all()[0])
+    return probe.api.VDI.create({
+        "name_label": "instance-00000001", "name_description": "", "SR": sr, "virtual_size": str(1 << 21),
+        "type": "user", "sharable": False, "read_only": False, "other_config": marks, "xenstore_data": {},
+        "sm_config": {}, "tags": []})
+
+
+@pytest.fixture
+def orphans(probe):
+    """A machine, a disk, a half import and a task that nobody claims."""
+    owner = str(uuid.uuid4())
+    for ref in probe.api.task.get_all():  # what other tests have had the host do
+        probe.api.task.destroy(ref)
+    made = [("VM", make_vm(probe, owner)), ("VDI", make_disk(probe, {"nova_instance_uuid": owner})),
+            ("VDI", make_disk(probe, {"nova_import_started": str(int(time.time()))})),
+            ("task", probe.api.task.create("nova_lite-import", "disk import"))]
+    yield made
+    for kind, ref in made:
+        with contextlib.suppress(XenAPI.Failure):
+            getattr(probe.api, kind).destroy(ref)
+
+
+def test_orphans_are_listed_and_nothing_is_removed_unasked(run, probe, orphans):
+    before = probe.counts()
+    status, rows, _ = run("xen", "orphans", "--older-than", "0s")
+    assert status == 0
+    assert sorted(row["Kind"] for row in rows) == ["VDI", "VDI", "VM", "task"]
+    assert probe.counts() == before
+
+
+def test_what_may_be_work_in_flight_is_left_out(run, probe, orphans):
+    _, rows, _ = run("xen", "orphans", "--older-than", "1h")
+    assert all(row["Why"] == "no record of its instance" for row in rows)
+    assert "task" not in {row["Kind"] for row in rows}
+
+
+def test_a_cell_that_knows_nothing_of_the_pool_removes_nothing(run, probe, orphans):
+    before = probe.counts()
+    status, _, said = run("xen", "orphans", "--older-than", "0s", "--remove")
+    assert status == 1 and "is it the right one?" in said
+    assert probe.counts() == before
+
+
+def test_orphans_are_removed_when_that_is_asked(run, probe, orphans):
+    status, rows, _ = run("xen", "orphans", "--older-than", "0s", "--remove", "--strangers-too")
+    assert status == 0 and {row["Outcome"] for row in rows} == {"removed"}
+    assert all(ref not in getattr(probe.api, kind).get_all() for kind, ref in orphans)
+
+
+def test_what_a_record_claims_is_no_orphan(run, probe, config, host):
+    from nova_lite import conf as nova_conf
+    from nova_lite import objects, service
+
+    api = service.build_api(nova_conf.load(prog="test", config_files=[str(config)], config_dirs=[]))
+    try:
+        context = api.context(user_id="u", project_id="p", is_admin=True)
+        instance = objects.Instance(context, user_id="u", project_id="p", vm_state="active", task_state=None)
+        instance.create()
+        vm_ref = make_vm(probe, instance.uuid)
+        rescue_ref = make_vm(probe, instance.uuid, "instance-00000001-rescue")
+        _, rows, _ = run("xen", "orphans", "--older-than", "0s")
+        assert [(row["Name"], row["Why"]) for row in rows] == [
+            ("instance-00000001-rescue", "its instance is not in rescue")]
+    finally:
+        api.close()
+        probe.api.VM.destroy(vm_ref)
+        probe.api.VM.destroy(rescue_ref)
+
+
+def test_an_age_that_is_none_is_wrong_usage(run):
+    status, _, _ = run("xen", "orphans", "--older-than", "soon")
+    assert status == 2

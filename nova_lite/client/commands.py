@@ -108,8 +108,6 @@ CLIENT = {
     "usage": "quota:ShowUsage",
 }
 HOSTS = {
-}
-HOSTS = {
     "xen check": "xen:CheckHost",
     "xen burnin": "xen:BurnIn",
     "xen orphans": "xen:Orphans",

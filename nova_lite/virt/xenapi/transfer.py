@@ -1,21 +1,24 @@
 """Moving disks through xapi's HTTP handlers."""
 
 import http.client
+import queue
 import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Any, BinaryIO
 from urllib.parse import urlencode, urlsplit
 
 from oslo_log import log as logging
 
-from nova_lite import exception
+from nova_lite import concurrency, exception
 from nova_lite.virt.xenapi import errors
 from nova_lite.virt.xenapi.transport import Endpoint
 
 LOG = logging.getLogger(__name__)
 
 CHUNK_B = 1024 * 1024
+BLOCKS_AHEAD = 4
 
 
 class TransferFailed(exception.NovaException):
@@ -32,6 +35,39 @@ def chunks(stream: BinaryIO, size_b: int = CHUNK_B) -> Iterator[bytes]:
     """Yield what is left in the stream."""
     while chunk := stream.read(size_b):
         yield chunk
+
+
+def read_ahead(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the blocks while the next ones are made in another thread: reading and checking cost no time of sending.
+
+    BLOCKS_AHEAD are held at most. When the caller ends early, the other thread has left the blocks alone before that
+    returns; what it meets is raised here.
+    """
+    ready: queue.Queue = queue.Queue(BLOCKS_AHEAD)
+    given_up = threading.Event()
+
+    def make() -> None:
+        try:
+            for block in blocks:
+                ready.put(block)
+                if given_up.is_set():
+                    return
+            ready.put(None)
+        except Exception as error:  # the edge of the thread
+            ready.put(error)
+
+    maker = concurrency.spawn(make)
+    try:
+        while (block := ready.get()) is not None:
+            if isinstance(block, Exception):
+                raise block
+            yield block
+    finally:
+        given_up.set()
+        with suppress(queue.Empty):
+            while True:
+                ready.get_nowait()  # one that waits for room finds it, and ends
+        maker.wait()
 
 
 class Transfers:
@@ -156,7 +192,8 @@ def _request(connection, path: str, query: dict[str, str]) -> http.client.HTTPRe
 
 def _send_all(connection, blocks: Iterable[bytes]) -> int:
     sent_b = 0
-    for block in blocks:
-        connection.send(block)
-        sent_b += len(block)
+    with closing(read_ahead(blocks)) as ready:
+        for block in ready:
+            connection.send(block)
+            sent_b += len(block)
     return sent_b

@@ -8,6 +8,7 @@ from nova_lite.virt.xenapi.local_disks import ephemeral_sizes_gb
 from nova_lite.virt.xenapi.plan import Undo
 from nova_lite.virt.xenapi.session import version_tuple
 from nova_lite.virt.xenapi.spawn import hostname_for, sanitized
+from nova_lite.virt.xenapi.transfer import read_ahead
 from nova_lite.virt.xenapi.transport import Endpoint, swap_xapi_host
 from nova_lite.virt.xenapi.vmops import cmp_version, make_step_decorator
 
@@ -149,3 +150,34 @@ def test_windows_host_names_are_cut_and_metadata_keys_cleaned():
     assert hostname_for("a-very-long-host-name", "windows") == "a-very-long-hos"
     assert hostname_for("a-very-long-host-name", "linux") == "a-very-long-host-name"
     assert sanitized("my key/ä") == "my_key__"
+
+
+def test_blocks_are_made_ahead_in_their_order():
+    blocks = [bytes([number]) for number in range(20)]
+    assert list(read_ahead(iter(blocks))) == blocks
+
+
+def test_what_goes_wrong_while_blocks_are_made_is_told_to_who_takes_them():
+    def blocks():
+        yield b"first"
+        raise exception.CouldNotFetchImage(image="image")
+
+    taken = read_ahead(blocks())
+    assert next(taken) == b"first"
+    with pytest.raises(exception.CouldNotFetchImage):
+        next(taken)
+
+
+def test_nobody_reads_on_after_the_taker_gave_up():
+    made = []
+
+    def blocks():
+        for number in range(1000):
+            made.append(number)
+            yield bytes([number % 256])
+
+    taken = read_ahead(blocks())
+    next(taken)
+    taken.close()
+    seen = len(made)
+    assert seen < 1000 and len(made) == seen

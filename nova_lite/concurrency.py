@@ -337,6 +337,10 @@ class Clock:
         """Suspend this worker; 0 lets others run."""
         time.sleep(seconds)
 
+    def event(self) -> threading.Event:
+        """An event that ``wait`` can wait on."""
+        return threading.Event()
+
     def wait(self, waitable: Any, timeout: float | None = None) -> bool:
         """Wait on an event, or a condition that is held, for at most ``timeout`` seconds; False when it ran out."""
         return waitable.wait(timeout)

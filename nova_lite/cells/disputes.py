@@ -16,7 +16,8 @@ class Disputes:
     """Ends them, at the top: the cell that told of the instance first keeps it.
 
     The other one's is deleted only when the first, asked at that moment, has it indeed: a cell that has moved in the
-    tree, or bears a new name, must not lose its instances because the top knows them under its old one.
+    tree, or bears a new name, must not lose its instances because the top knows them under its old one. When the
+    first one has it no more, it is the other's.
     """
 
     def __init__(self, runner):
@@ -36,16 +37,20 @@ class Disputes:
         with self._lock:
             claims, self._claims = list(self._claims), collections.OrderedDict()
         for claimant, uuid in claims:
-            if self._is_elsewhere(ctxt, claimant, uuid):
-                LOG.warning("Instance %s was built twice, cell %s is to delete its own", uuid, claimant)
-                self._runner.have_deleted(claimant, uuid)
+            try:
+                self._decide(ctxt, claimant, uuid)
+            except exception.NovaException as error:
+                LOG.warning("Cell %s tells of instance %s, it cannot be decided whose it is: %s", claimant, uuid, error)
 
-    def _is_elsewhere(self, ctxt, claimant: str, uuid: str) -> bool:
-        try:
-            owner = self._runner.services.db.instance_get_by_uuid(ctxt, uuid)["cell_name"]
-            if not owner or owner == claimant:
-                return False
-            return uuid in self._runner.instances_here(ctxt, owner, [uuid]).value_or_raise()
-        except exception.NovaException as error:
-            LOG.warning("Cell %s tells of instance %s, it cannot be decided whose it is: %s", claimant, uuid, error)
-            return False
+    def _decide(self, ctxt, claimant: str, uuid: str) -> None:
+        owner = self._runner.services.db.instance_get_by_uuid(ctxt, uuid, columns_to_join=())["cell_name"]
+        if owner == claimant:
+            return
+        if owner and uuid in self._runner.instances_here(ctxt, owner, [uuid]).value_or_raise():
+            LOG.warning("Instance %s was built twice, cell %s is to delete its own", uuid, claimant)
+            self._runner.have_deleted(claimant, uuid)
+            return
+        # The build had moved on to the claimant, and word of that came later than what it told.
+        if owner:
+            self._runner.replica.release(ctxt, [uuid], owner)
+        self._runner.ask_for_snapshot(claimant, uuid)

@@ -75,7 +75,8 @@ class MessageRunner:
         self.our_name = conf.cells.name
         self.max_hop_count = conf.cells.max_hop_count
         self.msg_version = lean.VERSION if conf.cells.lean_messages else 1
-        self._max_message_b = conf.cells.max_message_bytes
+        self.max_message_b = conf.cells.max_message_bytes
+        self.max_part_b = conf.cells.answer_part_bytes
         self.host = self.services.host
         self.clock = self.services.clock
         self.counts: collections.Counter[str] = collections.Counter()
@@ -85,7 +86,7 @@ class MessageRunner:
         self.scheduler = utils.load_class(conf.cells.scheduler)(self)
         self.cell = LocalCell(self)
         self.disputes = Disputes(self)
-        self.replica = Replica(self.services, self.counts, self._ask_for_snapshot, self.have_deleted,
+        self.replica = Replica(self.services, self.counts, self.ask_for_snapshot, self.have_deleted,
                                self.disputes.note)
         self.healer = Healer(self)
         self.outbox = Outbox(self)
@@ -164,7 +165,7 @@ class MessageRunner:
             self._refuse("malformed", f"a message that cannot be processed ({type(error).__name__})")
 
     def _accept(self, text: str):
-        if not isinstance(text, str) or len(text) > self._max_message_b:
+        if not isinstance(text, str) or len(text) > self.max_message_b:
             return self._refuse("malformed", "a message that is no text, or too long")
         try:
             message = (self.message_from_lean(text) if lean.is_lean(text)
@@ -241,8 +242,8 @@ class MessageRunner:
     def _setup_response_queue(self, message, neighbours: Iterable[str] = ("",)) -> Wait:
         return self.response_queues.open(message.uuid, neighbours)
 
-    def _put_response(self, response_uuid, response, neighbour: str | None = None) -> None:
-        if not self.response_queues.put(response_uuid, neighbour, response):
+    def _put_response(self, response_uuid, response, neighbour: str | None = None, parts: int = 1) -> None:
+        if not self.response_queues.put(response_uuid, neighbour, response, parts):
             self.counts["late_response"] += 1
 
     def _cleanup_response_queue(self, message) -> None:
@@ -323,7 +324,8 @@ class MessageRunner:
         if message.method_name == "build_instances":
             self.scheduler.lost(message, error)
 
-    def _ask_for_snapshot(self, owner: str, uuid: str) -> None:
+    def ask_for_snapshot(self, owner: str, uuid: str) -> None:
+        """Have a cell tell all of an instance; if it cannot be asked, what is missing stays missing."""
         try:
             self.send_targeted(self.admin_context(), "send_snapshots", {"instance_uuids": [uuid]}, routing.DOWN, owner,
                                strict=True)

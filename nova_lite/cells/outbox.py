@@ -17,7 +17,7 @@ LOG = logging.getLogger(__name__)
 UPDATE = "instance_update_at_top"
 DESTROY = "instance_destroy_at_top"
 
-_GRACE_S = 3.0
+_GRACE_S = 30.0
 _MAX_PAUSE_S = 30.0
 _BATCH_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 2.0
@@ -83,10 +83,10 @@ class Outbox:
         self._conf = runner.services.conf
         self._clock = runner.clock
         self._draining = threading.Lock()
-        self._wake = threading.Event()
+        self._wake = self._clock.event()
         self._stopped = False
         self._task = None
-        self._born_s = self._clock.monotonic()
+        self._silent_since_s: dict[str, float] = {}  # parents that tell nothing of their kind, by name
         self.counts: collections.Counter[str] = collections.Counter()
 
     def start(self) -> None:
@@ -127,7 +127,7 @@ class Outbox:
                 parents = self._runner.state_manager.get_parent_cells()
                 if not rows or not parents:
                     return True
-                if any(self._is_unknown(parent) for parent in parents):
+                if any(self.is_unknown(parent) for parent in parents):
                     return False
                 entries = merged(rows)
                 sent = min(self._send(ctxt, parent, entries) for parent in parents)
@@ -136,14 +136,17 @@ class Outbox:
                 if sent < len(entries):
                     return False
 
-    def _is_unknown(self, parent) -> bool:
-        """Whether it is too early to say that a parent is no nova_lite cell: it may be about to greet."""
-        if parent.is_ours:
-            return self._runner.place.path_to_top(parent) is None and self._is_young()
-        return not parent.heard and self._is_young()
+    def is_unknown(self, parent) -> bool:
+        """Whether it is too early to say that a parent, or one above it, is no nova_lite cell: it may yet greet.
 
-    def _is_young(self) -> bool:
-        return self._clock.monotonic() - self._born_s < _GRACE_S
+        What goes to a cell of another kind is not acknowledged, so nothing is sent on a mere guess.
+        """
+        if parent.heard and not (parent.is_ours and self._runner.place.path_to_top(parent) is None):
+            return False
+        now_s = self._clock.monotonic()
+        if not parent.is_reachable:  # and so cannot have heard that we are here; the reports go on trying
+            self._silent_since_s[parent.name] = now_s
+        return now_s - self._silent_since_s.setdefault(parent.name, now_s) < _GRACE_S
 
     def _send(self, ctxt, parent, entries: list[Entry]) -> int:
         """Send entries by way of a parent; return how many are done with."""
@@ -187,7 +190,8 @@ class Outbox:
             except Exception:  # thread top
                 LOG.exception("The outbox could not be read")
                 done = False
-            pause_s = poll_s if done or self._is_young() else min(_MAX_PAUSE_S, pause_s * 2)
+            is_early = any(self.is_unknown(parent) for parent in self._runner.state_manager.get_parent_cells())
+            pause_s = poll_s if done or is_early else min(_MAX_PAUSE_S, pause_s * 2)
 
 
 def _kind(method: str) -> str:

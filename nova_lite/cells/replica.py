@@ -18,6 +18,7 @@ from oslo_log import log as logging
 from oslo_utils import timeutils
 
 from nova_lite import exception, objects
+from nova_lite.cells import routing
 from nova_lite.objects import base, task_states, vm_states
 
 LOG = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ class Replica:
     def _update(self, ctxt, instance, owner: str, revision: int | None, is_snapshot: bool) -> Remedy | None:
         """Apply what can be; return what has to be asked of the owner, once the transaction is over."""
         try:
-            row = self._db.instance_get_by_uuid(ctxt, instance.uuid)
+            row = self._db.instance_get_by_uuid(ctxt, instance.uuid, columns_to_join=())
         except exception.InstanceNotFound:
             return self._create(ctxt, instance, owner, revision)
         if row["deleted"]:
@@ -129,7 +130,7 @@ class Replica:
         """Delete the top's row of an instance that its cell deleted, or never had."""
         seen = ctxt.elevated()
         try:
-            row = self._db.instance_get_by_uuid(seen, instance.uuid)
+            row = self._db.instance_get_by_uuid(seen, instance.uuid, columns_to_join=())
             if not self._may_tell(row, owner):
                 return
             self._db.instance_destroy(seen, instance.uuid, replicate=False)
@@ -148,15 +149,18 @@ class Replica:
             return
         self._db.instance_fault_create(ctxt, _with_times(values), replicate=False)
 
-    def release(self, ctxt, uuids: list[str], ancestor: str) -> None:
-        """Forget which cell instances are in: one below `ancestor` failed to build them, another will try."""
+    def release(self, ctxt, uuids: list[str], failed: str, and_below: bool = False) -> None:
+        """Forget that instances are in the cell `failed` (or below it): it could not build them, another will try.
+
+        What is in any other cell stays there: the word of that one may have come before this one.
+        """
         for uuid in uuids:
             try:
-                row = self._db.instance_get_by_uuid(ctxt.elevated(), uuid)
+                row = self._db.instance_get_by_uuid(ctxt.elevated(), uuid, columns_to_join=())
             except exception.InstanceNotFound:
                 continue
             owner = row["cell_name"] or ""
-            if owner == ancestor or owner.startswith(ancestor + "!"):
+            if owner == failed or (and_below and owner.startswith(failed + routing.PATH_CELL_SEP)):
                 self._db.instance_update(ctxt, uuid, {"cell_name": None, "replicated_revision": None},
                                          replicate=False)
                 self._revisions.forget(uuid)
@@ -183,6 +187,9 @@ class Replica:
         instance.obj_reset_changes(set(instance.obj_what_changed()) - fields)
         expected = {} if revision is not None else _expected_states(instance)
         instance.cell_name = owner
+        if revision is not None:
+            instance.replicated_revision = (max(revision, row.get("replicated_revision") or 0) if row["cell_name"]
+                                            else revision)
         try:
             instance.save(replicate=False, **expected)
         except (exception.UnexpectedTaskStateError, exception.UnexpectedVMStateError) as error:
@@ -192,8 +199,6 @@ class Replica:
         except exception.NotFound as error:
             LOG.debug("Part of an update of instance %s has nowhere to go: %s", instance.uuid, error)
         if revision is not None:
-            latest = max(revision, row.get("replicated_revision") or 0) if row["cell_name"] else revision
-            self._db.instance_update(ctxt, instance.uuid, {"replicated_revision": latest}, replicate=False)
             self._revisions.note(instance.uuid, fields, revision)
         if fields & _SIZES or ("task_state" in fields and row["task_state"] in _ACCOUNTED_TASKS
                                and instance.task_state is None):
@@ -218,10 +223,8 @@ class Replica:
         for name, value in instance.items():
             if name not in _LOCAL_FIELDS:
                 setattr(copy, name, value)
-        copy.cell_name = owner
+        copy.cell_name, copy.replicated_revision = owner, revision
         copy.create(replicate=False)
-        if revision is not None:
-            self._db.instance_update(ctxt, copy.uuid, {"replicated_revision": revision}, replicate=False)
         self._account(ctxt, copy)
         LOG.info("Instance %s of cell %s was unknown here and has been created", copy.uuid, owner)
         return None

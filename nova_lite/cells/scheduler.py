@@ -97,17 +97,19 @@ class CellsScheduler:
         kwargs = dict(request.build_inst_kwargs)
         kwargs["instances"] = [one for one in kwargs["instances"] if one["uuid"] in set(instance_uuids)]
         LOG.info("Cell %s cannot build %d instances (%s), trying the next one", failed, len(instance_uuids), reason)
-        self._release_at_top(ctxt, instance_uuids)
+        self._release_at_top(ctxt, instance_uuids, failed)
         message.routing_path = request.routing_path
         self._build(message, kwargs, request.tried, reason, (*request.cells_tried, *cells_tried))
 
-    def _release_at_top(self, ctxt, uuids: list[str]) -> None:
-        """Have the top accept another cell as the one that has these instances."""
+    def _release_at_top(self, ctxt, uuids: list[str], failed: str) -> None:
+        """Have the top accept another cell for these instances than this one, or the child, that failed."""
+        child = None if failed == self.msg_runner.our_name else failed
         if not self.state_manager.get_parent_cells():
-            self.msg_runner.replica.release(ctxt, uuids, self.msg_runner.our_name)
+            self.msg_runner.replica.release(ctxt, uuids, routing.append(self.msg_runner.our_name, child) if child
+                                            else self.msg_runner.our_name, and_below=child is not None)
             return
         try:
-            self.msg_runner.build_moved_on(ctxt, uuids)
+            self.msg_runner.build_moved_on(ctxt, uuids, failed_child=child)
         except exception.NovaException as error:
             # A parent that is no nova_lite does not ask whose an instance is.
             LOG.debug("The top was not told that instances %s move on: %s", uuids, error)

@@ -22,17 +22,17 @@ class Simulate(base.Showing):
     def get_parser(self, prog_name):
         parser = super().get_parser(prog_name)
         parser.add_argument("--cells", type=base.positive, default=20, metavar="N", help="Cells (default: 20).")
-        parser.add_argument("--hosts", type=base.positive, default=40, metavar="M",
-                            help="Hosts in all, of 16 GB each (default: 40).")
+        parser.add_argument("--hosts", type=base.positive, default=2, metavar="M",
+                            help="Hosts of each cell without children, of 16 GB each (default: 2).")
         parser.add_argument("--builds", type=base.positive, metavar="K",
-                            help="Machines of 1 GB to build (default: five to a host).")
+                            help="Machines of 1 GB to build (default: ten to a cell).")
         parser.add_argument("--seed", type=int, default=1, help="Of all chance (default: 1).")
         return parser
 
     def take_action(self, parsed_args):
         if parsed_args.cells > _MAX_CELLS:
             raise CommandError(f"at most {_MAX_CELLS} cells can be simulated")
-        builds = parsed_args.builds or 5 * parsed_args.hosts
+        builds = parsed_args.builds or 10 * parsed_args.cells
         directory = Path(tempfile.mkdtemp(prefix="nova-lite-simulate-"))
         logging.disable(logging.ERROR)
         try:

@@ -101,6 +101,11 @@ class Engines:
         with self._write_lock:
             yield self.writer
 
+    def share_statements(self, others: "Engines") -> None:
+        """Use the statements that the engines of another database of this kind have compiled, and give ours."""
+        for ours, theirs in ((self.writer, others.writer), (self.reader, others.reader)):
+            ours.dialect, ours._compiled_cache = theirs.dialect, theirs._compiled_cache
+
     def dispose(self) -> None:
         """Close every connection."""
         with self._guard:

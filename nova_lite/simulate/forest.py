@@ -13,6 +13,7 @@ from typing import Any
 from nova_lite import conf as configuration
 from nova_lite import objects
 from nova_lite.db.api import Database
+from nova_lite.db.engine import Engines
 from nova_lite.objects import task_states, vm_states
 from nova_lite.simulate.cell import SimulatedCell
 from nova_lite.simulate.network import Network
@@ -25,7 +26,7 @@ _BUILD_MB = 1024
 _FILES_A_CELL = 16
 _STEP_S = 5.0
 _LIMIT_S = 3600.0
-_BETWEEN_BUILDS_S = 0.05
+_BETWEEN_BUILDS_S = 0.005
 
 Tell = Callable[[str], None]
 
@@ -67,14 +68,14 @@ class ForestCell(SimulatedCell):
 
 
 class Forest:
-    """The cells: a top, cells below it, cells below those, ten to each; hosts on those without children."""
+    """The cells: a top, cells below it, cells below those, ten to each; so many hosts in each without children."""
 
     def __init__(self, cells: int, hosts: int, seed: int, directory: Path, tell: Tell = lambda line: None):
         _allow_files(cells * _FILES_A_CELL)
-        self.hosts = hosts
         self.world = World(seed)
         self.network = Network(self.world)
         self._template = _empty_database(directory)
+        self._first_engines: Engines | None = None
         self.parents = family(cells)
         self.cells: dict[str, ForestCell] = {}
         for number, name in enumerate(self.parents, 1):
@@ -87,9 +88,9 @@ class Forest:
                 self.cells[parent].meet(name, is_parent=False)
                 self.cells[name].meet(parent, is_parent=True)
         leaves = [name for name in self.parents if name not in set(self.parents.values())]
-        for number in range(hosts):
-            name = leaves[number % len(leaves)]
-            self.cells[name].hosts.add(f"{name}-host{number // len(leaves)}", _HOST_MB)
+        for name in leaves:
+            self.cells[name].hosts.add([f"{name}-host{number}" for number in range(hosts)], _HOST_MB)
+        self.hosts = hosts * len(leaves)
 
     @property
     def top(self) -> ForestCell:
@@ -164,7 +165,10 @@ class Forest:
 
     def _make_database(self, conf: Any, clock: Any) -> Database:
         database = Database(conf, clock)
-        shutil.copyfile(self._template, database.store.engines.url.database)
+        engines = database.store.engines
+        shutil.copyfile(self._template, engines.url.database)
+        self._first_engines = self._first_engines or engines
+        engines.share_statements(self._first_engines)
         return database
 
 

@@ -1,10 +1,13 @@
 """Hosts that take builds through the port of the host scheduler and do nothing but keep rows and count memory."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from nova_lite import exception, objects
+from nova_lite.db import models
 from nova_lite.objects import power_state, vm_states
 
+_SERVICES = models.Service.__table__.c
 _BUILD_S = (0.5, 6.0)
 _BEAT_S = 20.0
 _LOCAL = frozenset(("id", "created_at", "updated_at", "deleted", "deleted_at", "cell_name", "revision",
@@ -20,20 +23,25 @@ class LightHosts:
         self._owner = f"{cell.name} hosts"
         self.alive: dict[str, bool] = {}
         self.built: list[str] = []
+        self._nodes: dict[str, dict[str, Any]] = {}  # rows of compute nodes by host, as hosts know their own
+        self._service_ids: dict[str, int] = {}
 
-    def add(self, name: str, memory_mb: int) -> None:
-        """Add a host that is alive and empty."""
+    def add(self, names: Iterable[str], memory_mb: int) -> None:
+        """Add hosts that are alive and empty."""
         ctxt, db = self._cell.context(), self._cell.db
-        service = db.service_create(ctxt, {"host": name, "binary": "nova-compute", "topic": "compute",
-                                           "report_count": 0, "disabled": False,
-                                           "last_seen_up": self._cell.clock.utcnow().replace(tzinfo=None)})
-        db.compute_node_create(ctxt, {
-            "host": name, "hypervisor_hostname": name, "service_id": service["id"], "memory_mb": memory_mb,
-            "memory_mb_used": 0, "free_ram_mb": memory_mb, "local_gb": 4000, "local_gb_used": 0, "free_disk_gb": 4000,
-            "vcpus": 64, "vcpus_used": 0, "hypervisor_type": "xen", "hypervisor_version": 8, "cpu_info": "{}",
-            "running_vms": 0, "current_workload": 0})
-        self.alive[name] = True
-        self._world.spawn(self._owner, self._beat, name, delay_s=self._world.random.uniform(0, _BEAT_S))
+        with db.writer(ctxt):
+            for name in names:
+                service = db.service_create(ctxt, {"host": name, "binary": "nova-compute", "topic": "compute",
+                                                   "report_count": 0, "disabled": False,
+                                                   "last_seen_up": self._cell.clock.utcnow().replace(tzinfo=None)})
+                self._nodes[name] = db.compute_node_create(ctxt, {
+                    "host": name, "hypervisor_hostname": name, "service_id": service["id"], "memory_mb": memory_mb,
+                    "memory_mb_used": 0, "free_ram_mb": memory_mb, "local_gb": 4000, "local_gb_used": 0,
+                    "free_disk_gb": 4000, "vcpus": 64, "vcpus_used": 0, "hypervisor_type": "xen",
+                    "hypervisor_version": 8, "cpu_info": "{}", "running_vms": 0, "current_workload": 0})
+                self._service_ids[name] = service["id"]
+                self.alive[name] = True
+        self._world.spawn(self._owner, self._beat, delay_s=self._world.random.uniform(0, _BEAT_S))
 
     def build_instances(self, ctxt: Any, instances: Any, **_kwargs: Any) -> None:
         """As the port: make the rows that are missing, then have hosts build them."""
@@ -42,8 +50,8 @@ class LightHosts:
             self._world.spawn(self._owner, self._build, row.uuid, delay_s=self._world.random.uniform(*_BUILD_S))
 
     def free_mb(self) -> int:
-        """Return the memory that is free on hosts that are alive, as their rows have it."""
-        return sum(max(0, node["free_ram_mb"]) for node in self._nodes() if self.alive[node["host"]])
+        """Return the memory that is free on hosts that are alive, as they have told it."""
+        return sum(max(0, node["free_ram_mb"]) for name, node in self._nodes.items() if self.alive[name])
 
     def release(self, instance: Any) -> None:
         """Take note that an instance is gone from its host."""
@@ -89,21 +97,23 @@ class LightHosts:
                           "No valid host was found.")
 
     def _host_for(self, memory_mb: int) -> str | None:
-        fits = [node for node in self._nodes() if self.alive[node["host"]] and node["free_ram_mb"] >= memory_mb]
-        return max(fits, key=lambda node: node["free_ram_mb"])["host"] if fits else None
-
-    def _nodes(self) -> list[dict[str, Any]]:
-        return self._cell.db.compute_node_get_all(self._cell.context())
+        fits = [name for name, node in self._nodes.items()
+                if self.alive[name] and node["free_ram_mb"] >= memory_mb]
+        return max(fits, key=lambda name: self._nodes[name]["free_ram_mb"]) if fits else None
 
     def _take(self, host: str, memory_mb: int) -> None:
-        ctxt = self._cell.context()
-        node = next(one for one in self._nodes() if one["host"] == host)
-        self._cell.db.compute_node_update(ctxt, node["id"], {
-            "free_ram_mb": node["free_ram_mb"] - memory_mb, "memory_mb_used": node["memory_mb_used"] + memory_mb})
+        node = self._nodes[host]
+        changed = {"free_ram_mb": node["free_ram_mb"] - memory_mb,
+                   "memory_mb_used": node["memory_mb_used"] + memory_mb}
+        node.update(changed)
+        self._cell.db.compute_node_update(self._cell.context(), node["id"], changed)
 
-    def _beat(self, name: str) -> None:
-        heartbeat = self._cell.servicegroup.join(name, "nova-compute")
+    def _beat(self) -> None:
+        """Have all hosts that are alive say so, at once."""
+        ctxt, db = self._cell.context(), self._cell.db
         while True:
-            if self.alive[name]:
-                heartbeat.beat()
+            alive = [self._service_ids[name] for name, is_alive in self.alive.items() if is_alive]
+            with db.writer(ctxt) as session:
+                session.update_rows(models.Service, _SERVICES.id.in_(alive), last_seen_up=session.now,
+                                    report_count=_SERVICES.report_count + 1)
             self._world.sleep(_BEAT_S)

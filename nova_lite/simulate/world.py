@@ -30,20 +30,21 @@ class World:
         self.random = random.Random(seed)
         self.now_s = 0.0
         self.errors: list[BaseException] = []
-        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._due: list[tuple[float, int, Callable[..., None], tuple]] = []
         self._numbers = itertools.count()
-        self._tasks: dict[str, set[greenlet.greenlet]] = {}
+        self._tasks: dict[str, set[Task]] = {}
         self._hub = greenlet.getcurrent()
 
     def after(self, delay_s: float, function: Callable, *args: Any) -> None:
         """Call a function, which must not wait, some time from now."""
-        heapq.heappush(self._due, (self.now_s + delay_s, next(self._numbers), lambda: function(*args)))
+        heapq.heappush(self._due, (self.now_s + delay_s, next(self._numbers), function, args))
 
     def spawn(self, owner: str, function: Callable, *args: Any, delay_s: float = 0.0) -> None:
         """Run a function, which may wait, beside everything else. What it raises is kept in `errors`."""
-        task: Any = greenlet.greenlet(lambda: self._run_task(owner, task, function, args), parent=self._hub)
+        task = Task(self._run_task, parent=self._hub)
+        task.owner, task.work = owner, (function, args)
         self._tasks.setdefault(owner, set()).add(task)
-        self.after(delay_s, self._resume, owner, task)
+        self.after(delay_s, self.resume, task)
 
     def kill(self, owner: str) -> None:
         """End all tasks of an owner where they are. Only for what `after` calls, and from outside."""
@@ -56,32 +57,72 @@ class World:
         if task is self._hub:
             self.run(seconds)
             return
-        owner = next(name for name, tasks in self._tasks.items() if task in tasks)
-        self.after(max(0.0, seconds), self._resume, owner, task)
+        self.after(max(0.0, seconds), self.resume, task)
         self._hub.switch()
+
+    def wait(self, event: "WorldEvent", timeout_s: float | None) -> bool:
+        """Have the calling task wait for an event."""
+        task = greenlet.getcurrent()
+        token = object()
+        if timeout_s is not None:
+            self.after(max(0.0, timeout_s), event.give_up, token)
+        event.waiting[token] = task
+        self._hub.switch()
+        return event.is_set()
 
     def run(self, seconds: float) -> None:
         """Let everything happen that is due within some seconds. Raises the first error of a task."""
         end_s = self.now_s + seconds
         while self._due and self._due[0][0] <= end_s:
-            due_s, _number, function = heapq.heappop(self._due)
+            due_s, _number, function, args = heapq.heappop(self._due)
             self.now_s = max(self.now_s, due_s)
-            function()
+            function(*args)
             if self.errors:
                 raise self.errors[0]
         self.now_s = end_s
 
-    def _resume(self, owner: str, task: greenlet.greenlet) -> None:
-        if task in self._tasks.get(owner, ()):
+    def resume(self, task: "Task") -> None:
+        """Let a task go on, if it has not been ended."""
+        if task in self._tasks.get(task.owner, ()):
             task.switch()
 
-    def _run_task(self, owner: str, task: greenlet.greenlet, function: Callable, args: tuple) -> None:
+    def _run_task(self) -> None:
+        task: Any = greenlet.getcurrent()
+        function, args = task.work
         try:
             function(*args)
         except Exception as error:  # task top
             self.errors.append(error)
         finally:
-            self._tasks.get(owner, set()).discard(task)
+            self._tasks.get(task.owner, set()).discard(task)
+
+
+class Task(greenlet.greenlet):
+    """Something that goes on in a world, and whose it is."""
+
+    owner: str
+    work: tuple[Callable, tuple]
+
+
+class WorldEvent(threading.Event):
+    """An event whose waiters a world wakes when it is set."""
+
+    def __init__(self, world: World):
+        super().__init__()
+        self._world = world
+        self.waiting: dict[object, Any] = {}
+
+    def set(self) -> None:
+        super().set()
+        woken, self.waiting = self.waiting, {}
+        for task in woken.values():
+            self._world.after(0.0, self._world.resume, task)
+
+    def give_up(self, token: object) -> None:
+        """Wake a waiter whose time is over."""
+        task = self.waiting.pop(token, None)
+        if task is not None:
+            self._world.resume(task)
 
 
 class WorldClock:
@@ -103,17 +144,16 @@ class WorldClock:
     def sleep(self, seconds: float) -> None:
         self._world.sleep(seconds)
 
+    def event(self) -> WorldEvent:
+        return WorldEvent(self._world)
+
     def wait(self, waitable: Any, timeout: float | None = None) -> bool:
         """Wait for an event, or, as a condition's users look for themselves, until it is worth another look."""
-        is_event = isinstance(waitable, threading.Event)
-        end_s = None if timeout is None else self._world.now_s + timeout
-        while not (is_event and waitable.is_set()):
-            left_s = _LOOK_S if end_s is None else end_s - self._world.now_s
-            if left_s <= 0:
-                return False
-            self._world.sleep(min(_LOOK_S, left_s))
-            if not is_event:
-                return True
+        if isinstance(waitable, WorldEvent):
+            return waitable.is_set() or self._world.wait(waitable, timeout)
+        if timeout is not None and timeout <= 0:
+            return False
+        self._world.sleep(_LOOK_S if timeout is None else min(_LOOK_S, timeout))
         return True
 
 

@@ -149,8 +149,7 @@ class ChaosTree:
                 self.cells[parent].meet(name, is_parent=False)
                 self.cells[name].meet(parent, is_parent=True)
         for name in WITH_HOSTS:
-            for number in (1, 2):
-                self.cells[name].hosts.add(f"{name}-host{number}", 32 * 1024)
+            self.cells[name].hosts.add([f"{name}-host{number}" for number in (1, 2)], 32 * 1024)
         for cell in self.cells.values():
             cell.heals = heals
             cell.start()

@@ -124,6 +124,7 @@ def get_keypair_at_top(cell, message, user_id, name):
 
 @operation(Route.TOP, own=True)
 @at_top
-def build_moved_on(cell, message, instance_uuids):
-    """A cell below failed to build instances, another one is about to try."""
-    cell.runner.replica.release(message.ctxt, instance_uuids, _owner(message))
+def build_moved_on(cell, message, instance_uuids, *, failed_child=None):
+    """A cell below, or the child of it that is named, failed to build instances, another one is about to try."""
+    failed = routing.append(_owner(message), failed_child) if failed_child else _owner(message)
+    cell.runner.replica.release(message.ctxt, instance_uuids, failed, and_below=failed_child is not None)

@@ -9,7 +9,7 @@ from nova_lite.conf.types import moved_to, seconds
 
 def options() -> list[tuple[str | None, list[cfg.Opt]]]:
     """Return the options of this module by group."""
-    return [(None, _vnc() + _services()), ("spice", _spice())]
+    return [(None, _vnc() + _services()), ("spice", _spice()), ("console", _proxy())]
 
 
 def _vnc() -> list[cfg.Opt]:
@@ -22,6 +22,10 @@ def _vnc() -> list[cfg.Opt]:
         cfg.StrOpt("xvpvncproxy_base_url", default="http://127.0.0.1:6081/console",
                    deprecated_opts=moved_to(("vnc", "xvpvncproxy_base_url")),
                    help="Address of the XVP console proxy as clients see it."),
+        cfg.StrOpt("novncproxy_host", default="0.0.0.0", deprecated_opts=moved_to(("vnc", "novncproxy_host")),
+                   help="Address the console proxy listens on."),
+        cfg.PortOpt("novncproxy_port", default=6080, deprecated_opts=moved_to(("vnc", "novncproxy_port")),
+                    help="Port the console proxy listens on."),
         cfg.StrOpt("vncserver_listen", default="127.0.0.1", deprecated_opts=moved_to(("vnc", "server_listen")),
                    help="Address the screens of guests are served on."),
         cfg.StrOpt("vncserver_proxyclient_address", default="127.0.0.1",
@@ -45,4 +49,19 @@ def _spice() -> list[cfg.Opt]:
         cfg.BoolOpt("enabled", default=False, help="SPICE consoles; XenServer has none."),
         cfg.StrOpt("html5proxy_base_url", default="http://127.0.0.1:6082/spice_auto.html",
                    help="Address of the SPICE proxy as browsers see it."),
+    ]
+
+
+def _proxy() -> list[cfg.Opt]:
+    return [
+        cfg.ListOpt("allowed_origins", default=[],
+                    help="Names of other sites whose pages may open consoles through the proxy."),
+        cfg.StrOpt("web", help="Directory of files that the proxy serves, such as noVNC's; none without it."),
+        cfg.StrOpt("cert", help="Certificate file of the proxy; without it browsers reach it by plain HTTP."),
+        cfg.StrOpt("key", help="Key file of `cert`, when it is not in the same file."),
+        cfg.IntOpt("max_connections", default=500, min=1, help="At most so many consoles through one proxy."),
+        cfg.StrOpt("host_cafile",
+                   help="Certificates by which the proxy knows hosts whose consoles are reached by HTTPS; those the "
+                        "system trusts without it."),
+        cfg.BoolOpt("host_insecure", default=False, help="Do not check the certificates of hosts."),
     ]

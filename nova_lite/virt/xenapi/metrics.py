@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import XenAPI
@@ -218,5 +219,6 @@ class Consoles:
         """Return where the graphical console is. internal_access_path holds a session id: treat it as a password."""
         vm = self._vm(instance)
         location = f"/console?ref={vm.ref}&session_id={self._session.get_session_id()}"
-        port = 443 if self._session.host_endpoint.scheme == "https" else 80
+        endpoint = self._session.host_endpoint
+        port = urlsplit(endpoint.rpc_uri).port or (443 if endpoint.scheme == "https" else 80)
         return {"host": self._conf.vncserver_proxyclient_address, "port": port, "internal_access_path": location}

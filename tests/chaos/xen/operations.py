@@ -11,6 +11,8 @@ class Operation:
 
     # States in which a restart may leave the instance: the operation is done, or undone.
     outcomes: tuple = (vm_states.ACTIVE,)
+    # The host that is up when the other one recovers.
+    stays_up = "a"
 
     def prepare(self, site, images):
         """Return what `run` and the others get: a dict with the instance's uuid."""
@@ -152,6 +154,8 @@ class RevertResize(ConfirmResize):
 
 
 class LiveMigrate(Operation):
+    stays_up = "b"
+
     def run(self, site, things):
         site.live_migrate(things["uuid"])
 

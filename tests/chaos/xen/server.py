@@ -50,7 +50,7 @@ def run(site, job, guillotine):
 def restart(site, job):
     """Start again; report how the instance is, whether the operation can be done again, and how that ended."""
     operation, things = OPERATIONS[job["operation"]], job["things"]
-    site.start()
+    site.start(operation.stays_up)
     state = site.settle(things["uuid"])
     told = {"state": state}
     if not operation.is_settled(state):

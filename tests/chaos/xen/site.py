@@ -84,10 +84,13 @@ class Site:
                                                   "report_count": 0})
         self.db.network_create(self.context, {"label": "net", "cidr": "10.1.0.0/16", "bridge": "xenbr0"})
 
-    def start(self):
-        """Start the compute services as daemons do: recover, count resources, listen."""
-        # The destination of moves first: the source may have something to tell it at once.
-        for host, manager in reversed(self.hosts.items()):
+    def start(self, first="a"):
+        """Start the compute services as daemons do: recover, count resources, listen.
+
+        In life one service dies and the others go on; here both died. The one that the other's recovery talks to
+        is started `first`.
+        """
+        for host, manager in sorted(self.hosts.items(), key=lambda item: item[0] != first):
             manager.init_host()
             manager.pre_start_hook()
             server = self.rpc.server("compute", [manager], server_name=host, bind=manager.services)

@@ -15,18 +15,22 @@ class Wait:
     def __init__(self, neighbours: Iterable[str], clock):
         self.missing = set(neighbours)
         self.responses: list[str] = []
+        self._arrived: collections.Counter[str] = collections.Counter()
         self._clock = clock
         self._changed = threading.Condition()
 
-    def put(self, neighbour: str | None, responses: list[str]) -> None:
-        """Take a neighbour's answer; a second one from the same neighbour is not counted."""
+    def put(self, neighbour: str | None, responses: list[str], parts: int = 1) -> None:
+        """Take a neighbour's answer, or one of its parts; a second one from the same neighbour is not counted."""
         with self._changed:
             if neighbour is None and self.missing:
                 neighbour = next(iter(self.missing))
             if neighbour not in self.missing:
                 return
-            self.missing.discard(neighbour)
+            self._arrived[neighbour] += 1
             self.responses.extend(responses)
+            if self._arrived[neighbour] < parts:
+                return
+            self.missing.discard(neighbour)
             self._changed.notify_all()
 
     def until(self, deadline_s: float) -> list[str]:
@@ -57,13 +61,13 @@ class Waits:
             wait = self._by_uuid[uuid] = Wait(neighbours, self._clock)
             return wait
 
-    def put(self, uuid: str, neighbour: str | None, responses: list[str]) -> bool:
+    def put(self, uuid: str, neighbour: str | None, responses: list[str], parts: int = 1) -> bool:
         """Hand in an answer; False when nobody here waits for it (late, or another process asked)."""
         with self._lock:
             wait = self._by_uuid.get(uuid)
         if wait is None:
             return False
-        wait.put(neighbour, responses)
+        wait.put(neighbour, responses, parts)
         return True
 
     def close(self, uuid: str) -> None:

@@ -45,6 +45,8 @@ def _messaging() -> list[cfg.Opt]:
                          "neighbours that offer it too; others are always spoken to as the reference does."),
         cfg.IntOpt("max_message_bytes", default=16 * 1024 * 1024, min=64 * 1024,
                    help="Messages of other cells above this size are refused. Bytes."),
+        cfg.IntOpt("answer_part_bytes", default=1024 * 1024, min=16 * 1024,
+                   help="Longer answers to neighbours of our kind travel in parts of about this size. Bytes."),
         cfg.BoolOpt("strict_queries", default=False, mutable=True,
                     help="Lists of all cells fail when one cell does not answer, as in the reference; else they hold "
                          "what the others have answered, and cell_failures of nova-cells tells which are missing."),

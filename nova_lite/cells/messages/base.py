@@ -14,7 +14,7 @@ from oslo_log import log as logging
 from oslo_utils import uuidutils
 
 from nova_lite import exception
-from nova_lite.cells import lean, levels, operations, routing
+from nova_lite.cells import lean, levels, operations, parts, routing
 from nova_lite.cells.response import Response
 from nova_lite.objects import base
 
@@ -32,7 +32,7 @@ def with_margin(deadline_s: float, now_s: float) -> float:
 
 
 _FIELD_TYPES = {"ctxt": dict, "method_name": str, "method_kwargs": dict, "routing_path": str, "direction": str,
-                "uuid": str, "hop_count": int, "target_cell": str, "response_uuid": str, "body": str}
+                "uuid": str, "hop_count": int, "parts": int, "target_cell": str, "response_uuid": str, "body": str}
 # What a lean message has in its body, unread.
 _IN_BODY = frozenset(("ctxt", "method_kwargs"))
 
@@ -214,13 +214,17 @@ class Message:
         return self.deadline
 
     def _answer(self, responses: list[str], neighbour_only: bool) -> None:
-        """Send responses back the way the request came."""
-        reply = self.msg_runner._create_response_message(
-            self.wire_ctxt, routing.opposite(self.direction),
-            routing.response_path(self.routing_path, neighbour_only), self.uuid,
-            {"orig_message": "", "responses": responses}, fanout=neighbour_only and self.reply_server is None,
-            reply_server=self.reply_server)
-        reply.process()
+        """Send responses back the way the request came; in parts when they are long and the one who waits is ours."""
+        groups = [responses]
+        if self.reply_server is not None:
+            groups = parts.divided(responses, self.msg_runner.max_part_b, self.msg_runner.max_message_b)
+        for group in groups:
+            reply = self.msg_runner._create_response_message(
+                self.wire_ctxt, routing.opposite(self.direction),
+                routing.response_path(self.routing_path, neighbour_only), self.uuid,
+                {"orig_message": "", "responses": group}, fanout=neighbour_only and self.reply_server is None,
+                reply_server=self.reply_server, parts=len(groups))
+            reply.process()
 
     def _text(self, response: Response) -> str:
         """Return a response as it travels; a value that cannot travel is a failure."""

@@ -6,7 +6,7 @@ from typing import Any
 from oslo_log import log as logging
 
 from nova_lite import exception
-from nova_lite.cells import lean, operations, routing
+from nova_lite.cells import lean, operations, parts, routing
 from nova_lite.cells.messages.base import Message
 from nova_lite.cells.response import Response
 
@@ -89,14 +89,14 @@ class TargetedMessage(Message):
             wait = self.msg_runner._setup_response_queue(self, [next_hop.name])
             self._forward(next_hop)
             responses = wait.until(deadline_s)
-            if not responses:
+            if wait.missing:
                 raise exception.CellTimeout()
         except Exception as error:  # edge
             LOG.warning("No answer to %s from %s: %s", self.method_name, self.target_cell, error)
             return self._failure()
         finally:
             self.msg_runner._cleanup_response_queue(self)
-        return Response.all_in(self.ctxt, responses)[0]
+        return parts.whole(Response.all_in(self.ctxt, responses))
 
     def _forward(self, next_hop) -> None:
         if self.hop_count >= self.max_hop_count:
@@ -121,9 +121,11 @@ class ResponseMessage(TargetedMessage):
 
     message_type = operations.RESPONSE
 
-    def __init__(self, msg_runner, ctxt, method_name, method_kwargs, direction, target_cell, response_uuid, **kwargs):
+    def __init__(self, msg_runner, ctxt, method_name, method_kwargs, direction, target_cell, response_uuid,
+                 parts=1, **kwargs):
         super().__init__(msg_runner, ctxt, method_name, method_kwargs, direction, target_cell, **kwargs)
         self.response_uuid = response_uuid
+        self.parts = parts  # messages that this answer has come in
 
     @property
     def is_awaited(self) -> bool:
@@ -134,7 +136,8 @@ class ResponseMessage(TargetedMessage):
         return {**kwargs, "responses": lean.single_texts(kwargs["responses"])}
 
     def _own_fields(self) -> dict[str, Any]:
-        return {"target_cell": self.target_cell, "response_uuid": self.response_uuid}
+        fields = {"target_cell": self.target_cell, "response_uuid": self.response_uuid}
+        return fields if self.parts == 1 else {**fields, "parts": self.parts}
 
     def _read_body(self) -> None:
         self._wire_ctxt, self._wire_kwargs = {}, {"orig_message": "", "responses": [self._body]}
@@ -161,7 +164,7 @@ class ResponseMessage(TargetedMessage):
             if self._body is None:
                 self._work()
             else:
-                self.msg_runner._put_response(self.response_uuid, self._responses(), self.came_from)
+                self.msg_runner._put_response(self.response_uuid, self._responses(), self.came_from, self.parts)
             return
         is_last_hop = routing.append(self.routing_path, next_hop.name) == self.target_cell
         if is_last_hop and self.reply_server is None:

@@ -95,4 +95,4 @@ def parse_responses(cell, message, orig_message, responses):
         lean.responses_in(responses)
     except (TypeError, ValueError) as error:
         raise exception.Invalid("Answers that cannot be read") from error
-    cell.runner._put_response(message.response_uuid, responses, routing.hop_before(message.routing_path))
+    cell.runner._put_response(message.response_uuid, responses, routing.hop_before(message.routing_path), message.parts)

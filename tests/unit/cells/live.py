@@ -4,10 +4,23 @@ import shutil
 
 from nova_lite.cells.manager import CellsManager
 from nova_lite.cells.notifier import CellsNotifier
+from nova_lite.cells.operations import Route, operation
 from nova_lite.cells.rpcapi import CellsAPI
 from nova_lite.db.api import Database
 from nova_lite.objects import Flavor, Instance, vm_states
 from tests.unit.cells.tree import Cell, Tree, eventually
+
+
+@operation(Route.NAMED_CELL, own=True, replies=True)
+def long_list(cell, message, count):
+    """Return a list of texts."""
+    return [f"item {number}" for number in range(count)]
+
+
+@operation(Route.NAMED_CELL, own=True, replies=True)
+def long_text(cell, message, count):
+    """Return one text."""
+    return "x" * count
 
 
 class Recorder:
@@ -119,7 +132,7 @@ class LiveTree(Tree):
         super().__init__(parents, **kwargs)
 
     def settings(self, name):
-        path = self._directory / f"{name}.sqlite"
+        path = self._directory / f"{self.id}-{name}.sqlite"
         shutil.copy(self._template, path)
         return {("database", "connection"): f"sqlite:///{path}"}
 

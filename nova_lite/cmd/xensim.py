@@ -6,11 +6,12 @@ nova-lite-xensim coverage
 """
 
 import argparse
-import json
 import logging
 import signal
 import sys
 import threading
+
+from nova_lite.cmd import xensim_faults
 
 
 def serve(options: argparse.Namespace) -> int:
@@ -25,6 +26,7 @@ def serve(options: argparse.Namespace) -> int:
         password=options.password,
         plan=plan,
         plugins=options.plugins,
+        extensions=options.extensions,
     )
     wanted = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -37,28 +39,6 @@ def serve(options: argparse.Namespace) -> int:
     print(f"listening on {' '.join(simulator.urls)}", flush=True)
     wanted.wait()
     simulator.stop()
-    return 0
-
-
-def fault(options: argparse.Namespace) -> int:
-    """Plant, list or clear faults in a running simulator."""
-    from nova_lite.xensim import RemoteControl
-
-    control = RemoteControl(options.url, password=options.password)
-    try:
-        if options.action == "list":
-            print(json.dumps(control.faults(), indent=2))
-        elif options.action == "clear":
-            control.clear()
-        elif options.action == "fail":
-            control.fail(options.method, error=options.arguments, nth=options.nth)
-        elif options.action == "delay":
-            control.delay(options.method, seconds=float(options.arguments[0]), nth=options.nth)
-        else:
-            control.drop_reply(options.method, nth=options.nth)
-    except (OSError, ValueError, IndexError) as error:
-        print(f"nova-lite-xensim: {error}", file=sys.stderr)
-        return 1
     return 0
 
 
@@ -85,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     main_parser.add_argument("--name", default="xensim", help="name of the first host")
     main_parser.add_argument("--password", default="xensim", help="password of root")
     main_parser.add_argument("--plugins", metavar="DIR", help="stands for /etc/xapi.d/plugins of every host")
+    main_parser.add_argument("--extensions", metavar="DIR", help="stands for /etc/xapi.d/extensions of every host")
     main_parser.add_argument("--tls", action="store_true", help="serve HTTPS with a generated certificate")
     main_parser.add_argument("--memory-mib", type=int, default=64 * 1024, help="memory of each host")
     main_parser.add_argument("--cpus", type=int, default=16, help="processors of each host")
@@ -92,14 +73,7 @@ def parser() -> argparse.ArgumentParser:
     main_parser.add_argument("--verbose", action="store_true", help="log more")
     main_parser.set_defaults(run=serve)
     commands = main_parser.add_subparsers(title="commands", metavar="")
-    planting = commands.add_parser("fault", help="plant a fault in a running simulator")
-    planting.add_argument("action", choices=("fail", "delay", "drop", "list", "clear"))
-    planting.add_argument("method", nargs="?", default="*", help="such as VM.start or VBD.*")
-    planting.add_argument("arguments", nargs="*", help="fail: code and arguments; delay: seconds")
-    planting.add_argument("--nth", type=int, default=1, help="which call from now on; 1 is the next")
-    planting.add_argument("--url", default="http://127.0.0.1:8080")
-    planting.add_argument("--password", default="xensim")
-    planting.set_defaults(run=fault)
+    xensim_faults.add_commands(commands)
     commands.add_parser("coverage", help="print which calls are simulated").set_defaults(run=coverage)
     return main_parser
 

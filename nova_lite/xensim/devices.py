@@ -1,7 +1,9 @@
 """Attachments: disks (VBD) and network interfaces (VIF) of VMs."""
 
 import re
+import uuid as uuid_module
 import zlib
+from typing import TYPE_CHECKING
 
 from nova_lite.xensim.db import Row
 from nova_lite.xensim.errors import ApiError
@@ -9,6 +11,9 @@ from nova_lite.xensim.model import NULL
 from nova_lite.xensim.noun import Noun, call
 from nova_lite.xensim.storage_rules import active_vbds
 from nova_lite.xensim.vm_rules import RUNNING
+
+if TYPE_CHECKING:
+    from nova_lite.xensim.toolstack import Toolstack
 
 MAX_DEVICES = 255
 DEVICE_NAME = re.compile(r"(?:xvd|hd|sd)([a-z]{1,2})$")
@@ -36,6 +41,10 @@ def device_name(number: int) -> str:
 
 
 class Vbds(Noun):
+    def __init__(self, toolstack: "Toolstack"):
+        super().__init__(toolstack)
+        self._paused: dict[str, str] = {}
+
     def _of(self, vm_ref: str) -> list[Row]:
         return [self.db.row("VBD", ref) for ref in self.db.get("VM", vm_ref, "VBDs")]
 
@@ -138,6 +147,17 @@ class Vbds(Noun):
     def unplug_force(self, _caller, ref):
         self.detach(ref)
         self.toolstack.guests.device_changed(self.db.get("VBD", ref, "VM"))
+
+    @call("VBD.pause", operation="pause")
+    def pause(self, _caller, ref):
+        """Let a disk's requests wait, and return the token that ends it."""
+        return self._paused.setdefault(ref, str(uuid_module.uuid4()))
+
+    @call("VBD.unpause", operation="unpause")
+    def unpause(self, _caller, ref, token):
+        if token and token != self._paused.get(ref):
+            raise ApiError("INVALID_VALUE", "token", token)
+        self._paused.pop(ref, None)
 
     @call("VBD.insert", operation="insert")
     def insert(self, _caller, ref, vdi_ref):

@@ -72,6 +72,8 @@ class Dispatcher:
 
     def _dispatch(self, name: str, parameters: list[Any], caller: Caller) -> tuple[Type, Any]:
         described, is_async = self._look_up(name, parameters, caller)
+        if described is None:
+            return self._extension(name, parameters, caller)
         self._check_count(name, described, parameters)
         own = parameters[1:] if described.needs_session else parameters
         if described.needs_session and not isinstance(parameters[0], str):
@@ -102,13 +104,21 @@ class Dispatcher:
             raise DropConnection
         return struck
 
-    def _look_up(self, name: str, parameters: list[Any], caller: Caller) -> tuple[Call, bool]:
+    def _extension(self, name: str, parameters: list[Any], caller: Caller) -> tuple[Type, Any]:
+        if not caller.is_superuser:
+            raise ApiError("RBAC_PERMISSION_DENIED", name, "Extensions are for the local superuser")
+        value = self._toolstack.extensions.run(name, parameters, caller.host_ref)
+        return (Type("record"), value) if isinstance(value, dict) else (Type("string"), str(value))
+
+    def _look_up(self, name: str, parameters: list[Any], caller: Caller) -> tuple[Call | None, bool]:
+        """Return the call and whether it is asynchronous; None when only an extension may know it."""
         is_async, described = name.startswith("Async."), self._described(name)
         if described is None:
-            if parameters and isinstance(parameters[0], str):
-                caller.session_ref = parameters[0]
-                self._toolstack.sessions.check(caller, None)
-            raise ApiError("MESSAGE_METHOD_UNKNOWN", name)
+            if not parameters or not isinstance(parameters[0], str):
+                raise ApiError("MESSAGE_METHOD_UNKNOWN", name)
+            caller.session_ref = parameters[0]
+            self._toolstack.sessions.check(caller, None)
+            return None, False
         if is_async and not described.is_async:
             raise ApiError("Fault", f"{name} has no asynchronous form")
         return described, is_async

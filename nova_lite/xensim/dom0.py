@@ -166,19 +166,23 @@ class Dom0(Noun):
                 file.write(HELPER_TEXT.format(path=self.socket_path(host_ref)))
         return root
 
+    def environment(self, host_ref: str) -> dict[str, str]:
+        """Return the environment of a program in a host's dom0."""
+        root = self._prepare(host_ref)
+        return {
+            "PATH": f"{root}/bin:/sbin:/usr/sbin:/bin:/usr/bin",
+            "PYTHONPATH": f"{root}/lib",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
     # plugins
 
     @call("host.call_plugin")
     def call_plugin(self, caller, host_ref, plugin, function, arguments):
         self.db.row("host", host_ref)
         path = self._find(plugin)
-        root = self._prepare(host_ref)
         argument = dumps((caller.session_ref, arguments), function)
-        environment = {
-            "PATH": f"{root}/bin:/sbin:/usr/sbin:/bin:/usr/bin",
-            "PYTHONPATH": f"{root}/lib",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
+        environment = self.environment(host_ref)
         with self.toolstack.unlocked():
             try:
                 done = subprocess.run(

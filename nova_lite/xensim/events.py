@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nova_lite.xensim.db import Row
 from nova_lite.xensim.errors import ApiError
 from nova_lite.xensim.noun import Noun, call
-from nova_lite.xensim.values import timestamp_text
+from nova_lite.xensim.values import parse_timestamp, timestamp_text
 
 if TYPE_CHECKING:
     from nova_lite.xensim.toolstack import Toolstack
@@ -299,6 +299,22 @@ class Messages(Noun):
             self._row(ref)
         for ref in refs:
             self.destroy(caller, ref)
+
+    @call("message.destroy_all")
+    def destroy_all(self, caller, filters):
+        """Destroy the messages that pass all filters: `before` and `after` a time, `priority`."""
+        unknown = set(filters) - {"before", "after", "priority"}
+        if unknown:
+            raise ApiError("INVALID_VALUE", "filters", ", ".join(sorted(unknown)))
+        try:
+            limits = {name: parse_timestamp(filters[name]) for name in ("before", "after") if name in filters}
+        except ValueError as error:
+            raise ApiError("INVALID_VALUE", "filters", str(error)) from None
+        for ref, row in list(self._messages.items()):
+            is_old = row["timestamp"] < limits.get("before", "9999")
+            is_new = row["timestamp"] > limits.get("after", "")
+            if is_old and is_new and filters.get("priority", str(row["priority"])) == str(row["priority"]):
+                self.destroy(caller, ref)
 
     @call("message.get_all")
     def get_all(self, _caller):

@@ -4,12 +4,13 @@ import time
 import urllib.parse
 from datetime import datetime
 
+from nova_lite.xensim.db import Row
 from nova_lite.xensim.errors import ApiError
 from nova_lite.xensim.model import NULL
 from nova_lite.xensim.noun import Noun, call
 from nova_lite.xensim.remote import RemoteControl
 from nova_lite.xensim.values import timestamp_text
-from nova_lite.xensim.vm_rules import HALTED
+from nova_lite.xensim.vm_rules import HALTED, has_pv_drivers
 
 
 class Hosts(Noun):
@@ -78,11 +79,6 @@ class Hosts(Noun):
     def compute_memory_overhead(self, _caller, ref):
         return self.db.get("host", ref, "memory_overhead")
 
-    @call("host.get_servertime")
-    def get_servertime(self, _caller, ref):
-        self.db.row("host", ref)
-        return timestamp_text(time.time())
-
     @call("host.get_server_localtime")
     def get_server_localtime(self, _caller, ref):
         self.db.row("host", ref)
@@ -119,28 +115,57 @@ class Hosts(Noun):
         self.db.set("host", ref, other_config=config, enabled=True)
         self.toolstack.graphics.host_rebooted(ref)
 
-    @call("host.power_on")
+    @call("host.power_on", operation="power_on")
     def power_on(self, _caller, ref):
+        if not self.db.get("host", ref, "power_on_mode"):
+            raise ApiError("HOST_POWER_ON_MODE_DISABLED")
         self.db.set("host_metrics", self.db.get("host", ref, "metrics"), live=True)
         self.db.set("host", ref, enabled=True)
 
-    @call("host.evacuate")
-    def evacuate(self, _caller, ref, _network, _batch_size):
-        for vm in self._residents(ref):
-            if not vm["is_control_domain"]:
-                possible = [host for host in self.toolstack.power.possible_hosts(vm) if host != ref]
-                if not possible:
-                    raise ApiError("NO_HOSTS_AVAILABLE", vm.ref)
+    @call("host.evacuate", operation="evacuate")
+    def evacuate(self, caller, ref, _network, _batch_size):
+        guests = [vm for vm in self._residents(ref) if not vm["is_control_domain"]]
+        for vm in guests:
+            error = self._evacuation_error(vm, ref)
+            if error:
+                raise error
+        for vm in guests:
+            possible = [host for host in self.toolstack.power.possible_hosts(vm) if host != ref]
+            if not possible:  # those before it took the room
+                raise ApiError("NO_HOSTS_AVAILABLE", vm.ref)
+            with self.toolstack.operations.recorded("VM", vm.ref, "pool_migrate", caller):
                 self.toolstack.power.move(vm, max(possible, key=self.free_memory))
+
+    def _evacuation_error(self, vm: Row, host_ref: str) -> ApiError | None:
+        """Return why a VM cannot leave its host: what forbids its migration, or what all other hosts lack."""
+        try:
+            self.toolstack.operations.check("VM", vm.ref, "pool_migrate")
+            if not has_pv_drivers(self.db, vm):
+                raise ApiError("VM_MISSING_PV_DRIVERS", vm.ref)
+        except ApiError as error:
+            return error
+        reasons = []
+        for host in self.db.rows("host"):
+            if host.ref != host_ref:
+                try:
+                    self.toolstack.power.check_host(vm, host.ref)
+                except ApiError as error:
+                    reasons.append(error)
+                else:
+                    return None
+        alike = len({tuple(reason.description) for reason in reasons}) == 1
+        return reasons[0] if alike else ApiError("NO_HOSTS_AVAILABLE", vm.ref)
 
     @call("host.get_vms_which_prevent_evacuation")
     def get_vms_which_prevent_evacuation(self, _caller, ref):
-        preventing = {}
-        for vm in self._residents(ref):
-            possible = [host for host in self.toolstack.power.possible_hosts(vm) if host != ref]
-            if not vm["is_control_domain"] and not possible:
-                preventing[vm.ref] = ["NO_HOSTS_AVAILABLE", vm.ref]
-        return preventing
+        guests = (vm for vm in self._residents(ref) if not vm["is_control_domain"])
+        return {vm.ref: error.description for vm in guests if (error := self._evacuation_error(vm, ref))}
+
+    @call("host.assert_can_evacuate")
+    def assert_can_evacuate(self, caller, ref):
+        preventing = self.get_vms_which_prevent_evacuation(caller, ref)
+        if preventing:
+            raise ApiError("CANNOT_EVACUATE_HOST", "|".join(",".join(each) for each in preventing.values()))
 
     @call("host.get_management_interface")
     def get_management_interface(self, _caller, ref):

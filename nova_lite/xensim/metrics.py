@@ -163,6 +163,11 @@ class DataSources(Noun):
     def record_vm_data_source(self, _caller, ref, name):
         self._check("VM", ref, name)
 
+    @call("SR.record_data_source")
+    @call("SR.forget_data_source_archives")
+    def record_sr_data_source(self, _caller, ref, name):
+        self._check("SR", ref, name)
+
     @call("host.record_data_source")
     @call("host.forget_data_source_archives")
     def record_host_data_source(self, _caller, ref, name):

@@ -157,6 +157,21 @@ class Networks(Noun):
             physical=True, metrics=metrics_ref, currently_attached=False, managed=managed,
         )  # fmt: skip
 
+    @call("PIF.db_introduce")
+    def db_introduce(self, _caller, *values):
+        names = "device network host MAC MTU VLAN physical ip_configuration_mode IP netmask gateway DNS bond_slave_of"
+        names += " VLAN_master_of management other_config disallow_unplug ipv6_configuration_mode IPv6 ipv6_gateway"
+        names += " primary_address_type managed properties"
+        fields = dict(zip(names.split(), values, strict=True))
+        self.db.row("network", fields["network"])
+        self.db.row("host", fields["host"])
+        metrics_ref = self.db.create("PIF_metrics", carrier=False)
+        return self.db.create("PIF", **fields, metrics=metrics_ref)
+
+    @call("PIF.db_forget")
+    def db_forget(self, _caller, ref):
+        self.db.destroy("PIF", ref)
+
     @call("PIF.reconfigure_ip")
     def reconfigure_ip(self, _caller, ref, mode, address, netmask, gateway, dns):
         values = {"IP": address, "netmask": netmask, "gateway": gateway, "DNS": dns}

@@ -32,7 +32,7 @@ class Simulator:
     `state_dir` keeps records and disks over a restart; without one a temporary directory is used and removed by
     `stop`. Hosts listen on successive loopback addresses (127.0.0.1, 127.0.0.2, ...) with one port, so that a host's
     `address` and the port of the first URL reach any of them; on other addresses they listen on successive ports, and
-    `address` holds the port. `plugins` is the directory that stands for /etc/xapi.d/plugins.
+    `address` holds the port. `plugins` and `extensions` are the directories that stand for those in /etc/xapi.d.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Simulator:
         password: str = "xensim",
         plan: HostPlan | None = None,
         plugins: str | None = None,
+        extensions: str | None = None,
     ):
         self.username = username
         self.password = password
@@ -58,9 +59,9 @@ class Simulator:
         self._state_dir = state_dir
         self._plan = plan or HostPlan()
         self._plugins = plugins
+        self._extensions = extensions
         self._listeners: dict[str, list[Listener]] = {}
         self._endpoints: list[tuple[str, int]] = []
-        self._tls: ssl.SSLContext | None = None
         self._state: StateFile | None = None
 
     # starting
@@ -74,6 +75,9 @@ class Simulator:
         self.toolstack = Toolstack(
             directory, username=self.username, password=self.password, plugin_directory=self._plugins
         )
+        self.toolstack.extensions.directory = self._extensions
+        self.toolstack.host_services.restart_agents = self.restart_toolstack
+        self.toolstack.host_services.stop_agent = self.close_host
         self.control = Control(self.toolstack, self)
         try:
             self._install(directory, listen, tls)
@@ -114,10 +118,19 @@ class Simulator:
         local = listen_unix(self.toolstack.dom0.socket_path(host_ref))
         listeners = [Listener(local, handle)]
         if sock is not None:
-            listeners.append(Listener(sock, handle, None if sock.family == socket.AF_UNIX else self._tls))
+            listeners.append(Listener(sock, handle, self._tls_context(host_ref) if self.certificate else None))
         self._listeners[host_ref] = listeners
         for listener in listeners:
             listener.start()
+
+    def _tls_context(self, host_ref: str) -> ssl.SSLContext:
+        """Return what a host serves TLS with; certificates that are installed later are loaded into it."""
+        from nova_lite.xensim.tls import server_context
+
+        certificates = self.toolstack.certificates
+        certificates.default_path = self.certificate
+        certificates.contexts[host_ref] = server_context(certificates.path(host_ref))
+        return certificates.contexts[host_ref]
 
     def _router(self, host_ref: str) -> Router:
         router = Router(self.toolstack, host_ref)
@@ -143,12 +156,11 @@ class Simulator:
         self._endpoints = [sock.getsockname()[:2] for sock in sockets]
         if tls:
             # Costs a tenth of a second of start-up, and only with TLS.
-            from nova_lite.xensim.tls import make_certificate, server_context
+            from nova_lite.xensim.tls import make_certificate
 
             self.certificate = make_certificate(
                 directory, [*dict.fromkeys(host for host, _ in self._endpoints), "localhost"]
             )
-            self._tls = server_context(self.certificate)
         scheme = "https" if tls else "http"
         self.urls = [f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}" for host, port in self._endpoints]
         self.url = self.urls[0]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from nova_lite.xensim.availability import Availability
 from nova_lite.xensim.blobs import Blobs
 from nova_lite.xensim.bonds import Bonds
+from nova_lite.xensim.certificates import Certificates
 from nova_lite.xensim.change_tracking import ChangeTracking
 from nova_lite.xensim.collector import Collector
 from nova_lite.xensim.consoles import Consoles
@@ -22,9 +23,11 @@ from nova_lite.xensim.dom0 import Dom0
 from nova_lite.xensim.domains import Domains
 from nova_lite.xensim.errors import ApiError
 from nova_lite.xensim.events import Events, Messages
+from nova_lite.xensim.extensions import Extensions
 from nova_lite.xensim.faults import Faults
 from nova_lite.xensim.graphics import Graphics
 from nova_lite.xensim.guests import Guests
+from nova_lite.xensim.host_services import HostServices
 from nova_lite.xensim.hosts import Hosts, Pools
 from nova_lite.xensim.images import ImageStore
 from nova_lite.xensim.iscsi import Iscsi
@@ -34,16 +37,20 @@ from nova_lite.xensim.model import load_schema
 from nova_lite.xensim.networks import Networks
 from nova_lite.xensim.noun import Caller, GenericCalls
 from nova_lite.xensim.operations import Operations
+from nova_lite.xensim.pool_services import PoolServices
 from nova_lite.xensim.power import Power
 from nova_lite.xensim.probes import Probes
 from nova_lite.xensim.repositories import Repositories
 from nova_lite.xensim.roles import Roles
 from nova_lite.xensim.sessions import Secrets, Sessions
 from nova_lite.xensim.tasks import Tasks
+from nova_lite.xensim.updates import Updates
 from nova_lite.xensim.vdis import Vdis
 from nova_lite.xensim.vm_copies import VmCopies
+from nova_lite.xensim.vm_services import VmServices
 from nova_lite.xensim.vms import Vms
 from nova_lite.xensim.vtpms import Vtpms
+from nova_lite.xensim.workload_balancing import WorkloadBalancing
 
 
 class Toolstack:
@@ -102,6 +109,9 @@ class Toolstack:
         self.networks = Networks(self)
         self.availability = Availability(self)
         self.hosts = Hosts(self)
+        self.host_services = HostServices(self)
+        self.certificates = Certificates(self)
+        self.extensions = Extensions(self)
         self.pools = Pools(self)
         self.consoles = Consoles(self)
         nouns = [self.sessions, self.tasks, self.events, self.messages, self.repositories, self.vdis, self.vbds]
@@ -110,7 +120,14 @@ class Toolstack:
             self.consoles,
             self.change_tracking,
             self.probes,
+            self.host_services,
+            self.certificates,
+            self.extensions,
             DatabaseReplicas(self),
+            PoolServices(self),
+            Updates(self),
+            VmServices(self),
+            WorkloadBalancing(self),
             self.blobs,
             self.vtpms,
             self.graphics,

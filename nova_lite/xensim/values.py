@@ -30,6 +30,19 @@ def timestamp_seconds(text: str) -> float:
     return datetime.strptime(text, "%Y%m%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
 
 
+def parse_timestamp(text: str) -> str:
+    """Return a date as clients write it, with or without dashes and zone, in XenAPI's text form. Raises ValueError."""
+    match = DATETIME.match(text)
+    if not match:
+        raise ValueError(f"no date: {text[:40]!r}")
+    *digits, zone = match.groups()
+    offset = (zone or "Z").replace("Z", "+0000").replace(":", "")
+    try:
+        return timestamp_text(datetime.strptime("".join(digits) + offset, "%Y%m%d%H%M%S%z").timestamp())
+    except OverflowError as error:
+        raise ValueError(str(error)) from None
+
+
 def _mismatch(type_: Type, value: Any):
     return internal_error(
         f"Rpc.Runtime_error: expected {type_.kind}, received {type(value).__name__} {str(value)[:80]!r}"
@@ -89,14 +102,9 @@ class Reader:
         return value
 
     def _read_datetime(self, type_, value):
-        match = DATETIME.match(value) if isinstance(value, str) else None
-        if not match:
-            raise _mismatch(type_, value)
-        year, month, day, hour, minute, second, zone = match.groups()
         try:
-            text = f"{year}{month}{day}{hour}{minute}{second}" + ((zone or "Z").replace("Z", "+0000").replace(":", ""))
-            return timestamp_text(datetime.strptime(text, "%Y%m%d%H%M%S%z").timestamp())
-        except (ValueError, OverflowError):
+            return parse_timestamp(value)
+        except (ValueError, TypeError):
             raise _mismatch(type_, value) from None
 
     def _read_enum(self, type_, value):

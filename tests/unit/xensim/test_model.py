@@ -37,6 +37,18 @@ def test_every_implementation_belongs_to_a_call_and_takes_its_parameters(schema,
     assert not complaints
 
 
+def test_every_call_has_an_implementation_or_follows_from_a_field(schema, implementations):
+    refused = [
+        name
+        for name, described in schema.calls.items()
+        if name not in implementations
+        and not described.is_removed
+        and described.generic[0] in ("", "create", "destroy")
+    ]
+
+    assert refused == []
+
+
 def test_every_operation_that_a_call_records_is_a_member_of_its_enumeration(schema, implementations):
     for name, implementation in implementations.items():
         if implementation.operation:

@@ -192,9 +192,6 @@ class TestErrors:
 
         assert error == ["MAP_DUPLICATE_KEY", "VM", "HVM_boot_params", vm, "order"]
 
-    def test_what_is_known_but_not_simulated_says_so(self, client):
-        assert self.call(client, "VM.import_convert", "", "", "", "", {}) == ["NOT_IMPLEMENTED", "VM.import_convert"]
-
     def test_what_was_removed_from_the_interface_says_so(self, client):
         assert self.call(client, "VDI.resize_online", client.vdi(), "1") == ["MESSAGE_REMOVED"]
 

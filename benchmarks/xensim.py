@@ -218,7 +218,10 @@ def populate(session, count):
     """Make so many VMs with a disk and an interface each; return their references."""
     template = session.xenapi.VM.get_by_name_label("Other install media")[0]
     network = session.xenapi.network.get_by_name_label("Pool-wide network associated with eth0")[0]
-    sr, vms = default_sr(session), []
+    host = session.xenapi.host.get_all()[0]
+    place = {"server": "nas", "serverpath": "/"}
+    sr = session.xenapi.SR.create(host, place, "0", "shared", "", "nfs", "user", True, {})
+    vms = []
     plain = {"other_config": {}, "qos_algorithm_type": "", "qos_algorithm_params": {}}
     for number in range(count):
         vm = session.xenapi.VM.clone(template, f"vm-{number}")

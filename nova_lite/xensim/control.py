@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nova_lite.xensim.db import Row
 from nova_lite.xensim.directory import Entry
+from nova_lite.xensim.errors import ApiError
 from nova_lite.xensim.faults import KINDS, Chance, Fault
 from nova_lite.xensim.guests import BEHAVIOURS
 from nova_lite.xensim.handlers import Router
@@ -125,49 +126,49 @@ class Control:
     def move_master(self, host: str) -> None:
         """Make another host the master, as after the loss of the old one. Sessions are lost. Raises ValueError."""
         with self._toolstack.lock:
-            self._known("host", host)
-            self._toolstack.promote(host)
+            self._toolstack.promote(self._known("host", host).ref)
 
     def partition_host(self, host: str) -> None:
         """Cut a host off from everybody else: it answers nothing, but its VMs go on running. Raises ValueError.
 
         Only this control path still answers there.
         """
-        self._isolate(host)
-        self._simulator.silence_host(host)
+        self._simulator.silence_host(self._isolate(host))
 
     def heal_host(self, host: str) -> None:
         """Let a host that was cut off be reached again, with the VMs that run on it. Raises ValueError."""
         with self._toolstack.lock:
-            self._known("host", host)
-            self._toolstack.dead_hosts.discard(host)
-            self._toolstack.db.set("host_metrics", self._toolstack.db.get("host", host, "metrics"), live=True)
+            row = self._known("host", host)
+            self._toolstack.dead_hosts.discard(row.ref)
+            self._toolstack.db.set("host_metrics", row["metrics"], live=True)
             self._toolstack.operations.refresh()
-        self._simulator.hear_host(host)
+        self._simulator.hear_host(row.ref)
 
-    def _isolate(self, host: str) -> None:
+    def _isolate(self, host: str) -> str:
         with self._toolstack.lock:
-            self._known("host", host)
-            self._toolstack.dead_hosts.add(host)
-            self._toolstack.db.set("host_metrics", self._toolstack.db.get("host", host, "metrics"), live=False)
-            self._toolstack.availability.host_failed(host)
+            row = self._known("host", host)
+            self._toolstack.dead_hosts.add(row.ref)
+            self._toolstack.db.set("host_metrics", row["metrics"], live=False)
+            self._toolstack.availability.host_failed(row.ref)
+            return row.ref
 
-    def _known(self, class_name: str, ref: str) -> Row:
-        row = self._toolstack.db.find(class_name, ref)
-        if row is None:
-            raise ValueError(f"no {class_name} {ref}")
-        return row
+    def _known(self, class_name: str, name: str) -> Row:
+        """Return the object with this reference, uuid or name. Raises ValueError."""
+        for row in self._toolstack.db.rows(class_name):
+            if name in (row.ref, row["uuid"], row["name_label"]):
+                return row
+        raise ValueError(f"no {class_name} {name}")
 
     def fill_sr(self, sr: str, free: int = 0) -> None:
         """Let something else take the space of a repository but for so many bytes; -1 takes it away again."""
         with self._toolstack.lock:
             row = self._known("SR", sr)
-            self._faults.foreign_bytes.pop(sr, None)
-            self._toolstack.repositories.measure(sr)
+            self._faults.foreign_bytes.pop(row.ref, None)
+            self._toolstack.repositories.measure(row.ref)
             if free >= 0:
                 own = row["physical_utilisation"]
-                self._faults.foreign_bytes[sr] = max(row["physical_size"] - own - free, 0)
-                self._toolstack.repositories.measure(sr)
+                self._faults.foreign_bytes[row.ref] = max(row["physical_size"] - own - free, 0)
+                self._toolstack.repositories.measure(row.ref)
 
     def corrupt_disk(self, vdi: str) -> None:
         """Overwrite the beginning of a disk's image: from now on nothing can attach, copy or stream it."""
@@ -185,17 +186,17 @@ class Control:
         With HA enabled the pool declares it dead by itself, and restarts protected VMs elsewhere. Over HTTP another
         host of the pool has to be asked to revive it.
         """
-        self._isolate(host)
-        self._simulator.close_host(host)
+        self._simulator.close_host(self._isolate(host))
 
     def revive_host(self, host: str) -> None:
         """Let a host that was killed come up again, without the VMs it ran."""
         with self._toolstack.lock:
-            self._toolstack.dead_hosts.discard(host)
-            self._toolstack.hosts.clear_residents(host)
-            self._toolstack.db.set("host_metrics", self._toolstack.db.get("host", host, "metrics"), live=True)
+            row = self._known("host", host)
+            self._toolstack.dead_hosts.discard(row.ref)
+            self._toolstack.hosts.clear_residents(row.ref)
+            self._toolstack.db.set("host_metrics", row["metrics"], live=True)
             self._toolstack.operations.refresh()
-        self._simulator.open_host(host)
+        self._simulator.open_host(row.ref)
 
     def adopt_host(self, name: str, address: str, memory_mib: int, cpus: int) -> None:
         """Take a host into the pool that listens elsewhere: what pool.join asks of the master."""
@@ -316,6 +317,7 @@ class ControlPath:
         try:
             given = json.loads(request.body(1024 * 1024))
             answer = getattr(self._control, name)(*given.get("positional", []), **given.get("arguments", {}))
-        except (ValueError, TypeError, AttributeError) as error:
-            raise HttpError(400, str(error)) from None
+        except (ValueError, TypeError, AttributeError, ApiError) as error:
+            request.reply(400, str(error).encode(), {"Content-Type": "text/plain"})
+            return
         request.reply(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})

@@ -122,7 +122,7 @@ def main():
                 streamed_s.append(stream(bench, meta))
             bare, streamed = min(bare_s), min(streamed_s)  # what others do on the machine only adds
     print(f"{'bare socket':24} {options.size_mb / bare:8.0f} MB/s")
-    print(f"{'driver':24} {options.size_mb / streamed:8.0f} MB/s  {bare / streamed:6.0%} of it  (at least {TARGET:.0%})")
+    print(f"{'driver':24} {options.size_mb / streamed:8.0f} MB/s  {bare / streamed:6.0%} of it (at least {TARGET:.0%})")
     print(f"{'memory while streaming':24} {peak_mb() - before_mb:8.1f} MB more than before")
 
 

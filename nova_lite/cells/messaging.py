@@ -77,6 +77,8 @@ class MessageRunner:
         self.msg_version = lean.VERSION if conf.cells.lean_messages else 1
         self.max_message_b = conf.cells.max_message_bytes
         self.max_part_b = conf.cells.answer_part_bytes
+        self.forwards_tokens = conf.cells.forward_auth_tokens
+        self.sends_tracebacks = conf.cells.send_tracebacks
         self.host = self.services.host
         self.clock = self.services.clock
         self.counts: collections.Counter[str] = collections.Counter()

@@ -23,14 +23,15 @@ REFERENCE_MODULE = "nova.exception"
 _BUILTIN_MODULES = ("builtins", "exceptions")  # `exceptions`: its name in Python 2
 _REMOTE = "_Remote"
 
-def serialize_remote_exception(failure_info, log_failure: bool = True) -> str:
+def serialize_remote_exception(failure_info, log_failure: bool = True, *, with_trace: bool = True) -> str:
     """Return an exc_info triple as JSON text.
 
-    {'class', 'module', 'message', 'tb': [lines], 'args': [...], 'kwargs': {...}}; an exception that came from
-    afar goes on under its first name, without another '_Remote' (cells specification §11.3).
+    {'class', 'module', 'message', 'tb': [lines], 'args': [...], 'kwargs': {...}}; 'tb' is empty unless `with_trace`.
+    An exception that came from afar goes on under its first name, without another '_Remote' (cells specification
+    §11.3).
     """
     kind, error, trace = failure_info
-    lines = traceback.format_exception(kind, error, trace)
+    lines = traceback.format_exception(kind, error, trace) if with_trace else []
     if log_failure:
         LOG.error("Returning exception %s to the cell that asked", error, exc_info=failure_info)
     class_name, module = _wire_name(type(error))

@@ -21,10 +21,12 @@ class Response:
         self.value = value
         self.failure = failure
 
-    def to_json(self) -> str:
+    def to_json(self, with_trace: bool = True) -> str:
         """Return the wire form: {'cell_name', 'value', 'failure'}; a failure's value is JSON text itself."""
         if self.failure:
-            value = remote_exceptions.serialize_remote_exception(self._exc_info(), log_failure=False)
+            kind, error, trace = self._exc_info()
+            value = remote_exceptions.serialize_remote_exception((kind, error, trace), log_failure=False,
+                                                                 with_trace=with_trace)
         else:
             value = base.to_wire(self.value)
         return json.dumps({"cell_name": self.cell_name, "value": value, "failure": bool(self.failure)})

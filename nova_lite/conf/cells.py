@@ -45,6 +45,11 @@ def _messaging() -> list[cfg.Opt]:
                          "neighbours that offer it too; others are always spoken to as the reference does."),
         cfg.IntOpt("max_message_bytes", default=16 * 1024 * 1024, min=64 * 1024,
                    help="Messages of other cells above this size are refused. Bytes."),
+        cfg.BoolOpt("forward_auth_tokens", default=False,
+                    help="Tell neighbours of our kind the tokens and service catalogues of users. Needed only above a "
+                         "cell of the reference, which always gets them."),
+        cfg.BoolOpt("send_tracebacks", default=True,
+                    help="Failures that are told to other cells have tracebacks, as in the reference."),
         cfg.IntOpt("answer_part_bytes", default=1024 * 1024, min=16 * 1024,
                    help="Longer answers to neighbours of our kind travel in parts of about this size. Bytes."),
         cfg.BoolOpt("strict_queries", default=False, mutable=True,

@@ -152,7 +152,8 @@ class Message:
         op = operations.registry.find(self.message_type, self.method_name) if for_reference else None
         if op is not None and op.for_reference is not None:
             kwargs = op.for_reference(kwargs)
-        ctxt = self.wire_ctxt if self._body is None else lean.full_context(self.wire_ctxt)
+        told = self._told_ctxt(for_reference)
+        ctxt = told if self._body is None else lean.full_context(told)
         return {"ctxt": ctxt, "method_kwargs": kwargs, "fanout": self.fanout, **self._header()}
 
     def to_lean(self, versions: Mapping[str, str]) -> str:
@@ -175,10 +176,16 @@ class Message:
 
     def _lean_body(self, versions: Mapping[str, str]) -> str:
         if not levels.are_ours(versions):
-            return lean.request_body(self.wire_ctxt, self.wire_kwargs(versions))
+            return lean.request_body(self._told_ctxt(), self.wire_kwargs(versions))
         if self._body is None:
-            self._body = lean.request_body(self.wire_ctxt, self.wire_kwargs(versions))
+            self._body = lean.request_body(self._told_ctxt(), self.wire_kwargs(versions))
         return self._body
+
+    def _told_ctxt(self, for_reference: bool = False) -> dict[str, Any]:
+        """Return the context as a neighbour is told it; cells of our kind know who asks without his token."""
+        if for_reference or self.msg_runner.forwards_tokens:
+            return self.wire_ctxt
+        return {**self.wire_ctxt, "auth_token": None, "service_catalog": []}
 
     def process(self):
         raise NotImplementedError
@@ -229,7 +236,7 @@ class Message:
     def _text(self, response: Response) -> str:
         """Return a response as it travels; a value that cannot travel is a failure."""
         try:
-            return response.to_json()
+            return response.to_json(with_trace=self.msg_runner.sends_tracebacks)
         except Exception as error:  # edge: without an answer the requester would wait in vain
             LOG.exception("The result of %s in %s cannot be sent", self.method_name, self.routing_path)
             text = f"the result of {self.method_name} cannot be sent ({type(error).__name__})"

@@ -248,6 +248,58 @@ def test_D15c_answers_do_not_carry_the_request_nor_credentials(tree):
     assert "sesame" not in json.dumps(reply)
 
 
+def heard_contexts(tree, cell, monkeypatch):
+    """Return a list that takes up the context of each message that a cell processes."""
+    contexts, process = [], tree[cell].runner._process_message_locally
+    monkeypatch.setattr(tree[cell].runner, "_process_message_locally",
+                        lambda message: contexts.append(message.ctxt) or process(message))
+    return contexts
+
+
+@pytest.mark.parametrize(("forwards", "token"), [(False, None), (True, "sesame")])
+def test_D19d_cells_of_our_kind_are_told_tokens_only_if_wanted(make_tree, monkeypatch, forwards, token):
+    tree = make_tree({"api": None, "west": "api", "rack1": "west"}, overrides={
+        "*": {("cells", "forward_auth_tokens"): forwards}})
+    tree.know_each_other()
+    heard = heard_contexts(tree, "rack1", monkeypatch)
+    ctxt = tree["api"].context(auth_token="sesame", user_name="anna", service_catalog=[{"type": "volume"}])
+
+    for need_response in (True, False):
+        tree["api"].runner.send_targeted(ctxt, "probe", {}, "down", "api!west!rack1", need_response=need_response)
+
+    eventually(lambda: len(heard) == 2)
+    assert {one.auth_token for one in heard} == {token}
+    assert {one.user_name for one in heard} == {"anna"}
+    assert ctxt.auth_token == "sesame", "the request's own context stays as it is"
+
+
+def test_D19d_a_neighbour_of_the_reference_is_told_the_token_that_it_needs(make_tree, monkeypatch):
+    tree = make_tree({"api": None, "west": "api"})
+    heard = heard_contexts(tree, "west", monkeypatch)
+
+    tree["api"].runner.send_targeted(tree["api"].context(auth_token="sesame"), "probe", {}, "down", "api!west",
+                                     need_response=True)
+
+    assert [one.auth_token for one in heard] == ["sesame"]
+
+
+@pytest.mark.parametrize("sends", [True, False])
+def test_D19d_tracebacks_leave_a_cell_only_if_wanted(make_tree, sends):
+    tree = make_tree({"api": None, "west": "api"}, overrides={"west": {("cells", "send_tracebacks"): sends}})
+
+    def fail(cell, message, value):
+        raise exception.Invalid("of no use")
+
+    tree["west"].db.returns = fail
+
+    response = tree["api"].runner.send_targeted(tree["api"].context(), "probe", {}, "down", "api!west",
+                                                need_response=True)
+
+    assert isinstance(response.error, exception.Invalid)
+    assert "of no use" in str(response.error)
+    assert ("Traceback" in str(response.error)) is sends
+
+
 def test_D15d_answers_go_to_the_process_that_waits(tree):
     fanned_out = []
     for name in (CHILD2, GRANDCHILD1):

@@ -23,8 +23,7 @@ class Certificates(Noun):
     def __init__(self, toolstack: "Toolstack"):
         super().__init__(toolstack)
         self._directory = os.path.join(toolstack.directory, "certificates")
-        # What each host serves TLS with, while it does.
-        self.contexts: dict[str, ssl.SSLContext] = {}
+        self._contexts: dict[str, ssl.SSLContext] = {}  # what each host serves TLS with, while it does
         self.default_path = ""  # what hosts serve that have none of their own
 
     # what a host serves
@@ -45,6 +44,22 @@ class Certificates(Noun):
             make_certificate(os.path.dirname(path), [address.rpartition(":")[0] or address, "localhost"])
         return path
 
+    def serving_context(self, host_ref: str) -> ssl.SSLContext:
+        """Return what a host's sockets are to serve TLS with: always the certificate that it has at the time."""
+        from nova_lite.xensim.tls import server_context
+
+        outer = server_context(self.path(host_ref))
+        self._contexts[host_ref] = outer
+        # A context cannot forget a certificate: each handshake is passed on to the latest one.
+        outer.sni_callback = lambda sock, _name, _context: setattr(sock, "context", self._contexts[host_ref])
+        return outer
+
+    def _serve_anew(self, host_ref: str) -> None:
+        from nova_lite.xensim.tls import server_context
+
+        if host_ref in self._contexts:
+            self._contexts[host_ref] = server_context(self.path(host_ref))
+
     @call("host.get_server_certificate")
     def get_server_certificate(self, _caller, ref):
         with open(self.path(ref)) as file:
@@ -63,8 +78,7 @@ class Certificates(Noun):
         with open(os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(text)
         os.replace(f"{path}.new", path)
-        if host_ref in self.contexts:
-            self.contexts[host_ref].load_cert_chain(path)
+        self._serve_anew(host_ref)
 
     @call("host.reset_server_certificate")
     @call("host.refresh_server_certificate")
@@ -72,9 +86,7 @@ class Certificates(Noun):
         path = self._path(ref)
         if os.path.exists(path):
             os.unlink(path)
-        path = self.path(ref)
-        if ref in self.contexts:
-            self.contexts[ref].load_cert_chain(path)
+        self._serve_anew(ref)
 
     @call("host.emergency_reset_server_certificate")
     def emergency_reset(self, caller):

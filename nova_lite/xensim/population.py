@@ -45,6 +45,17 @@ CPU = {
     "stepping": "6",
     "flags": "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat clflush mmx fxsr sse sse2 ht nx lm",
 }
+BIOS_STRINGS = {
+    "bios-vendor": "Dell Inc.",
+    "bios-version": "1.11.2",
+    "system-manufacturer": "Dell Inc.",
+    "system-product-name": "PowerEdge R750",
+    "system-version": "",
+    "system-serial-number": "XENSIM1",
+    "oem-1": "Xen",
+    "oem-2": "MS_VM_CERT/SHA1/bdbeb6e0a816d43fa6d3fe8aaef04c2bad9d3e3d",
+    "hp-rombios": "",
+}
 FEATURES = "1fcbfbff-f7fa3223-2d93fbff-00000423-00000001-000007ab-00000000-00000000"
 
 
@@ -145,6 +156,7 @@ class Population:
             capabilities=list(CAPABILITIES),
             cpu_info=cpu_info,
             cpu_configuration={},
+            bios_strings=dict(BIOS_STRINGS),
             sched_policy="credit",
             supported_bootloaders=["pygrub", "eliloader"],
             metrics=metrics_ref,

@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import socket
-import ssl
 import tempfile
 import threading
 
@@ -118,19 +117,13 @@ class Simulator:
         local = listen_unix(self.toolstack.dom0.socket_path(host_ref))
         listeners = [Listener(local, handle)]
         if sock is not None:
-            listeners.append(Listener(sock, handle, self._tls_context(host_ref) if self.certificate else None))
+            certificates = self.toolstack.certificates
+            certificates.default_path = self.certificate
+            context = certificates.serving_context(host_ref) if self.certificate else None
+            listeners.append(Listener(sock, handle, context))
         self._listeners[host_ref] = listeners
         for listener in listeners:
             listener.start()
-
-    def _tls_context(self, host_ref: str) -> ssl.SSLContext:
-        """Return what a host serves TLS with; certificates that are installed later are loaded into it."""
-        from nova_lite.xensim.tls import server_context
-
-        certificates = self.toolstack.certificates
-        certificates.default_path = self.certificate
-        certificates.contexts[host_ref] = server_context(certificates.path(host_ref))
-        return certificates.contexts[host_ref]
 
     def _router(self, host_ref: str) -> Router:
         router = Router(self.toolstack, host_ref)

@@ -3,6 +3,7 @@
 import time
 import urllib.parse
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from nova_lite.xensim.db import Row
 from nova_lite.xensim.errors import ApiError
@@ -12,24 +13,40 @@ from nova_lite.xensim.remote import RemoteControl
 from nova_lite.xensim.values import timestamp_text
 from nova_lite.xensim.vm_rules import HALTED, has_pv_drivers
 
+if TYPE_CHECKING:
+    from nova_lite.xensim.toolstack import Toolstack
+
 
 class Hosts(Noun):
+    def __init__(self, toolstack: "Toolstack"):
+        super().__init__(toolstack)
+        self._scheduled: dict[str, str] = {}  # VMs on their way: VM -> host
+        self.db.observers.append(self._note)
+
+    def _note(self, kind: str, row: Row) -> None:
+        if row.described.name != "VM":
+            return
+        if kind != "del" and row["scheduled_to_be_resident_on"] != NULL:
+            self._scheduled[row.ref] = row["scheduled_to_be_resident_on"]
+        else:
+            self._scheduled.pop(row.ref, None)
+
     def free_memory(self, host_ref: str) -> int:
         """Return the bytes that new VMs may take on the host."""
         host = self.db.row("host", host_ref)
         total = self.db.get("host_metrics", host["metrics"], "memory_total")
-        used = sum(
-            vm["memory_dynamic_min"] + vm["memory_overhead"]
-            for vm in self.db.rows("VM")
-            if host_ref in (vm["resident_on"], vm["scheduled_to_be_resident_on"])
-        )
+        coming = {vm_ref for vm_ref, on_ref in self._scheduled.items() if on_ref == host_ref}
+        vms = [self.db.row("VM", vm_ref) for vm_ref in coming | set(host["resident_VMs"])]
+        used = sum(vm["memory_dynamic_min"] + vm["memory_overhead"] for vm in vms)
         return max(0, total - host["memory_overhead"] - used)
 
     def refresh_free_memory(self) -> None:
-        """Bring host_metrics.memory_free of every host up to date."""
+        """Bring host_metrics.memory_free up to date where it changed."""
         now = timestamp_text(time.time())
         for host in self.db.rows("host"):
-            self.db.set("host_metrics", host["metrics"], memory_free=self.free_memory(host.ref), last_updated=now)
+            free = self.free_memory(host.ref)
+            if free != self.db.get("host_metrics", host["metrics"], "memory_free"):
+                self.db.set("host_metrics", host["metrics"], memory_free=free, last_updated=now)
 
     def clear_residents(self, host_ref: str) -> None:
         """Mark the VMs of a host that lost power as halted."""

@@ -270,7 +270,7 @@ def test_slow_disks_take_their_time(shell, client):
     task = client.api.task.create("slow", "")
     query = f"vdi={vdi}&session_id={client.session._session}&task_id={task}"
     connection = http.client.HTTPConnection(client.session._ServerProxy__host, timeout=60)
-    connection.request("PUT", f"/import_raw_vdi?{query}", bytes(8 * MIB))
+    connection.request("PUT", f"/import_raw_vdi?{query}", b"x" * 256 * 1024)
 
     assert connection.getresponse().status == 200
     assert client.api.task.get_status(task) == "pending"

@@ -8,7 +8,10 @@ from oslo_log import log as logging
 from nova_lite import exception, objects
 from nova_lite.compute import utils as compute_utils
 from nova_lite.compute.block_devices import BlockDevices
+from nova_lite.compute.delete import Deleter
 from nova_lite.compute.host import ComputeHost
+from nova_lite.compute.policy import record_fault
+from nova_lite.compute.recovery_of_moves import MoveRecovery
 from nova_lite.context import RequestContext
 from nova_lite.objects import power_state, task_states, vm_states
 
@@ -39,10 +42,12 @@ Step = Callable[[RequestContext, objects.Instance], None]
 class Recovery:
     """The rules of recovery; what has to be done again is done by the manager's own actions."""
 
-    def __init__(self, here: ComputeHost, block_devices: BlockDevices, actions: Any) -> None:
+    def __init__(self, here: ComputeHost, block_devices: BlockDevices, deleter: Deleter, actions: Any) -> None:
         self._here = here
         self._block_devices = block_devices
+        self._deleter = deleter
         self._actions = actions
+        self.moves = MoveRecovery(here, actions)
 
     def recover_all(self, context: RequestContext) -> None:
         """Recover every instance of this host. The failure of one is recorded as its fault and stops no other."""
@@ -52,6 +57,7 @@ class Recovery:
             except Exception as error:  # start-up must survive any one instance
                 LOG.exception("Could not recover instance %s", instance.uuid)
                 self._give_up(context, instance, error)
+        self.moves.confirm_again(context)
 
     def _give_up(self, context: RequestContext, instance: objects.Instance, error: Exception) -> None:
         try:
@@ -77,13 +83,15 @@ class Recovery:
 
     def _rule_for(self, instance: objects.Instance) -> Step | None:
         vm_state, task = instance.vm_state, instance.task_state
-        if vm_state == vm_states.SOFT_DELETED and task != task_states.DELETING:
+        if vm_state == vm_states.SOFT_DELETED and task not in (task_states.DELETING, task_states.RESTORING):
             return self._leave_alone
         if vm_state == vm_states.ERROR and task not in (task_states.RESIZE_MIGRATING, task_states.DELETING):
             return self._leave_alone
         if vm_state == vm_states.DELETED or task == task_states.DELETING:
             return self._delete_again
-        if vm_state == vm_states.BUILDING or task in _BUILD:
+        if vm_state == vm_states.BUILDING:
+            return self._end_build
+        if task in _BUILD:
             return self._fail
         if vm_state in (vm_states.ACTIVE, vm_states.STOPPED) and task in _REBUILD:
             return self._fail
@@ -96,10 +104,12 @@ class Recovery:
             task_states.POWERING_ON: self._start_again,
             task_states.STARTING: self._start_again,
             task_states.RESIZE_MIGRATING: self._revert_migration,
-            task_states.RESIZE_MIGRATED: self._take_resize_back,
-            task_states.RESIZE_FINISH: self._take_resize_back,
-            task_states.RESIZE_REVERTING: self._take_resize_back,
+            task_states.RESIZE_MIGRATED: self._settle_resize,
+            task_states.RESIZE_FINISH: self._settle_resize,
+            task_states.RESIZE_REVERTING: self._settle_resize,
             task_states.MIGRATING: self._follow_guest,
+            task_states.SOFT_DELETING: self._soft_delete_again,
+            task_states.RESTORING: self._restore_again,
         }.get(task, self._ask_guest if task in _ASK_THE_GUEST else None)
 
     # --- Rules ---
@@ -111,6 +121,18 @@ class Recovery:
 
     def _fail(self, context: RequestContext, instance: objects.Instance) -> None:
         self._here.update(context, instance, vm_state=vm_states.ERROR, task_state=None)
+
+    def _end_build(self, context: RequestContext, instance: objects.Instance) -> None:
+        """Nobody knows how far the build came, so what there is of it goes; the failure is reported."""
+        error = exception.InstanceDeployFailure(reason="the compute service was restarted during the build")
+        try:
+            self._deleter.shut_down(context, instance, self._block_devices.of(context, instance))
+        except Exception:  # it goes with the instance, when that is deleted
+            LOG.exception("Could not clear away the unfinished build of instance %s", instance.uuid)
+        record_fault(self._here.conductor, context, instance, error)
+        self._here.update(context, instance, vm_state=vm_states.ERROR, task_state=None,
+                          power_state=self._here.power_state(instance))
+        self._here.notify_error(context, instance, "create", error)
 
     def _delete_again(self, context: RequestContext, instance: objects.Instance) -> None:
         self._actions.terminate_instance(context, instance=instance)
@@ -137,6 +159,22 @@ class Recovery:
     def _start_again(self, context: RequestContext, instance: objects.Instance) -> None:
         self._actions.start_instance(context, instance=instance)
 
+    def _soft_delete_again(self, context: RequestContext, instance: objects.Instance) -> None:
+        if self._here.power_state(instance) == power_state.SHUTDOWN:
+            self._ask_guest(context, instance)
+        else:
+            self._actions.soft_delete_instance(context, instance=instance)
+
+    def _restore_again(self, context: RequestContext, instance: objects.Instance) -> None:
+        if self._here.power_state(instance) == power_state.RUNNING:
+            self._ask_guest(context, instance)
+        else:
+            self._actions.restore_instance(context, instance=instance)
+
+    def _settle_resize(self, context: RequestContext, instance: objects.Instance) -> None:
+        if not self.moves.settle_resize(context, instance):
+            self._ask_guest(context, instance)
+
     def _revert_migration(self, context: RequestContext, instance: objects.Instance) -> None:
         here = self._here
         network_info = here.for_driver(compute_utils.get_nw_info_for_instance(instance))
@@ -146,25 +184,14 @@ class Recovery:
                 here.driver.power_off(instance)
         except Exception:  # the guest may not have been touched yet; its task ends in any case
             LOG.exception("Could not revert the migration of instance %s", instance.uuid)
+        self.moves.close_records(context, instance)
         here.update(context, instance, task_state=None, power_state=here.power_state(instance))
-
-    def _take_resize_back(self, context: RequestContext, instance: objects.Instance) -> None:
-        """The destination cannot read the disks any more: the source, which has them all, takes its guest back."""
-        migration = self._latest_migration(context, instance, "resize", "migration")
-        if migration is None:
-            self._ask_guest(context, instance)
-            return
-        self._here.update(context, instance, task_state=task_states.RESIZE_REVERTING)
-        if instance.host == migration.source_compute:
-            self._actions.finish_revert_resize(context, instance, migration=migration)
-        else:
-            self._actions.revert_resize(context, instance, migration=migration)
 
     def _follow_guest(self, context: RequestContext, instance: objects.Instance) -> None:
         """A guest that is still here goes on as before; the destination takes one over that has gone there."""
         here = self._here
         here.driver.settle_interrupted(instance, instance.task_state)
-        migration = self._latest_migration(context, instance, "live-migration")
+        migration = self.moves.latest(context, instance, ["live-migration"], ["preparing", "running"])
         if migration is None or here.power_state(instance) != power_state.NOSTATE:
             self._forget_harmless_task(context, instance)
             self._restore_guest(context, instance)
@@ -176,12 +203,6 @@ class Recovery:
         migration.status = "completed"
         migration.save()
 
-    @staticmethod
-    def _latest_migration(context: RequestContext, instance: objects.Instance,
-                          *kinds: str) -> objects.Migration | None:
-        found = objects.MigrationList.get_by_filters(context, {"instance_uuid": instance.uuid})
-        return next((migration for migration in reversed(found.objects) if migration.migration_type in kinds), None)
-
     def _ask_guest(self, context: RequestContext, instance: objects.Instance) -> None:
         settled = self._here.driver.settle_interrupted(instance, instance.task_state)
         state = self._here.power_state(instance)
@@ -191,6 +212,8 @@ class Recovery:
         vm_state = _UNAMBIGUOUS.get(state, vm_states.ERROR)
         if instance.task_state == task_states.SOFT_DELETING and state == power_state.SHUTDOWN:
             vm_state = vm_states.SOFT_DELETED
+        elif instance.vm_state == vm_states.STOPPED and state == power_state.SHUTDOWN:
+            vm_state = vm_states.STOPPED
         self._here.update(context, instance, vm_state=vm_state, task_state=None, power_state=state)
 
     # --- Instances that only lost their process ---
@@ -199,6 +222,8 @@ class Recovery:
         """Snapshots and moves that had not begun to change the guest, or had not left: the guest is as it was."""
         if instance.task_state in (*_SNAPSHOT, task_states.RESIZE_PREP, task_states.MIGRATING):
             LOG.info("Instance %s is no longer %s", instance.uuid, instance.task_state)
+            if instance.task_state not in _SNAPSHOT:
+                self.moves.close_records(context, instance)
             self._here.update(context, instance, task_state=None)
 
     def _restore_guest(self, context: RequestContext, instance: objects.Instance) -> None:

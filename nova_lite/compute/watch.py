@@ -19,8 +19,8 @@ LOG = logging.getLogger(__name__)
 
 # While these last, another host may be at work on an instance of ours.
 _PERHAPS_ELSEWHERE = (
-    task_states.SCHEDULING, task_states.MIGRATING, task_states.RESIZE_PREP, task_states.RESIZE_MIGRATING,
-    task_states.RESIZE_MIGRATED, task_states.RESIZE_REVERTING, task_states.REBUILDING,
+    task_states.MIGRATING, task_states.RESIZE_PREP, task_states.RESIZE_MIGRATING, task_states.RESIZE_MIGRATED,
+    task_states.RESIZE_FINISH, task_states.RESIZE_REVERTING, task_states.REBUILDING,
 )
 
 
@@ -52,11 +52,14 @@ class Watch:
     def recover_stuck(self, context: RequestContext, older_than_s: float) -> None:
         """Recover, with a fault, instances whose task nobody here works on any more: its message was lost."""
         stuck = [instance for instance in self._here.instances(context)
-                 if instance.task_state not in (None, *_PERHAPS_ELSEWHERE)
-                 and self._here.is_older(instance.updated_at, older_than_s)]
-        self._each(self._recover_stuck, context, stuck)
+                 if instance.task_state is not None and self._here.is_older(instance.updated_at, older_than_s)]
+        self._each(self._recover_stuck, context, stuck, older_than_s)
+        self._recovery.moves.confirm_again(context, older_than_s)
 
-    def _recover_stuck(self, context: RequestContext, instance: objects.Instance) -> None:
+    def _recover_stuck(self, context: RequestContext, instance: objects.Instance, older_than_s: float) -> None:
+        moves = self._recovery.moves
+        if instance.task_state in _PERHAPS_ELSEWHERE and moves.is_recent(context, instance, older_than_s):
+            return
         with self._here.locks.hold(instance.uuid, timeout_s=0):
             now = self._here.load(context, instance.uuid)
             if now.task_state == instance.task_state and now.updated_at == instance.updated_at:

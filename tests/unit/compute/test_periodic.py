@@ -6,6 +6,7 @@ import pathlib
 
 import pytest
 
+from nova_lite import objects
 from nova_lite.compute import usage
 from nova_lite.concurrency import spawn
 from nova_lite.objects import power_state, task_states, vm_states
@@ -192,8 +193,9 @@ def test_paced_tasks_keep_their_interval(world):
     (task_states.POWERING_OFF, (vm_states.STOPPED, None)),
     (task_states.PAUSING, (vm_states.ACTIVE, None)),
     (task_states.IMAGE_SNAPSHOT, (vm_states.ACTIVE, None)),
-    (task_states.MIGRATING, (vm_states.ACTIVE, task_states.MIGRATING)),
-    (task_states.RESIZE_MIGRATING, (vm_states.ACTIVE, task_states.RESIZE_MIGRATING)),
+    (task_states.MIGRATING, (vm_states.ACTIVE, None)),
+    (task_states.RESIZE_PREP, (vm_states.ACTIVE, None)),
+    (task_states.REBUILDING, (vm_states.ERROR, None)),
 ])
 def test_a_task_whose_message_was_lost_is_taken_up_in_time(world, task_state, found):
     instance = world.busy(world.boot(), task_state)
@@ -206,6 +208,18 @@ def test_a_task_whose_message_was_lost_is_taken_up_in_time(world, task_state, fo
     instance = world.reload(instance)
     assert (instance.vm_state, instance.task_state) == found
     assert bool(world.faults(instance)) is (found[1] is None)
+
+
+@pytest.mark.parametrize("task_state", [task_states.MIGRATING, task_states.RESIZE_MIGRATED, task_states.REBUILDING])
+def test_a_move_that_another_host_works_on_is_left_alone(world, task_state):
+    instance = world.busy(world.boot(), task_state)
+    world.clock.advance(1801)
+    objects.Migration(world.context, instance_uuid=instance.uuid, source_compute="here", dest_compute="there",
+                      migration_type="resize", status="migrating").create()
+
+    world.compute._recover_stuck_instances(world.context)
+
+    assert world.reload(instance).task_state == task_state
 
 
 def test_a_task_that_takes_long_but_is_worked_on_is_left_alone(world):

@@ -19,20 +19,34 @@ class SecretBox:
         self._guard = threading.Lock()
         self._fernet: Any = None
 
+    @staticmethod
+    def is_closed(text: str) -> bool:
+        """Whether a stored text is encrypted."""
+        return text.startswith(_MARK)
+
+    @staticmethod
+    def ciphertext(stored: str) -> str:
+        """Return what is encrypted in a stored text, without the mark that says so."""
+        return stored.removeprefix(_MARK)
+
+    def existing_key(self) -> str:
+        """Return the key, '' if there is none yet. Raises ConfigurationError."""
+        return self._key(lambda: None).decode() if os.path.exists(self._path) else ""
+
     def close(self, text: str | None) -> str | None:
         """Return text as it may be stored; None stays None."""
-        if text is None or text.startswith(_MARK):
+        if text is None or self.is_closed(text):
             return text
         return _MARK + self._cipher().encrypt(text.encode()).decode()
 
     def open(self, stored: str | None) -> str | None:
         """Return what was stored; text that was never encrypted as it is. Raises ConfigurationError."""
-        if stored is None or not stored.startswith(_MARK):
+        if stored is None or not self.is_closed(stored):
             return stored
         from cryptography.fernet import InvalidToken
 
         try:
-            return self._cipher().decrypt(stored[len(_MARK):].encode()).decode()
+            return self._cipher().decrypt(self.ciphertext(stored).encode()).decode()
         except InvalidToken as exc:
             raise exception.ConfigurationError(
                 reason=f"The key in {self._path} does not open the secrets in the table 'cells': every service of a "

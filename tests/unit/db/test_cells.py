@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 import sqlalchemy
@@ -47,6 +49,40 @@ def test_another_process_reads_them_with_the_same_key_file(db, ctxt, services):
     other = Database(services.conf, services.clock)
 
     assert other.cell_get(ctxt, "west")["transport_url"] == URL
+    other.dispose()
+
+
+READER = """
+import sys
+from nova_lite import conf, context
+from nova_lite.db.api import Database
+database = Database(conf.load([], prog="reader", config_files=[], config_dirs=[], overrides={
+    ("database", "connection"): sys.argv[1], ("database", "secret_key_file"): sys.argv[2]}))
+rows = database.cell_get_all(context.get_admin_context())
+again = database.cell_get_all(context.get_admin_context())
+print([row["transport_url"] for row in rows], rows == again, "cryptography" in sys.modules)
+"""
+
+
+def test_a_process_that_only_reads_them_needs_no_cryptography_library_in_its_memory(db, ctxt, services):
+    db.cell_create(ctxt, {"name": "west", "transport_url": URL, "is_parent": True})
+    with db.writer(ctxt) as session:
+        session.insert_row(models.Cell, {"name": "old", "transport_url": "rabbit://plain/", "is_parent": False})
+
+    settings = services.conf.database
+    read = subprocess.run([sys.executable, "-W", "ignore", "-c", READER, settings.connection, settings.secret_key_file],
+                          capture_output=True, text=True, timeout=120, check=True)
+
+    assert read.stdout.strip() == f"[{URL!r}, 'rabbit://plain/'] True False"
+
+
+def test_neighbours_that_a_wrong_key_does_not_open_are_told_in_one_line(db, ctxt, services, tmp_path):
+    db.cell_create(ctxt, {"name": "west", "transport_url": URL, "is_parent": True})
+    services.conf.set_override("secret_key_file", str(tmp_path / "another.key"), group="database")
+    other = Database(services.conf, services.clock)
+
+    with pytest.raises(exception.ConfigurationError, match=r"another\.key"):
+        other.cell_get_all(ctxt)
     other.dispose()
 
 

@@ -11,6 +11,7 @@ from oslo_log import log as logging
 
 from nova_lite import concurrency, context, exception
 from nova_lite.cells import messages, routing
+from nova_lite.cells.share import Share
 
 LOG = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class Outbox:
         self._services = runner.services
         self._conf = runner.services.conf
         self._clock = runner.clock
+        self._share = Share(runner.services)
         self._draining = threading.Lock()
         self._wake = self._clock.event()
         self._stopped = False
@@ -123,7 +125,7 @@ class Outbox:
         with self._draining:
             ctxt = context.get_admin_context().bind(self._services)
             while True:
-                rows = self._services.db.outbox_pending(ctxt, limit=self._conf.cells.outbox_batch_size)
+                rows = self._next_rows(ctxt)
                 parents = self._runner.state_manager.get_parent_cells()
                 if not rows or not parents:
                     return True
@@ -135,6 +137,16 @@ class Outbox:
                 self.counts["sent"] += sent
                 if sent < len(entries):
                     return False
+
+    def _next_rows(self, ctxt) -> list[dict[str, Any]]:
+        """Return the next rows that are this process's to send; [] when there are none."""
+        after_id, size = 0, self._conf.cells.outbox_batch_size
+        while page := self._services.db.outbox_pending(ctxt, limit=size, after_id=after_id):
+            mine = self._share.mine(page)
+            if mine:
+                return mine
+            after_id = page[-1]["id"]
+        return []
 
     def is_unknown(self, parent) -> bool:
         """Whether it is too early to say that a parent, or one above it, is no nova_lite cell: it may yet greet.

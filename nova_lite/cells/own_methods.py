@@ -81,7 +81,8 @@ class OwnCellsClient:
         self._client = services.rpc.client(conf.cells.topic, version=VERSION, namespace=NAMESPACE)
 
     def outbox_ready(self, ctxt) -> None:
-        self._client.cast(ctxt, "outbox_ready")
+        # To every process: the rows are of the share of any of them.
+        self._client.cast(ctxt, "outbox_ready", fanout=True)
 
     def capacity_changed(self, ctxt) -> None:
         self._client.cast(ctxt, "capacity_changed", fanout=True)

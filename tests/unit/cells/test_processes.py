@@ -1,10 +1,13 @@
 """Several `nova-cells` processes in one cell."""
 
+import contextlib
+import datetime
 import uuid
 
 import pytest
 
 from nova_lite import objects
+from nova_lite.cells.share import Share
 from nova_lite.objects import task_states, vm_states
 from tests.unit.cells.live import LiveCell, flavor
 from tests.unit.cells.tree import eventually
@@ -22,10 +25,17 @@ def tree(make_live_tree):
 
 @pytest.fixture
 def second(tree):
-    """A second process of the cell api, on another host; both are known to be alive."""
-    first = tree["api"]
-    cell = LiveCell(tree, "api", tree.clock, {(None, "host"): "second-host-of-api",
-                                              ("database", "connection"): first.conf.database.connection})
+    """A second process of the cell api."""
+    with another_process(tree, "api") as cell:
+        yield cell
+
+
+@contextlib.contextmanager
+def another_process(tree, name):
+    """A second process of a cell, on another host; both are known to be alive."""
+    first = tree[name]
+    cell = LiveCell(tree, name, tree.clock, {(None, "host"): f"second-host-of-{name}",
+                                             ("database", "connection"): first.conf.database.connection})
     cell.build()
     cell.start()
     for process in (first, cell):
@@ -111,3 +121,45 @@ def test_what_a_child_reports_is_heard_by_every_process(tree, second):
 def test_a_build_is_not_taken_up_by_a_process_that_does_not_know_it(tree, second):
     assert not second.manager.own_methods.take_failed_build(
         second.context(), [str(uuid.uuid4())], "no host", [], "rack1")
+
+
+def rows_of(tree, instances):
+    now = tree.clock.utcnow().replace(tzinfo=None)
+    return [{"instance_uuid": uuid_, "created_at": now, "id": number} for number, uuid_ in enumerate(instances)]
+
+
+def test_D25_each_instances_updates_are_sent_by_one_of_the_processes(tree):
+    uuids = [str(uuid.uuid4()) for _number in range(40)] * 2
+    with another_process(tree, "rack1") as second:
+        shares = [Share(process.services).mine(rows_of(tree, uuids)) for process in (tree["rack1"], second)]
+
+    assert sorted(row["id"] for share in shares for row in share) == list(range(len(uuids)))
+    ones, others = ({row["instance_uuid"] for row in share} for share in shares)
+    assert ones and others
+    assert not ones & others
+
+
+def test_D25_what_a_process_leaves_behind_is_sent_by_the_others(tree):
+    rows = rows_of(tree, [str(uuid.uuid4()) for _number in range(20)])
+    with another_process(tree, "rack1"):
+        share = Share(tree["rack1"].services)
+        at_first = share.mine(rows)
+        down_time = datetime.timedelta(seconds=tree["rack1"].conf.service_down_time + 1)
+        old = [{**row, "created_at": row["created_at"] - down_time} for row in rows]
+
+        assert len(at_first) < len(rows)
+        assert share.mine(old) == old
+
+
+def test_D25_updates_of_a_cell_with_several_processes_all_arrive(tree):
+    with another_process(tree, "rack1") as second:
+        instances = [process.create() for process in (tree["rack1"], second) for _number in range(6)]
+        for instance in instances:
+            instance.vm_state = vm_states.PAUSED
+            instance.save()
+
+        tree.settle()
+
+        assert {tree["api"].find(instance.uuid).vm_state for instance in instances} == {vm_states.PAUSED}
+        sent = [process.runner.outbox.counts["sent"] for process in (tree["rack1"], second)]
+        assert all(sent), "both processes have sent"

@@ -652,7 +652,7 @@ def test_D15_a_comparison_finds_twins_that_look_the_same(tree, instance):
     tree["api"].manager._settle_disputes(tree["api"].context())
 
     eventually(lambda: (instance.uuid,) in [args for args, _kwargs in tree["rack2"].compute.called("delete")])
-    assert tree["rack1"].compute.called("delete") == []
+    assert (instance.uuid,) not in [args for args, _kwargs in tree["rack1"].compute.called("delete")]
 
 
 def test_a_cell_under_another_name_keeps_its_instances(tree):

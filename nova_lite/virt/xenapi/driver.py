@@ -24,14 +24,30 @@ FIRST_PICTURE_S = 30
 EVENTS_WAITING = 1000
 
 
+# What this driver does in one way only: an option that asks for another is refused rather than overlooked.
+SERVED = {
+    "image_handler": "vdi_remote_stream",
+    "independent_compute": True,
+    "check_host": False,
+    "plugin_wire": "json",
+    "image_upload_handler": "",
+    "generate_swap": True,
+    "remap_vbd_dev": False,
+    "sparse_copy": True,
+    "console_public_hostname": None,
+    "ipxe_network_name": None,
+    "ipxe_boot_menu_url": None,
+}
+
+
 def unsupported(conf):
     """Yield one line for each option whose value this driver does not serve."""
-    served = {"image_handler": "vdi_remote_stream", "independent_compute": True, "check_host": False,
-              "plugin_wire": "json", "image_upload_handler": ""}
-    for name, value in served.items():
+    for name, value in SERVED.items():
         found = conf.xenserver[name]
         if found != value and (found or value):
             yield f"[xenserver] {name} = {found} is not supported, only {value or 'leaving it out'}"
+    if conf.flat_injected:
+        yield "flat_injected = True is not supported: use a config drive or the guest agent"
 
 
 class XenAPIDriver(driver.ComputeDriver):
@@ -65,7 +81,8 @@ class XenAPIDriver(driver.ComputeDriver):
                 options.connection_url, options.connection_username, options.connection_password,
                 timeout=options.login_timeout, concurrent=options.connection_concurrent,
                 tls=TlsPolicy.of(options),
-                call_timeout=options.call_timeout, task_timeout=options.task_timeout, clock=self._clock)
+                call_timeout=options.call_timeout, task_timeout=options.task_timeout,
+                task_poll_interval=options.task_poll_interval, clock=self._clock)
             vmops = VMOps(session, session.product_version, self.virtapi, self._conf, self._image_api)
             vmops.cache.on_change = self._vm_changed
             vmops.cache.start()

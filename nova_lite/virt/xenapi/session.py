@@ -34,6 +34,8 @@ LOGIN_REFUSED = ("SESSION_AUTHENTICATION_FAILED", "SESSION_AUTHORIZATION_FAILED"
 LONGEST_BACK_OFF_S = 30
 REPEAT_FOR_S = 60
 TASK_POLL_S = 3.0
+# The host is too old for event.from, or the user may not listen: tasks are polled.
+NO_EVENTS = ("MESSAGE_METHOD_UNKNOWN", "MESSAGE_REMOVED", "RBAC_PERMISSION_DENIED")
 # The events since a token are not to be had any more: the stream begins anew.
 STREAM_LOST = ("EVENTS_LOST", "EVENT_FROM_TOKEN_PARSE_FAILURE")
 
@@ -49,7 +51,7 @@ class XenAPISession:
 
     def __init__(self, url: str, user: str, pw: str, originator: str = "nova_lite", timeout: float = 10,
                  concurrent: int = 5, *, tls: TlsPolicy | None = None, call_timeout: float = 900,
-                 task_timeout: float = 3600, clock=None):
+                 task_timeout: float = 3600, task_poll_interval: float = 0.5, clock=None):
         self.url = url
         self.is_slave = False
         self.clock = clock or concurrency.Clock()
@@ -60,6 +62,8 @@ class XenAPISession:
         self._login_timeout_s = timeout
         self.call_timeout_s = call_timeout
         self.task_timeout_s = task_timeout
+        self._task_poll_interval_s = task_poll_interval
+        self._has_events = True
         self._tls = tls or TlsPolicy()
         self.host_endpoint = Endpoint(url, self._tls)
         self._endpoint = self.host_endpoint
@@ -83,7 +87,7 @@ class XenAPISession:
         """Return a session with another host, as the same user; the caller closes it."""
         return XenAPISession(url, self._user, self._password, self._originator, self._login_timeout_s, 1,
                              tls=self._tls, call_timeout=self.call_timeout_s, task_timeout=self.task_timeout_s,
-                             clock=self.clock)
+                             task_poll_interval=self._task_poll_interval_s, clock=self.clock)
 
     @property
     def master_address(self) -> str:
@@ -310,19 +314,30 @@ class XenAPISession:
                       progress: Callable[[float], None] | None = None) -> str:
         """Wait for a task and return its result text; errors as in call_task."""
         deadline = self.clock.monotonic() + (timeout_s or self.task_timeout_s)
+        for task in self._looks_at(task_ref, label, deadline):
+            if progress is not None:
+                progress(float(task.get("progress", 0.0)))
+            if task["status"].lower() not in ("pending", "cancelling"):
+                return _task_result(task)
+        self._cancel_task(task_ref)
+        raise TaskTimeout(task=label, timeout_s=timeout_s or self.task_timeout_s)
+
+    def _looks_at(self, task_ref: str, label: str, deadline: float) -> Iterator[dict]:
+        """Yield the task's record whenever it changed, until the deadline (monotonic). Raises TaskLost."""
         token = ""
-        while True:
-            left_s = deadline - self.clock.monotonic()
-            if left_s <= 0:
-                self._cancel_task(task_ref)
-                raise TaskTimeout(task=label, timeout_s=timeout_s or self.task_timeout_s)
+        while (left_s := deadline - self.clock.monotonic()) > 0:
+            if not self._has_events:
+                yield self._look_at(task_ref, label)
+                self.clock.sleep(self._task_poll_interval_s)
+                continue
             # Short slices, so that more waiting callers than sessions take turns.
             slice_s = max(0.1, min(left_s, TASK_POLL_S))
             try:
                 batch = self.call_long("event.from", [f"task/{task_ref}"], token, float(slice_s),
                                        timeout_s=slice_s + 30)
             except XenAPI.Failure as failure:
-                if not token or not errors.is_code(failure, *STREAM_LOST):
+                self._has_events = not errors.is_code(failure, *NO_EVENTS)
+                if self._has_events and not (token and errors.is_code(failure, *STREAM_LOST)):
                     raise
                 token = ""
                 continue
@@ -332,10 +347,13 @@ class XenAPISession:
             for event in batch["events"]:
                 if event["operation"] == "del":
                     raise TaskLost(task=label)
-                if progress is not None and "snapshot" in event:
-                    progress(float(event["snapshot"].get("progress", 0.0)))
-                if event.get("snapshot", {}).get("status", "pending") not in ("pending", "cancelling"):
-                    return _task_result(event["snapshot"])
+                yield event["snapshot"]
+
+    def _look_at(self, task_ref: str, label: str) -> dict:
+        record = self.get_rec("task", task_ref)
+        if record is None:
+            raise TaskLost(task=label)
+        return record
 
     def _cancel_task(self, task_ref: str) -> None:
         with suppress(XenAPI.Failure, HypervisorUnavailable):

@@ -46,8 +46,12 @@ def device_number(mountpoint: str) -> int:
     raise exception.StorageError(f"{mountpoint} is no device name")
 
 
-def parse_target(connection_info: dict, target_host: str | None = None, target_port: int = 3260) -> Target:
-    """Return the target of a connection_info. Raises VolumeDriverNotFound, StorageError."""
+def parse_target(connection_info: dict, target_host: str | None = None, target_port: int = 3260,
+                 iqn_prefix: str | None = None) -> Target:
+    """Return the target of a connection_info; what it leaves out is completed from the other arguments.
+
+    Raises VolumeDriverNotFound, StorageError.
+    """
     kind = connection_info.get("driver_volume_type")
     if kind not in TYPES:
         raise exception.VolumeDriverNotFound(driver_type=kind)
@@ -57,7 +61,7 @@ def parse_target(connection_info: dict, target_host: str | None = None, target_p
         return Target(data["sr_uuid"], data.get("name_label") or f"tempSR-{data['sr_uuid']}", params,
                       data.get("vdi_uuid"), _lun(data))
     host, port = _portal(data.get("target_portal"), target_host, target_port)
-    iqn = data.get("target_iqn")
+    iqn = data.get("target_iqn") or (iqn_prefix and data.get("volume_id") and f"{iqn_prefix}:{data['volume_id']}")
     if not (host and iqn and data.get("volume_id")):
         raise exception.StorageError("Unable to obtain target information: volume id, portal or IQN is missing")
     params = {"target": host, "port": str(port), "targetIQN": iqn}
@@ -122,7 +126,7 @@ class VolumeOps:
             return self._session.call_xenapi("SR.get_uuid", sr_ref), self._session.call_xenapi("VDI.get_uuid", vdi_ref)
 
     def _connect(self, connection_info: dict, undo: Undo) -> tuple[str, str]:
-        target = parse_target(connection_info, self._conf.xenserver.target_host, self._conf.xenserver.target_port)
+        target = self._target(connection_info)
         try:
             sr_ref = self._find_sr(target)
             if sr_ref is None:
@@ -134,6 +138,10 @@ class VolumeOps:
             # The arguments of the failure may repeat the device configuration, password included.
             raise exception.StorageError(
                 f"Unable to use SR {target.sr_uuid} ({target.label}): {errors.code_of(failure)}") from None
+
+    def _target(self, connection_info: dict) -> Target:
+        options = self._conf.xenserver
+        return parse_target(connection_info, options.target_host, options.target_port, options.iqn_prefix)
 
     def _find_sr(self, target: Target) -> str | None:
         try:

@@ -49,4 +49,4 @@ def test_the_graphical_console_is_reached_with_a_session_of_its_own(bench):
     console = bench.driver.get_vnc_console(instance)
     vm_ref = bench.vmops.finder.require(instance)
     assert console["internal_access_path"].startswith(f"/console?ref={vm_ref}&session_id=OpaqueRef:")
-    assert console["port"] == 80
+    assert console["port"] == bench.vmops._session.host_endpoint.port

@@ -8,7 +8,7 @@ from nova_lite import exception
 from nova_lite.virt.driver import HypervisorLoginRefused, HypervisorUnavailable, load_compute_driver
 from nova_lite.virt.virtapi import VirtAPI
 from nova_lite.virt.xenapi import plugins
-from nova_lite.virt.xenapi.session import TaskTimeout, XenAPISession
+from nova_lite.virt.xenapi.session import TaskLost, TaskTimeout, XenAPISession
 
 
 @pytest.fixture
@@ -136,6 +136,32 @@ def test_a_task_that_does_not_end_is_cancelled(session):
     with session.custom_task("waiting") as task_ref, pytest.raises(TaskTimeout):
         session.wait_for_task(task_ref, timeout_s=0.2)
     assert task_ref not in session.call_xenapi("task.get_all")
+
+
+def test_a_host_that_has_no_events_is_asked_now_and_then(simulator, session):
+    simulator.control.fail("event.from", error=["MESSAGE_METHOD_UNKNOWN", "event.from"])
+    session._task_poll_interval_s = 0.01
+    simulator.control.reset_calls()
+    session.call_task("SR.scan", next(iter(session.call_xenapi("SR.get_all"))))
+    assert "task.get_record" in simulator.control.calls()
+
+
+def test_a_task_that_the_host_forgot_is_told_from_one_that_failed(session):
+    with pytest.raises(TaskLost):
+        session.wait_for_task("OpaqueRef:forgotten", timeout_s=60)
+
+
+@pytest.mark.parametrize(("version", "fits"), [
+    ("3.0", True), ("3.7", True), ("2.9", False), ("4.0", False), ("new", False)])
+def test_plugins_of_another_generation_are_refused_in_one_line(simulator, monkeypatch, version, fits):
+    monkeypatch.setattr(XenAPISession, "call_plugin_serialized", lambda session, plugin, function: version)
+    if fits:
+        session = XenAPISession(simulator.url, simulator.username, simulator.password)
+        assert session.plugin_version == version
+        session.close()
+        return
+    with pytest.raises(XenAPI.Failure, match=f"Plugin version mismatch .Expected 3.0, got {version}"):
+        XenAPISession(simulator.url, simulator.username, simulator.password)
 
 
 def test_a_quote_in_a_filter_is_refused(session):

@@ -2,7 +2,7 @@
 
 import datetime
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from oslo_log import log as logging
@@ -10,10 +10,15 @@ from oslo_log import log as logging
 from nova_lite import exception, objects
 from nova_lite.cells import replica, routing, utils
 from nova_lite.db import models
+from nova_lite.objects import base
 
 LOG = logging.getLogger(__name__)
 
 _DIGESTS_A_RUN = 500
+_SNAPSHOTS_A_MESSAGE = 50
+_READ_AT_ONCE = 100
+_WORKING_SHARE = 0.5  # of the time, while much differs
+_MAX_RUN_S = 50.0
 
 
 class Healer:
@@ -64,6 +69,22 @@ class Healer:
             push(instance)
             count -= 1
 
+    def heal(self, ctxt) -> int | None:
+        """Sweep until nothing more is found to differ, or for the better part of a minute; return how many did.
+
+        Pauses between sweeps leave both cells time for their other work. None as of `sweep`.
+        """
+        clock = self._services.clock
+        total, end_s = 0, clock.monotonic() + _MAX_RUN_S
+        while True:
+            begun_s = clock.monotonic()
+            found = self.sweep(ctxt)
+            total += found or 0
+            taken_s = clock.monotonic() - begun_s
+            if not found or clock.monotonic() + taken_s > end_s:
+                return None if found is None else total
+            clock.sleep(taken_s * (1 / _WORKING_SHARE - 1))
+
     def sweep(self, ctxt) -> int | None:
         """Compare instances with the top by digests and repair what differs; return how many did.
 
@@ -77,15 +98,38 @@ class Healer:
         digests = self._next_digests(seen_all)
         if not digests:
             return 0
-        response = self._runner.send_targeted(ctxt, "compare_digests", {"digests": digests}, routing.UP, path,
-                                              need_response=True)
-        differing = response.value_or_raise()
+        differing = self._runner.send_targeted(ctxt, "compare_digests", {"digests": digests}, routing.UP, path,
+                                               need_response=True).value_or_raise()
         for uuid, applied in differing.items():
-            self._overtake(ctxt, uuid, applied)
-            self.push(ctxt, uuid)
+            if applied:
+                self._overtake(ctxt, uuid, applied)
+        for uuids in batched(differing, _SNAPSHOTS_A_MESSAGE):
+            self._runner.send_targeted(ctxt, "outbox_batch", {"entries": self._snapshots(seen_all, uuids)},
+                                       routing.UP, path, need_response=True).value_or_raise()
         if differing:
             LOG.info("The top had another idea of %d of %d instances", len(differing), len(digests))
         return len(differing)
+
+    def _snapshots(self, ctxt, uuids: list[str]) -> list[dict[str, Any]]:
+        """Return all there is to tell of some instances, as `push`, in the form of upward updates."""
+        found: list[tuple[str, dict[str, Any]]] = []
+        bdms: dict[str, list] = {}
+        for bdm in objects.BlockDeviceMappingList.get_by_instance_uuids(ctxt, uuids):
+            bdms.setdefault(bdm.instance_uuid, []).append(bdm)
+        faults = self._services.db.instance_fault_get_by_instance_uuids(ctxt, uuids)
+        for instance in load(ctxt, uuids):
+            told = {"instance": instance, "revision": instance.revision}
+            if instance.deleted:
+                found.append(("instance_destroy_at_top", told))
+                continue
+            replica.mark_replicated(instance)
+            found.append(("instance_update_at_top", {**told, "snapshot": True}))
+            found.extend(("bdm_update_or_create_at_top", {"bdm": bdm_values(bdm)})
+                         for bdm in bdms.get(instance.uuid, ()))
+            found.extend(("instance_fault_create_at_top", {"instance_fault": fault, "revision": instance.revision})
+                         for fault in faults[instance.uuid][:1])
+        return [{"id": number, "method": method, "kwargs": base.to_wire(kwargs)}
+                for number, (method, kwargs) in enumerate(found)]
 
     def _overtake(self, ctxt, uuid: str, applied: int | None) -> None:
         """Bring an instance's revision up to the one the top has applied, so that the top believes us again.
@@ -103,14 +147,10 @@ class Healer:
         self._recent, lately = _take(self._recent, lambda: self._changed_lately(ctxt))
         self._all, others = _take(
             self._all, lambda: utils.get_instances_to_sync(ctxt, deleted=False, uuids_only=True))
-        return {uuid: self._digest(ctxt, uuid) for uuid in dict.fromkeys([*lately, *others])}
-
-    def _digest(self, ctxt, uuid: str) -> str | None:
-        try:
-            instance = objects.Instance.get_by_uuid(ctxt, uuid)
-        except exception.InstanceNotFound:
-            return None
-        return None if instance.deleted else replica.digest(instance)
+        uuids = list(dict.fromkeys([*lately, *others]))
+        found = {instance.uuid: None if instance.deleted else replica.digest(instance)
+                 for some in batched(uuids, _READ_AT_ONCE) for instance in load(ctxt, some)}
+        return {uuid: found.get(uuid) for uuid in uuids}
 
     def _changed_lately(self, ctxt) -> Iterator[str]:
         threshold_s = self._services.conf.cells.instance_updated_at_threshold
@@ -127,6 +167,18 @@ def _take(uuids: Iterator[str], refill: Callable[[], Iterator[str]]) -> tuple[It
         uuids = refill()
         taken = list(itertools.islice(uuids, _DIGESTS_A_RUN // 2))
     return uuids, taken
+
+
+def load(ctxt, uuids: list[str]) -> Any:
+    """Return those of some instances that have rows, deleted ones too if the context sees them."""
+    return objects.InstanceList.get_by_filters(ctxt, {"uuid": uuids})
+
+
+def batched(values: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Yield the values in lists of at most so many."""
+    rest = iter(values)
+    while some := list(itertools.islice(rest, size)):
+        yield some
 
 
 def bdm_values(bdm: Any) -> dict[str, Any]:

@@ -90,7 +90,7 @@ class CellsManager(manager.Manager):
             return
         healer = self.msg_runner.healer
         try:
-            if healer.sweep(ctxt) is None:
+            if healer.heal(ctxt) is None:
                 healer.heal_some(ctxt, self.services.conf.cells.instance_update_num_instances,
                                  lambda instance: self._sync_instance(ctxt, instance))
         except exception.NovaException as error:

@@ -61,6 +61,7 @@ class FieldRevisions:
 
     def __init__(self, limit: int = _MAX_REMEMBERED):
         self._limit = limit
+        # {uuid: {field: revision}}; the key "" stands for all fields that are not named.
         self._by_uuid: collections.OrderedDict[str, dict[str, int]] = collections.OrderedDict()
         self._lock = threading.Lock()
 
@@ -68,15 +69,29 @@ class FieldRevisions:
         """Return which of the fields were last applied from an older revision; None if that is not known."""
         with self._lock:
             known = self._by_uuid.get(uuid)
-            return None if known is None else {name for name in fields if known.get(name, -1) < revision}
+            if known is None:
+                return None
+            others = known.get("", -1)
+            return {name for name in fields if known.get(name, others) < revision}
 
     def note(self, uuid: str, fields: set[str], revision: int) -> None:
         with self._lock:
             known = self._by_uuid.setdefault(uuid, {})
-            known.update({name: max(revision, known.get(name, -1)) for name in fields})
-            self._by_uuid.move_to_end(uuid)
-            if len(self._by_uuid) > self._limit:
-                self._by_uuid.popitem(last=False)
+            others = known.get("", -1)
+            known.update({name: max(revision, known.get(name, others)) for name in fields})
+            self._keep(uuid)
+
+    def note_all(self, uuid: str, revision: int) -> None:
+        """As note, of every field there is."""
+        with self._lock:
+            newer = {name: known for name, known in self._by_uuid.get(uuid, {}).items() if known > revision}
+            self._by_uuid[uuid] = {"": revision, **newer}
+            self._keep(uuid)
+
+    def _keep(self, uuid: str) -> None:
+        self._by_uuid.move_to_end(uuid)
+        if len(self._by_uuid) > self._limit:
+            self._by_uuid.popitem(last=False)
 
     def forget(self, uuid: str) -> None:
         with self._lock:
@@ -124,6 +139,8 @@ class Replica:
             return self._ask_for_snapshot
         if fields or not row["cell_name"]:
             self._apply(ctxt, row, instance, fields, owner, revision)
+            if revision is not None and is_snapshot and fields == changed:
+                self._revisions.note_all(instance.uuid, revision)
         return None
 
     def destroy(self, ctxt, instance, owner: str) -> None:

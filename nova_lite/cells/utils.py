@@ -155,7 +155,8 @@ def get_instances_to_sync(context, updated_since=None, project_id=None, deleted=
     marker = None
     while True:
         page = list(objects.InstanceList.get_by_filters(
-            context, filters, sort_key="deleted", sort_dir="asc", limit=page_size, marker=marker))
+            context, filters, sort_key="deleted", sort_dir="asc", limit=page_size, marker=marker,
+            expected_attrs=[] if uuids_only else None))
         if not page:
             return
         marker = page[-1].uuid

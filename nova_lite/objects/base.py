@@ -136,7 +136,7 @@ class NovaObject(ovo_base.VersionedObject):
 
 
 @functools.cache
-def _columns_of(cls: type[NovaObject]) -> tuple[tuple[str, Any, type | None], ...]:
+def _columns_of(cls: Any) -> tuple[tuple[str, Any, type | None], ...]:
     """Return (name, field, type of values that are taken as they are) of each field."""
     return tuple((name, field, fields.PLAIN_TYPES.get(type(field))) for name, field in cls.fields.items())
 

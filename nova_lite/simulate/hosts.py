@@ -8,6 +8,7 @@ from nova_lite.db import models
 from nova_lite.objects import power_state, vm_states
 
 _SERVICES = models.Service.__table__.c
+_NODES = models.ComputeNode.__table__.c
 _BUILD_S = (0.5, 6.0)
 _BEAT_S = 20.0
 _LOCAL = frozenset(("id", "created_at", "updated_at", "deleted", "deleted_at", "cell_name", "revision",
@@ -73,7 +74,7 @@ class LightHosts:
     def _build(self, uuid: str) -> None:
         ctxt = self._cell.context()
         try:
-            instance = objects.Instance.get_by_uuid(ctxt, uuid)
+            instance = objects.Instance.get_by_uuid(ctxt, uuid, expected_attrs=[])
         except exception.InstanceNotFound:
             return
         if instance.host or instance.vm_state != vm_states.BUILDING:
@@ -82,13 +83,14 @@ class LightHosts:
         if host is None:
             self._hand_back(ctxt, uuid)
             return
-        self._take(host, instance.memory_mb)
         self.built.append(uuid)
         instance.host = instance.node = instance.launched_on = host
         instance.launched_at = self._cell.clock.utcnow()
         instance.vm_state, instance.task_state = vm_states.ACTIVE, None
         instance.power_state = power_state.RUNNING
-        instance.save()
+        with self._cell.db.writer(ctxt):
+            self._take(host, instance.memory_mb)
+            instance.save()
 
     def _hand_back(self, ctxt: Any, uuid: str) -> None:
         while not self._cell.is_up:  # the order waits in the cell's broker
@@ -106,7 +108,8 @@ class LightHosts:
         changed = {"free_ram_mb": node["free_ram_mb"] - memory_mb,
                    "memory_mb_used": node["memory_mb_used"] + memory_mb}
         node.update(changed)
-        self._cell.db.compute_node_update(self._cell.context(), node["id"], changed)
+        with self._cell.db.writer(self._cell.context()) as session:
+            session.update_rows(models.ComputeNode, _NODES.id == node["id"], **changed)
 
     def _beat(self) -> None:
         """Have all hosts that are alive say so, at once."""

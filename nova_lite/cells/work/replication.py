@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from oslo_log import log as logging
 from oslo_utils import timeutils
 
-from nova_lite import exception, objects
-from nova_lite.cells import replica, routing, utils
+from nova_lite import exception
+from nova_lite.cells import healing, replica, routing, utils
 from nova_lite.cells.operations import BROADCAST, Route, operation, registry
 from nova_lite.objects import base
 
 LOG = logging.getLogger(__name__)
+
+_READ_AT_ONCE = 100
 
 
 @operation(Route.NEIGHBOUR, replies=True, own=True)
@@ -73,10 +75,11 @@ def compare_digests(cell, message, digests):
 
 
 def _differences(cell, ctxt, owner: str, digests: dict[str, str | None]) -> Iterator[tuple[str, int | None]]:
+    ours = {instance.uuid: instance for uuids in healing.batched(digests, _READ_AT_ONCE)
+            for instance in healing.load(ctxt, uuids)}
     for uuid, theirs in digests.items():
-        try:
-            instance = objects.Instance.get_by_uuid(ctxt, uuid)
-        except exception.InstanceNotFound:
+        instance = ours.get(uuid)
+        if instance is None:
             if theirs is not None:
                 yield uuid, None
             continue

@@ -52,8 +52,11 @@ def test_another_process_reads_them_with_the_same_key_file(db, ctxt, services):
     other.dispose()
 
 
+# Begins as a daemon does: what eventlet would load by itself is not loaded then.
 READER = """
 import sys
+from nova_lite import concurrency
+concurrency.setup("threading")
 from nova_lite import conf, context
 from nova_lite.db.api import Database
 database = Database(conf.load([], prog="reader", config_files=[], config_dirs=[], overrides={

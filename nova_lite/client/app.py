@@ -10,7 +10,7 @@ from cliff.app import App
 
 from nova_lite import conf as configuration
 from nova_lite import exception
-from nova_lite.client.commands import CLIENT, DEMO, HOSTS, MANAGE, CommandTable
+from nova_lite.client.commands import CLIENT, DEMO, HOSTS, MANAGE, STATUS, CommandTable
 from nova_lite.client.connection import Connection, OnCell
 from nova_lite.client.errors import CommandError, one_line
 
@@ -152,6 +152,14 @@ class NovaManage(Program):
     NAME = "nova-manage"
     DESCRIPTION = "Prepare the database of a cell, its neighbours and its flavors."
     TABLE = MANAGE
+
+
+class NovaStatus(Program):
+    """What is to be known before services of this release are started."""
+
+    NAME = "nova-status"
+    DESCRIPTION = "Check whether this installation is ready for the release that is installed."
+    TABLE = STATUS
 
 
 def _version() -> str:

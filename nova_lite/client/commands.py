@@ -113,6 +113,8 @@ DEMO = {"demo": "demo:Demo", "simulate": "simulate:Simulate"}
 MANAGE = {
     "db sync": "manage.database:Sync",
     "db version": "manage.database:Version",
+    "db archive_deleted_rows": "manage.database:Archive",
+    "db purge": "manage.database:Purge",
     "cell create": "manage.cell:CreateCell",
     "cell list": "manage.cell:ListCells",
     "cell delete": "manage.cell:DeleteCell",
@@ -121,6 +123,7 @@ MANAGE = {
     "flavor set": "manage.flavor:SetFlavor",
     "flavor delete": "manage.flavor:DeleteFlavor",
 }
+STATUS = {"upgrade check": "status:UpgradeCheck"}
 
 
 class CommandTable(CommandManager):

@@ -162,3 +162,49 @@ def test_deleting_several_flavors_tells_each_that_is_missing(manage):
 
 def test_a_flavor_without_memory_is_wrong_usage(manage):
     assert manage.run("flavor", "create", "big", "--cpu", "1", "--memory", "0")[0] == 2
+
+
+# -- rows of what was deleted --
+
+def shadow_rows(manage, *arguments):
+    status, stdout, stderr = manage.run("db", *arguments)
+    assert "Error" not in stderr
+    return status, dict(line.split() for line in stdout.splitlines() if " " in line)
+
+
+def deleted_instances(manage, count):
+    conf = configuration.load(prog="test", config_files=[manage.config], config_dirs=[])
+    db = Database(conf)
+    context = get_admin_context().bind(Services(conf=conf, db=db))
+    for number in range(count):
+        db.instance_create(context, {"uuid": f"u{number}"}, replicate=False)
+        db.instance_destroy(context, f"u{number}", replicate=False)
+    db.dispose()
+
+
+def test_deleted_rows_are_archived_so_many_at_a_time_and_the_status_tells_whether_there_are_more(manage):
+    deleted_instances(manage, 3)
+
+    first = shadow_rows(manage, "archive_deleted_rows", "--max_rows", "2")
+    rest = shadow_rows(manage, "archive_deleted_rows", "--until-complete")
+
+    assert (first[0], first[1]["instances"]) == (1, "2")
+    assert (rest[0], rest[1]["instances"]) == (0, "1")
+
+
+def test_archived_rows_are_purged_when_it_is_said_which(manage):
+    deleted_instances(manage, 2)
+    manage.run("db", "archive_deleted_rows")
+
+    status, _, stderr = manage.run("db", "purge")
+    assert status == 1 and "--before TIME or --all" in stderr
+    assert shadow_rows(manage, "purge", "--before", "2000-01-01") == (0, {})
+    assert shadow_rows(manage, "purge", "--all")[1]["shadow_instances"] == "2"
+    assert shadow_rows(manage, "purge", "--all") == (0, {})
+
+
+def test_a_time_that_is_none_is_wrong_usage(manage, capsys):
+    status, _, _ = manage.run("db", "purge", "--before", "yesterday")
+
+    assert status == 2
+    assert "no time such as" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from nova_lite.objects import power_state
 from tests.fixtures.xen_bench import Bench, Compute, ImageStore
 from tests.fixtures.xensim import simulator_process
 
-STOPS = 5
+STOPS = 20
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import http.client
 import queue
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Any, BinaryIO
 from urllib.parse import urlencode, urlsplit
@@ -37,7 +37,7 @@ def chunks(stream: BinaryIO, size_b: int = CHUNK_B) -> Iterator[bytes]:
         yield chunk
 
 
-def read_ahead(blocks: Iterable[bytes]) -> Iterator[bytes]:
+def read_ahead(blocks: Iterable[bytes]) -> Generator[bytes, None, None]:
     """Yield the blocks while the next ones are made in another thread: reading and checking cost no time of sending.
 
     BLOCKS_AHEAD are held at most. When the caller ends early, the other thread has left the blocks alone before that

@@ -178,7 +178,9 @@ class VmCache:
         until = self._session.clock.monotonic() + OWN_CHANGE_COUNTS_S
         self.changes += 1
         with self._lock:
-            self._own_states[ref] = (power_state_name, until)
+            shown = self._vms.get(ref)
+            if ref in self._own_states or shown is None or shown.power_state != power_state_name:
+                self._own_states[ref] = (power_state_name, until)
 
     def note_label(self, ref: str, name_label: str) -> None:
         """Enter a label we just set."""

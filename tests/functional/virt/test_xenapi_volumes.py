@@ -118,3 +118,12 @@ def test_each_lun_is_found_by_its_number(bench, instance, connection):
 def test_a_volume_of_an_instance_without_vm_is_not_found(bench, connection):
     with pytest.raises(exception.InstanceNotFound):
         bench.vmops.volumes.attach_volume(connection, "nobody", "/dev/xvdc")
+
+
+def test_a_volume_whose_target_is_away_is_named_by_its_device(bench, instance, connection):
+    bench.driver.attach_volume(connection, instance, "/dev/xvdc")
+    target = bench.simulator.toolstack.iscsi.targets.setdefault(
+        ("10.0.0.9", connection["data"]["target_iqn"]), Target({0: 1 << 30}))
+    target.is_away = True
+    vm_ref = bench.vmops.finder.require(instance)
+    assert bench.vmops.volumes.find_bad_volumes(vm_ref) == ["/dev/xvdc"]

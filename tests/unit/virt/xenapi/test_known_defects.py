@@ -204,6 +204,6 @@ def test_the_picture_of_the_vms_survives_the_loss_of_all_sessions(bench):
     instance = bench.spawn()
     bench.simulator.control.lose_sessions()
     bench.vmops.pause(instance)
-    assert bench.vmops.cache.wait_synced(10)
+    assert bench.vmops.cache.wait_synced(60)
     other = bench.spawn()
     assert {instance["name"], other["name"]} <= set(bench.vmops.list_instances())

@@ -3,6 +3,7 @@ import XenAPI
 
 from nova_lite import exception
 from nova_lite.objects import power_state
+from tests.fixtures.processes import wait_until
 from tests.fixtures.xen_bench import make_instance, make_network_info
 
 
@@ -108,14 +109,50 @@ def test_changes_made_by_others_reach_the_compute_service_as_events(bench, insta
     bench.driver.register_event_listener(heard.append)
     bench.api("VM.hard_shutdown", bench.api("VM.get_by_name_label", instance["name"])[0])
     # What the build itself did may still be on its way.
-    wait_until(lambda: heard and heard[-1].get_name() == "Stopped")
+    wait_until(lambda: heard and heard[-1].get_name() == "Stopped", "the stop is told")
     assert heard[-1].get_instance_uuid() == instance["uuid"]
 
 
-def wait_until(condition, timeout_s=10):
-    import threading
-    import time
-    limit, pause = time.monotonic() + timeout_s, threading.Event()
-    while not condition():
-        assert time.monotonic() < limit, "it did not happen in time"
-        pause.wait(0.02)
+def test_a_guest_that_stops_by_itself_is_seen_without_being_asked_for(bench, instance):
+    bench.simulator.control.reset_calls()
+    bench.simulator.control.guest_stops(bench.vmops.finder.require(instance))
+    wait_until(lambda: bench.driver.get_info(instance)["state"] == power_state.SHUTDOWN, "it is seen")
+    assert "VM.get_record" not in bench.calls()
+
+
+def last_domain(bench, instance):
+    return bench.vm(instance)["other_config"].get("last_dom_id")
+
+
+def test_the_domain_of_a_guest_is_noted_when_it_starts(bench, instance):
+    assert last_domain(bench, instance) == bench.vm(instance)["domid"] != "-1"
+
+
+def test_the_last_domain_of_a_guest_that_rebooted_and_then_stopped_is_noted(bench, instance):
+    vm_ref = bench.vmops.finder.require(instance)
+    first = last_domain(bench, instance)
+    bench.vmops.reboot(instance, "HARD")
+    second = bench.vm(instance)["domid"]
+    wait_until(lambda: str(bench.vmops.cache.get(vm_ref).domid) == second, "the reboot is seen")
+    bench.simulator.control.guest_stops(vm_ref)
+    wait_until(lambda: last_domain(bench, instance) == second, "it is noted")
+    assert second != first
+
+
+def test_a_reboot_that_volumes_prevent_goes_on_without_those_that_are_away(bench, instance):
+    detached = []
+
+    def detach(devices):
+        detached.append(devices)
+        bench.api("VM.hard_shutdown", bench.vmops.finder.require(instance))
+
+    bench.simulator.control.fail("VM.hard_reboot", error=["SR_BACKEND_FAILURE_46", "", "VDI is away", ""])
+    bench.driver.reboot(None, instance, make_network_info(), "HARD", bad_volumes_callback=detach)
+    assert detached == [[]]
+    assert bench.vm(instance)["power_state"] == "Running"
+
+
+def test_a_reboot_that_volumes_prevent_fails_where_nobody_detaches_them(bench, instance):
+    bench.simulator.control.fail("VM.hard_reboot", error=["SR_BACKEND_FAILURE_46", "", "VDI is away", ""])
+    with pytest.raises(exception.InstanceRebootFailure, match="SR_BACKEND_FAILURE_46"):
+        bench.vmops.reboot(instance, "HARD")

@@ -63,6 +63,8 @@ class Availability(Noun):
     def enable(self, _caller, sr_refs, configuration):
         self.check_disabled()
         hosts = self.db.rows("host")
+        if any(host["edition"] == "free" for host in hosts):
+            raise ApiError("LICENCE_RESTRICTION", "HA")
         if len(hosts) < 2:
             raise ApiError("HA_TOO_FEW_HOSTS")
         for host in hosts:

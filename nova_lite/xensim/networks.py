@@ -1,13 +1,22 @@
 """Networks and what the hosts connect to them."""
 
-import uuid as uuid_module
+from typing import TYPE_CHECKING
 
 from nova_lite.xensim.db import Row
+from nova_lite.xensim.devices import MAC
+from nova_lite.xensim.dispatch import is_null
 from nova_lite.xensim.errors import ApiError
 from nova_lite.xensim.noun import Noun, call
 
+if TYPE_CHECKING:
+    from nova_lite.xensim.toolstack import Toolstack
+
 
 class Networks(Noun):
+    def __init__(self, toolstack: "Toolstack"):
+        super().__init__(toolstack)
+        self._cards: dict[str, dict[str, str]] = {}
+
     def check_reachable(self, vm: Row, network_ref: str, host_ref: str) -> None:
         """Raise VM_REQUIRES_NETWORK when a network with interfaces has none on the host."""
         pifs = [self.db.row("PIF", ref) for ref in self.db.get("network", network_ref, "PIFs")]
@@ -131,29 +140,56 @@ class Networks(Noun):
         self._check_unused(ref)
         self.db.set("PIF", ref, currently_attached=False)
 
+    def _nics(self, host_ref: str) -> dict[str, str]:
+        """Return {MAC: device} of the network cards in a host: those it had interfaces for when it came."""
+        if host_ref not in self._cards:
+            self.db.row("host", host_ref)
+            physical = self.db.select("PIF", host=host_ref, physical=True)
+            self._cards[host_ref] = {pif["MAC"]: pif["device"] for pif in physical}
+        return self._cards[host_ref]
+
     @call("PIF.scan")
     def scan(self, _caller, host_ref):
-        self.db.row("host", host_ref)
+        nics = self._nics(host_ref)
+        known = {pif["MAC"] for pif in self.db.select("PIF", host=host_ref, physical=True)}
+        for mac in [mac for mac in nics if mac not in known]:
+            self._add_physical(host_ref, mac, nics[mac], managed=True)
 
     @call("PIF.forget")
     def forget(self, _caller, ref):
         self._check_unused(ref)
-        if self.db.get("PIF", ref, "VLAN_slave_of"):
+        pif = self.db.row("PIF", ref)
+        if pif["VLAN_slave_of"]:
             raise ApiError("PIF_VLAN_STILL_EXISTS", ref)
+        if not is_null(pif["bond_slave_of"]):
+            raise ApiError("PIF_ALREADY_BONDED", ref)
+        if not pif["physical"]:
+            raise ApiError("PIF_IS_NOT_PHYSICAL", ref)
+        if pif["MAC"] in self._nics(pif["host"]):
+            raise ApiError("MAC_STILL_EXISTS", pif["MAC"])
         self.db.destroy("PIF", ref)
 
     @call("PIF.introduce")
     def introduce(self, _caller, host_ref, mac, device, managed):
-        self.db.row("host", host_ref)
-        network_ref = self.db.create(
-            "network",
-            name_label=f"Pool-wide network associated with {device}",
-            bridge=f"xenbr{device.removeprefix('eth')}",
-            uuid=str(uuid_module.uuid4()),
-        )
+        nics, mac = self._nics(host_ref), mac.lower()
+        if not MAC.match(mac):
+            raise ApiError("MAC_INVALID", mac)
+        if mac not in nics:
+            raise ApiError("MAC_DOES_NOT_EXIST", mac)
+        if nics[mac] != device:
+            raise ApiError("COULD_NOT_FIND_NETWORK_INTERFACE_WITH_SPECIFIED_DEVICE_NAME_AND_MAC_ADDRESS", device, mac)
+        if any(self.db.select("PIF", host=host_ref, MAC=mac, physical=True)):
+            raise ApiError("DUPLICATE_PIF_DEVICE_NAME", device)
+        return self._add_physical(host_ref, mac, device, managed=managed)
+
+    def _add_physical(self, host_ref: str, mac: str, device: str, *, managed: bool) -> str:
+        label = f"Pool-wide network associated with {device}"
+        found = next(self.db.select("network", name_label=label), None)
+        bridge = f"xenbr{device.removeprefix('eth')}"
+        network_ref = found.ref if found else self.db.create("network", name_label=label, bridge=bridge)
         metrics_ref = self.db.create("PIF_metrics", carrier=True, speed=10000, duplex=True, device_name="simulated")
         return self.db.create(
-            "PIF", device=device, network=network_ref, host=host_ref, MAC=mac.lower(), MTU=1500, VLAN=-1,
+            "PIF", device=device, network=network_ref, host=host_ref, MAC=mac, MTU=1500, VLAN=-1,
             physical=True, metrics=metrics_ref, currently_attached=False, managed=managed,
         )  # fmt: skip
 
@@ -170,6 +206,7 @@ class Networks(Noun):
 
     @call("PIF.db_forget")
     def db_forget(self, _caller, ref):
+        self._nics(self.db.get("PIF", ref, "host"))
         self.db.destroy("PIF", ref)
 
     @call("PIF.reconfigure_ip")

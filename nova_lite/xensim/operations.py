@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # What else has to be looked at again when an object of a class changed: fields that lead there.
 LED_TO = {"VBD": [("VM", "VM"), ("VDI", "VDI")], "VIF": [("VM", "VM")], "PBD": [("SR", "SR")]}
 
+# What the master does alone with the record of a VM.
+NEEDS_NO_HOST = frozenset({"power_state_reset", "metadata_export", "query_services"})
+
 
 class Operations:
     """Knows for each object what runs on it and what may be started. Expects the tables' lock to be held."""
@@ -63,6 +66,8 @@ class Operations:
     def recorded(self, class_name: str, ref: str, operation: str, caller: Caller) -> Iterator[None]:
         """Check the operation, then show it on the object while the block runs."""
         self.check(class_name, ref, operation)
+        if class_name == "VM" and operation not in NEEDS_NO_HOST:
+            self._check_reachable(self._db.get("VM", ref, "resident_on"))
         task_ref = unlisted_task() if is_null(caller.task_ref) else caller.task_ref
         running = self._db.get(class_name, ref, "current_operations")
         self._db.set(class_name, ref, current_operations={**running, task_ref: operation})
@@ -75,6 +80,13 @@ class Operations:
                 rest = {task: name for task, name in row["current_operations"].items() if task != task_ref}
                 self._db.set(class_name, ref, current_operations=rest)
             self.refresh()
+
+    def _check_reachable(self, host_ref: str) -> None:
+        """Raise HOST_OFFLINE when the host that an operation is passed on to is dead."""
+        host = self._db.find("host", host_ref)
+        metrics = host and self._db.find("host_metrics", host["metrics"])
+        if metrics and not metrics["live"]:
+            raise ApiError("HOST_OFFLINE", host_ref)
 
     def refresh(self) -> None:
         """Recompute allowed_operations of everything that changed since the last time."""

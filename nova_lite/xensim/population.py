@@ -69,6 +69,7 @@ class HostPlan:
     local_sr_type: str = "ext"
     local_sr_gib: int = 500
     gpus: int = 0
+    nics: int = 1
 
 
 class Population:
@@ -175,7 +176,8 @@ class Population:
         )
         for number in range(plan.cpus):
             self._cpu(host_ref, number)
-        self._interface(host_ref, name, address)
+        for number in range(plan.nics):
+            self._interface(host_ref, name, address, number)
         Hardware(self._toolstack).add(host_ref, plan.gpus)
         self._control_domain(host_ref, name)
         self._local_storage(host_ref)
@@ -187,17 +189,18 @@ class Population:
             "host_cpu", host=host_ref, number=number, speed=2400, family=6, model=106, features=FEATURES, **words
         )
 
-    def _interface(self, host_ref: str, name: str, address: str) -> None:
-        label = "Pool-wide network associated with eth0"
+    def _interface(self, host_ref: str, name: str, address: str, number: int) -> None:
+        """Add an interface; the first one is the host's for management and has its address."""
+        label, is_first = f"Pool-wide network associated with eth{number}", number == 0
         found = next(self._db.select("network", name_label=label), None)
-        network_ref = found.ref if found else self._db.create("network", name_label=label, bridge="xenbr0")
+        network_ref = found.ref if found else self._db.create("network", name_label=label, bridge=f"xenbr{number}")
         metrics_ref = self._db.create(
             "PIF_metrics", carrier=True, speed=10000, duplex=True, device_name="simulated", last_updated=EPOCH
         )
-        digest = uuid_module.uuid5(uuid_module.NAMESPACE_DNS, name).hex
+        digest = uuid_module.uuid5(uuid_module.NAMESPACE_DNS, name if is_first else f"{name}/{number}").hex
         self._db.create(
             "PIF",
-            device="eth0",
+            device=f"eth{number}",
             network=network_ref,
             host=host_ref,
             MAC="00:16:3e:" + ":".join(digest[index : index + 2] for index in (0, 2, 4)),
@@ -206,10 +209,10 @@ class Population:
             metrics=metrics_ref,
             physical=True,
             currently_attached=True,
-            ip_configuration_mode="DHCP",
-            IP=address.rpartition(":")[0] or address,
-            netmask="255.0.0.0",
-            management=True,
+            ip_configuration_mode="DHCP" if is_first else "None",
+            IP=(address.rpartition(":")[0] or address) if is_first else "",
+            netmask="255.0.0.0" if is_first else "",
+            management=is_first,
         )
 
     def _control_domain(self, host_ref: str, name: str) -> None:

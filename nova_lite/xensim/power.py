@@ -2,7 +2,6 @@
 
 import itertools
 import time
-from typing import Any
 
 from nova_lite.xensim.db import Row
 from nova_lite.xensim.errors import ApiError
@@ -50,6 +49,10 @@ class Power(Noun):
             raise ApiError("HOST_NOT_LIVE")
         if not host["enabled"]:
             raise ApiError("HOST_DISABLED", host_ref)
+        if vm["hardware_platform_version"] not in host["virtual_hardware_platform_versions"]:
+            known = ", ".join(map(str, host["virtual_hardware_platform_versions"]))
+            wanted = str(vm["hardware_platform_version"])
+            raise ApiError("VM_HOST_INCOMPATIBLE_VIRTUAL_HARDWARE_PLATFORM_VERSION", host_ref, known, vm.ref, wanted)
         for vbd_ref in vm["VBDs"]:
             vbd = self.db.row("VBD", vbd_ref)
             if not vbd["empty"]:
@@ -113,6 +116,7 @@ class Power(Noun):
     def _boot(self, caller: Caller, vm: Row, host_ref: str, is_paused: bool) -> None:
         for vbd_ref in vm["VBDs"]:
             self.toolstack.vbds.check_attachable(self.db.row("VBD", vbd_ref))
+            self._check_mode(vm, self.db.row("VBD", vbd_ref))
             if not self.db.get("VBD", vbd_ref, "empty"):
                 self.toolstack.vdis.reset_on_boot(self.db.get("VBD", vbd_ref, "VDI"))
         self._check_bootloader(vm)
@@ -129,9 +133,18 @@ class Power(Noun):
         self._run_domain(vm, host_ref, PAUSED if is_paused else RUNNING)
         self.toolstack.availability.vm_started(vm)
 
+    @staticmethod
+    def _check_mode(vm: Row, vbd: Row) -> None:
+        if is_hvm(vm) and vbd["type"] == "Disk" and vbd["mode"] == "RO":
+            raise ApiError("DISK_VBD_MUST_BE_READWRITE_FOR_HVM", vbd.ref)
+
     def _check_bootloader(self, vm: Row) -> None:
         bootloader = vm["PV_bootloader"]
-        if is_hvm(vm) or not bootloader or bootloader in ("pygrub", "eliloader"):
+        if is_hvm(vm) or not bootloader or bootloader == "pygrub":
+            return
+        if bootloader == "eliloader":
+            if not vm["other_config"].get("install-repository"):
+                raise ApiError("BOOTLOADER_FAILED", vm.ref, "the VM has no repository to install from")
             return
         raise ApiError("UNKNOWN_BOOTLOADER", vm.ref, bootloader)
 
@@ -170,19 +183,30 @@ class Power(Noun):
             last_boot_CPU_flags={"vendor": "GenuineIntel"},
         )
         self.toolstack.consoles.open(vm)
-        self._refresh_metrics(vm, has_started=True)
+        self._start_metrics(vm)
         self.toolstack.hosts.refresh_free_memory()
         self.toolstack.guests.domain_started(vm.ref)
 
-    def _refresh_metrics(self, vm: Row, *, has_started: bool) -> None:
-        now = timestamp_text(time.time())
-        values: dict[str, Any] = {"last_updated": now, "state": []}
-        if has_started:
-            kind = vm["domain_type"] if vm["domain_type"] != "unspecified" else ("hvm" if is_hvm(vm) else "pv")
-            values |= {"start_time": now, "current_domain_type": kind, "hvm": is_hvm(vm)}
-            values |= {"VCPUs_number": vm["VCPUs_at_startup"], "memory_actual": vm["memory_dynamic_max"]}
-            values["VCPUs_utilisation"] = dict.fromkeys(range(vm["VCPUs_at_startup"]), 0.0)
-        self.db.set("VM_metrics", vm["metrics"], **values)
+    def _start_metrics(self, vm: Row) -> None:
+        kind = vm["domain_type"] if vm["domain_type"] != "unspecified" else ("hvm" if is_hvm(vm) else "pv")
+        values = {"start_time": timestamp_text(time.time()), "current_domain_type": kind}
+        self.db.set("VM_metrics", vm["metrics"], VCPUs_number=vm["VCPUs_at_startup"], **values)
+        self.refresh_metrics(vm)
+
+    def refresh_metrics(self, vm: Row) -> None:
+        """Bring those metrics of a VM with a domain up to date that the database does not keep."""
+        is_full, platform = is_hvm(vm), vm["platform"]
+        self.db.set(
+            "VM_metrics",
+            vm["metrics"],
+            last_updated=timestamp_text(time.time()),
+            state=[],
+            hvm=is_full,
+            nested_virt=is_full and platform.get("nested-virt") == "true",
+            nomigrate=is_full and platform.get("nomigrate") == "true",
+            memory_actual=vm["memory_dynamic_max"],
+            VCPUs_utilisation=dict.fromkeys(range(vm["VCPUs_at_startup"]), 0.0),
+        )
 
     # stop
 

@@ -63,6 +63,7 @@ class Repositories(Noun):
             raise ApiError("SR_UNKNOWN_DRIVER", type_)
         self.db.row("host", host)
         self.toolstack.probes.check_address(type_, device_config)
+        self._check_device(host, device_config)
         sr_ref = self._record(
             str(uuid_module.uuid4()), name_label, name_description, type_, content_type, shared, sm_config
         )
@@ -78,6 +79,13 @@ class Repositories(Noun):
             self.drop(sr_ref)
             raise
         return sr_ref
+
+    def _check_device(self, host_ref: str, device_config: dict[str, str]) -> None:
+        """Raise SR_DEVICE_IN_USE for a device of the host on which there is a repository."""
+        device = device_config.get("device", "")
+        for ref in self.db.get("host", host_ref, "PBDs") if device else []:
+            if self.db.get("PBD", ref, "device_config").get("device") == device:
+                raise ApiError("SR_DEVICE_IN_USE")
 
     def _record(self, uuid, name_label, name_description, type_, content_type, shared, sm_config) -> str:
         return self.db.create(

@@ -148,6 +148,10 @@ class VdiRules:
                 return ApiError("VDI_INCOMPATIBLE_TYPE", row.ref, row["type"])
             if row["on_boot"] == "reset":
                 return ApiError("VDI_ON_BOOT_MODE_INCOMPATIBLE_WITH_OPERATION")
+        if operation == "set_on_boot" and row["sharable"]:
+            return ApiError("VDI_IS_SHARABLE", row.ref)
+        if operation == "destroy" and row["type"] == "rrd":
+            return ApiError("VDI_HAS_RRDS", row.ref)
         if operation in ("set_on_boot", "mirror") and row["cbt_enabled"]:
             return ApiError("VDI_CBT_ENABLED", row.ref)
         return None

@@ -35,7 +35,7 @@ from nova_lite.xensim.metrics import DataSources
 from nova_lite.xensim.migration import Migration
 from nova_lite.xensim.model import load_schema
 from nova_lite.xensim.networks import Networks
-from nova_lite.xensim.noun import Caller, GenericCalls
+from nova_lite.xensim.noun import Caller, GenericCalls, Noun
 from nova_lite.xensim.operations import Operations
 from nova_lite.xensim.pool_services import PoolServices
 from nova_lite.xensim.power import Power
@@ -51,6 +51,11 @@ from nova_lite.xensim.vm_services import VmServices
 from nova_lite.xensim.vms import Vms
 from nova_lite.xensim.vtpms import Vtpms
 from nova_lite.xensim.workload_balancing import WorkloadBalancing
+
+# Nouns that no other part asks for anything.
+STANDALONE = (
+    Secrets, DataSources, Migration, Bonds, DatabaseReplicas, PoolServices, Updates, VmServices, WorkloadBalancing,
+)  # fmt: skip
 
 
 class Toolstack:
@@ -114,33 +119,8 @@ class Toolstack:
         self.extensions = Extensions(self)
         self.pools = Pools(self)
         self.consoles = Consoles(self)
-        nouns = [self.sessions, self.tasks, self.events, self.messages, self.repositories, self.vdis, self.vbds]
-        nouns += [self.vifs, self.vms, self.vm_copies, self.power, self.networks, self.hosts, self.pools]
-        nouns += [
-            self.consoles,
-            self.change_tracking,
-            self.probes,
-            self.host_services,
-            self.certificates,
-            self.extensions,
-            DatabaseReplicas(self),
-            PoolServices(self),
-            Updates(self),
-            VmServices(self),
-            WorkloadBalancing(self),
-            self.blobs,
-            self.vtpms,
-            self.graphics,
-            self.availability,
-            self.roles,
-            self.people,
-            self.domains,
-            self.dom0,
-            Secrets(self),
-            DataSources(self),
-            Migration(self),
-            Bonds(self),
-        ]
+        own = [each for each in vars(self).values() if isinstance(each, Noun)]
+        nouns = [*own, *(noun(self) for noun in STANDALONE)]
         self.dispatcher = Dispatcher(self, nouns)
 
     @property

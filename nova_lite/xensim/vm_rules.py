@@ -150,6 +150,11 @@ class VmRules:
             reason = guest_features(self._db, row).get("data-cant-suspend-reason")
             if reason:
                 return ApiError("VM_NON_SUSPENDABLE", row.ref, reason)
+            metrics = self._db.find("VM_metrics", row["metrics"])
+            if metrics and metrics["nomigrate"]:
+                return ApiError("VM_IS_IMMOBILE", row.ref)
+            if metrics and metrics["nested_virt"]:
+                return ApiError("VM_IS_USING_NESTED_VIRT", row.ref)
             if row["attached_PCIs"]:
                 return ApiError("VM_HAS_PCI_ATTACHED", row.ref)
             if row["VGPUs"]:

@@ -102,6 +102,7 @@ class Database:
         self.deletions: deque[tuple[int, int, str, str]] = deque(maxlen=DELETIONS_KEPT)
         self.forgotten_generation = 0
         self.observers: list[Callable[[str, Row], None]] = []
+        self.flush: Callable[[], None] = lambda: None  # writes what changed to where it lasts
 
     # reading
 

@@ -48,7 +48,10 @@ class Dispatcher:
             if name.startswith("system.isAlive:"):
                 return wire.result(Type("string"), str(parameters[0]) if parameters else "")
             with self._db.lock:
-                type_, value = self._dispatch(name, parameters, caller)
+                try:
+                    type_, value = self._dispatch(name, parameters, caller)
+                finally:
+                    self._db.flush()
                 return wire.result(type_, value)
         except ApiError as error:
             result = error.code
@@ -191,6 +194,7 @@ class Dispatcher:
                 LOG.exception("task %s failed unexpectedly", described.full_name)
                 tasks.fail(caller.task_ref, internal_error(f"{type(error).__name__}: {error}").description)
             else:
+                self._db.flush()
                 tasks.succeed(caller.task_ref, result)
 
 

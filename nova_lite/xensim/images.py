@@ -4,11 +4,13 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from nova_lite.xensim.vhd import BLOCK_SIZE, ZERO_BLOCK, Image, VhdError, count_blocks, write_at
+from nova_lite.xensim.vhd import BLOCK_SIZE, ZERO_BLOCK, DamagedImage, Image, VhdError, count_blocks, write_at
 
 CHAIN_LIMIT = 30
+UNFINISHED = ".new"  # ends the names of files that do not count yet
 
 
 class RawImage:
@@ -49,6 +51,15 @@ class RawImage:
     def pieces(self) -> Iterator[bytes]:
         for number in range(count_blocks(self.virtual_size)):
             yield (self.block(number) or ZERO_BLOCK)[: self.virtual_size - number * BLOCK_SIZE]
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """What a file of a repository says of itself."""
+
+    parent_uuid: str
+    virtual_size: int
+    is_damaged: bool = False
 
 
 class ImageStore:
@@ -108,14 +119,52 @@ class ImageStore:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._existing(sr_uuid, vdi_uuid)[0])
 
-    def rename(self, sr_uuid: str, vdi_uuid: str, new_uuid: str) -> None:
-        """Give an image another uuid, in its name and inside; its parent stays."""
+    def put_under(self, sr_uuid: str, vdi_uuid: str, base_uuid: str) -> None:
+        """Give a VHD image another uuid, and put an empty child of it in its place.
+
+        Until the last step the disk is what it was, whatever ends the process; `finish_renames` clears up.
+        """
+        path, base_path = self.path(sr_uuid, vdi_uuid), self.path(sr_uuid, base_uuid)
+        with Image(path) as image:
+            size = image.virtual_size
+        Image.create(path + UNFINISHED, size, vdi_uuid, time.time(), base_uuid)
+        os.link(path, base_path)
+        with Image(base_path) as image:
+            image.restamp(base_uuid, time.time(), image.parent_uuid)
+        os.replace(path + UNFINISHED, path)
+
+    def finish_renames(self, sr_uuid: str, recorded: set[str]) -> None:
+        """Take back what the end of the process interrupted: unfinished files, and second names of recorded disks."""
+        directory = os.path.join(self._directory, sr_uuid)
+        names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+        for name in names:
+            path = os.path.join(directory, name)
+            is_second_name = os.stat(path).st_nlink > 1 and os.path.splitext(name)[0] not in recorded
+            if is_second_name or name.endswith(UNFINISHED):
+                os.unlink(path)
+
+    def inventory(self, sr_uuid: str) -> dict[str, ImageFile]:
+        """Return what is in a repository's directory by uuid."""
+        directory = os.path.join(self._directory, sr_uuid)
+        names = os.listdir(directory) if os.path.isdir(directory) else []
+        return {os.path.splitext(name)[0]: self._look_at(os.path.join(directory, name)) for name in names}
+
+    @staticmethod
+    def _look_at(path: str) -> ImageFile:
+        if path.endswith(".raw"):
+            return ImageFile("", os.path.getsize(path))
+        try:
+            with Image(path) as image:
+                return ImageFile(image.parent_uuid, image.virtual_size)
+        except DamagedImage:
+            return ImageFile("", 0, is_damaged=True)
+
+    def repair(self, sr_uuid: str, vdi_uuid: str) -> None:
+        """Make a VHD file end where its last block does, under its own uuid: a write may have been cut short."""
         path, is_raw = self._existing(sr_uuid, vdi_uuid)
-        new_path = self.path(sr_uuid, new_uuid, is_raw)
-        os.replace(path, new_path)
         if not is_raw:
-            with Image(new_path) as image:
-                image.restamp(new_uuid, time.time(), image.parent_uuid)
+            with Image(path) as image:
+                image.restamp(vdi_uuid, time.time(), image.parent_uuid)
 
     def resize(self, sr_uuid: str, vdi_uuid: str, size: int) -> None:
         """Grow an image."""
@@ -124,8 +173,8 @@ class ImageStore:
             os.truncate(path, size)
             return
         with self.open(sr_uuid, vdi_uuid) as image:
-            image.rewritten(f"{path}.new", size, time.time(), image.parent)
-        os.replace(f"{path}.new", path)
+            image.rewritten(path + UNFINISHED, size, time.time(), image.parent)
+        os.replace(path + UNFINISHED, path)
 
     def merge(self, sr_uuid: str, parent_uuid: str, child_uuid: str) -> None:
         """Fold the parent into its only child: the result has the child's uuid and the parent's parent."""

@@ -221,8 +221,7 @@ class Vdis(Noun):
         if images.chain_length(sr["uuid"], vdi["uuid"]) >= CHAIN_LIMIT:
             raise backend_failure(109, "The snapshot chain is too long")
         base_uuid = str(uuid_module.uuid4())
-        images.rename(sr["uuid"], vdi["uuid"], base_uuid)
-        images.create(sr["uuid"], vdi["uuid"], vdi["virtual_size"], parent_uuid=base_uuid)
+        images.put_under(sr["uuid"], vdi["uuid"], base_uuid)
         kept = {key: value for key, value in vdi["sm_config"].items() if key == "vhd-parent"}
         base_ref = self.db.create(
             "VDI",

@@ -143,7 +143,11 @@ class Image:
         if len(table) < self.block_count * 4:
             raise VhdError("the VHD ends inside its block table")
         self._table = list(struct.unpack(f">{self.block_count}I", table))
-        self._end = os.fstat(self._fd).st_size - SECTOR  # where the footer is, and the next block will be
+        last = max((sector for sector in self._table if sector != ABSENT), default=None)
+        # Where the footer is, and the next block will be. Behind it may be the rest of a write that was cut short.
+        self._end = TABLE_AT + table_size(self.block_count)
+        if last is not None:
+            self._end = last * SECTOR + BITMAP_SIZE + BLOCK_SIZE
 
     @staticmethod
     def create(path: str, size: int, image_uuid: str, now: float, parent_uuid: str = "") -> None:
@@ -275,6 +279,7 @@ class Image:
         header = header_bytes(self.block_count, parent_uuid, f"{parent_uuid}.vhd" if parent_uuid else "")
         write_at(self._fd, [self._footer, header], FOOTER_AT)
         write_at(self._fd, [self._footer], self._end)
+        os.ftruncate(self._fd, self._end + SECTOR)
 
     def absorb(self, child: "Image") -> None:
         """Take over the blocks that the child holds."""

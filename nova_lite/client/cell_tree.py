@@ -8,7 +8,8 @@ from nova_lite import exception
 from nova_lite.client import base
 from nova_lite.client.errors import CommandError, one_line
 
-_COLUMNS = ("Cell", "State", "RAM Free MB", "Disk Free MB", "Report Age s", "Outbox", "Waiting", "Round Trip ms")
+_COLUMNS = ("Cell", "State", "RAM Free MB", "Disk Free MB", "Report Age s", "Outbox", "Lag s", "Waiting",
+            "Round Trip ms")
 
 
 def _own(command: Any) -> Any:
@@ -21,23 +22,40 @@ def _own(command: Any) -> Any:
 class CellTree(base.Listing):
     """Show the cells from the connected one down: what fits in, when each was heard of, what waits, how far it is.
 
-    A picture of the tree; with -f FORMAT a flat list.
+    A picture of the tree, drawn again every few seconds with --watch; with -f FORMAT a flat list.
     """
 
     def get_parser(self, prog_name):
         parser = super().get_parser(prog_name)
         parser.set_defaults(formatter=None)
+        parser.add_argument("--watch", type=base.positive, metavar="SECONDS",
+                            help="Draw again so often, until interrupted.")
         return parser
 
     def run(self, parsed_args):
         if parsed_args.formatter is not None:
             return super().run(parsed_args)
         try:
+            if parsed_args.watch:
+                return self._watch(parsed_args.watch)
             for line in picture(self._rows()):
                 self.app.stdout.write(f"{line}\n")
         except Exception as error:  # as for every command
             raise self.app.told(error) from error
         return 0
+
+    def _watch(self, pause_s: int) -> int:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
+
+        with Live(console=Console(file=self.app.stdout), auto_refresh=False) as screen:
+            while True:
+                screen.update(Text("\n".join(picture(self._rows()))), refresh=True)
+                try:
+                    self.services.clock.sleep(pause_s)
+                except KeyboardInterrupt:
+                    return 0
 
     def take_action(self, parsed_args):
         return _COLUMNS, self._rows()
@@ -54,7 +72,8 @@ class CellTree(base.Listing):
         free = info.get("capacities") or seen.get("capacities") or {}
         return (path, state_of(info, seen), *(free.get(kind, {}).get("total_mb", 0) for kind in
                                               ("ram_free", "disk_free")),
-                age_s(seen.get("last_seen")), info.get("outbox_rows"), info.get("waiting"),
+                age_s(seen.get("last_seen")), info.get("outbox_rows"), info.get("outbox_oldest_s"),
+                info.get("waiting"),
                 self._round_trip_ms(own, path) if info and "error" not in info else None)
 
     def _round_trip_ms(self, own: Any, path: str) -> float | None:
@@ -92,7 +111,7 @@ def picture(rows: list[tuple]) -> list[str]:
         depth = path.count("!")
         lead = "   " * (depth - 1) + ("└─ " if depth else "")
         told = (f"{title} {value}" for title, value in zip(
-            ("", "RAM MB", "disk MB", "heard s ago", "outbox", "waiting", "ms away"), values, strict=True)
+            ("", "RAM MB", "disk MB", "heard s ago", "outbox", "lag s", "waiting", "ms away"), values, strict=True)
             if value is not None)
         lines.append(f"{lead}{path.rpartition('!')[2]}  {', '.join(text.strip() for text in told)}")
     return lines

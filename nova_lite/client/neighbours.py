@@ -8,6 +8,7 @@ from nova_lite.client.errors import CommandError
 from nova_lite.client.manage.cell import cell_name
 
 _TYPES = ("child", "parent")
+_POLL_S = 0.5
 
 
 class _Neighbour(base.Action):
@@ -78,10 +79,42 @@ class DisableCell(_Neighbour):
 
 
 class DrainCell(_Neighbour):
-    """Send no new builds to neighbours; all else goes on."""
+    """Send no new builds to neighbours; all else goes on, so that what waits in them can be handed over.
+
+    With --wait until nothing waits in their outboxes, nor in those of the cells below them.
+    """
+
+    def get_parser(self, prog_name):
+        parser = super().get_parser(prog_name)
+        parser.add_argument("--wait", action="store_true", help="Wait until their outboxes are empty.")
+        parser.add_argument("--timeout", type=base.positive, default=600, metavar="SECONDS",
+                            help="How long to wait (default 600).")
+        return parser
 
     def take_action(self, parsed_args):
-        return self.update(parsed_args.cells, {"draining": True})
+        status = self.update(parsed_args.cells, {"draining": True})
+        if parsed_args.wait and not status:
+            return self.each(parsed_args.cells, lambda name: self._until_handed_over(name, parsed_args.timeout))
+        return status
+
+    def _until_handed_over(self, name: str, timeout_s: int) -> None:
+        clock = self.services.clock
+        limit_s = clock.monotonic() + timeout_s
+        while (waiting := self._waiting_in(name)) is None or waiting > 0:
+            if clock.monotonic() >= limit_s:
+                raise CommandError("does not answer" if waiting is None else f"{waiting} updates still wait there")
+            clock.sleep(_POLL_S)
+
+    def _waiting_in(self, name: str) -> int | None:
+        """Return how many updates wait in a child and below it, None while a cell there does not answer."""
+        from nova_lite.cells.own_methods import OwnCellsClient
+
+        path = f"{self.connection.conf.cells.name}!{name}"
+        infos = [info for info in OwnCellsClient(self.services).tree_info(self.context)
+                 if info["cell"] == path or info["cell"].startswith(f"{path}!")]
+        if not infos or any("error" in info for info in infos):
+            return None
+        return sum(info["outbox_rows"] for info in infos)
 
 
 class SyncCells(base.Action):

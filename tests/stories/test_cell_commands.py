@@ -26,6 +26,7 @@ def test_the_tree_is_listed_with_what_each_cell_holds_and_how_far_it_is(client, 
     assert rows[below]["Round Trip ms"] > 0
     assert rows[below]["Report Age s"] is not None
     assert rows["api"]["Outbox"] == 0
+    assert rows[below]["Lag s"] >= 0
 
 
 def test_without_a_format_the_tree_is_drawn(client, below):
@@ -33,6 +34,44 @@ def test_without_a_format_the_tree_is_drawn(client, below):
 
     assert drawn[0].startswith("api")
     assert any(line.lstrip().startswith("└─ " + below.split("!")[1]) for line in drawn)
+
+
+def test_the_tree_is_drawn_again_until_interrupted(client, below, monkeypatch):
+    from nova_lite.concurrency import Clock
+
+    pauses = []
+
+    def interrupted(clock, seconds):
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Clock, "sleep", interrupted)
+
+    drawn = client.ok("cell", "tree", "--watch", "7")
+
+    assert pauses == [7, 7]
+    assert below.split("!")[1] in drawn
+
+
+def test_a_drained_cell_has_handed_over_what_waited(client, below):
+    name = below.split("!")[1]
+    try:
+        client.ok("cell", "drain", name, "--wait")
+        assert {row["Cell"]: row["State"] for row in client.read("cell", "tree")}[below] == "draining"
+    finally:
+        client.ok("cell", "enable", name)
+
+
+def test_a_cell_that_cannot_hand_over_is_told(client):
+    client.ok("cell", "create", "ruin", "--transport-url", "memory://elsewhere/ruin")
+    try:
+        status, _, stderr = client.run("cell", "drain", "ruin", "--wait", "--timeout", "1")
+    finally:
+        client.ok("cell", "delete", "ruin")
+
+    assert status == 1
+    assert "does not answer" in stderr
 
 
 def test_a_ping_shows_every_hop(client, below):

@@ -9,6 +9,7 @@ from nova_lite.client.manage.cell import cell_name
 
 _TYPES = ("child", "parent")
 _POLL_S = 0.5
+_LEAST_KEY_CHARS = 16
 
 
 class _Neighbour(base.Action):
@@ -137,6 +138,9 @@ def _add_values(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument("--type", choices=_TYPES, help="Where it lies (new ones: child).")
     parser.add_argument("--transport-url", metavar="URL", required=required,
                         help="Its broker; '-' reads the URL from standard input, where passwords are not seen.")
+    parser.add_argument("--key-file", type=_key_in, metavar="PATH",
+                        help="File with the key that both cells sign their messages with, 16 characters or more; an "
+                             "empty file ends that.")
     parser.add_argument("--weight-offset", type=float, help="How much it is preferred for builds.")
     parser.add_argument("--weight-scale", type=float, help="Stored for other schedulers.")
 
@@ -147,10 +151,22 @@ def _values(app: Any, parsed_args: argparse.Namespace) -> dict[str, Any]:
         url = app.stdin.readline().strip()
         if not url:
             raise CommandError("there is no URL on standard input")
-    given = {"transport_url": url, "weight_offset": parsed_args.weight_offset,
+    given = {"transport_url": url, "shared_key": parsed_args.key_file, "weight_offset": parsed_args.weight_offset,
              "weight_scale": parsed_args.weight_scale,
              "is_parent": None if parsed_args.type is None else parsed_args.type == "parent"}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _key_in(path: str) -> str:
+    """argparse type of a file that holds a key, or nothing."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            key = file.read().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise argparse.ArgumentTypeError(f"{path} cannot be read: {error}") from error
+    if key and len(key) < _LEAST_KEY_CHARS:
+        raise argparse.ArgumentTypeError(f"the key in {path} has fewer than {_LEAST_KEY_CHARS} characters")
+    return key
 
 
 def _iso_time(text: str) -> str:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.stories.test_commands import Client
+from tests.fixtures.client import Client
 
 
 @pytest.fixture
@@ -126,6 +126,33 @@ def test_a_neighbour_is_made_changed_drained_disabled_enabled_and_forgotten(clie
     finally:
         client.ok("cell", "delete", "attic")
     assert "attic" not in client.ok("cell", "list")
+
+
+def test_a_key_is_shared_with_a_neighbour_and_given_up_again(tree, client, tmp_path):
+    key, nothing = tmp_path / "key", tmp_path / "nothing"
+    key.write_text("0123456789abcdef-of-both\n")
+    nothing.write_text("")
+
+    def stored():
+        return tree.api.services.db.cell_get(None, "vault")["shared_key"]
+
+    client.ok("cell", "create", "vault", "--transport-url", "memory://elsewhere/vault", "--key-file", str(key))
+    try:
+        assert stored() == "0123456789abcdef-of-both"
+        assert "0123456789abcdef" not in json.dumps(client.read("cell", "show", "vault"))
+        client.ok("cell", "update", "vault", "--key-file", str(nothing))
+        assert not stored()
+    finally:
+        client.ok("cell", "delete", "vault")
+
+
+def test_a_short_key_is_refused(client, tmp_path, capsys):
+    (tmp_path / "key").write_text("short")
+
+    status, _, _ = client.run("cell", "update", "vault", "--key-file", str(tmp_path / "key"))
+
+    assert status == 2
+    assert "fewer than 16" in capsys.readouterr().err
 
 
 def test_forgetting_an_unknown_neighbour_is_a_mistake(client):

@@ -1,7 +1,8 @@
 """How long a daemon takes from its start to its first answered RPC, and what it holds in memory then.
 
 The call is sent before the daemon starts and waits in its queue, so nothing is polled. Beside it, in the same run, a
-bare oslo.messaging server (the raw reference).
+bare oslo.messaging server (the raw reference). nova-cells is measured alone in its tree, and in the middle of three
+cells that run, a while after it has asked them all for something.
 
     python -m benchmarks.startup [--rounds 5] [--concurrency eventlet|threading]
 """
@@ -19,6 +20,8 @@ from tests.fixtures.processes import Daemon, wait_until
 from tests.fixtures.rabbit import rabbit_node
 from tests.fixtures.xensim import simulator_process
 
+SETTLING_S = 5
+
 
 def caller(url, target, method, arguments):
     """Return a function that makes the call with a timeout in seconds."""
@@ -35,24 +38,49 @@ def answers(call):
     return True
 
 
-def first_answer(daemon, call):
+def first_answer(daemon, call, settle):
     """Start the daemon with the call already in its queue; return (seconds to the answer, resident MB)."""
     start = time.perf_counter()
     daemon.start()
     call(60)
     seconds = time.perf_counter() - start
+    settle()
     memory = daemon.resident_mb()
     daemon.terminate()
     return seconds, memory
 
 
-def measure(name, rounds, daemon, *addressed):
+def measure(name, rounds, daemon, *addressed, settle=lambda: None):
     call = caller(*addressed)
     daemon.start()  # declares the queues, which outlive it, and compiles the modules
     wait_until(lambda: answers(call), lambda: f"{name} does not answer\n{daemon.log()}", 60)
     daemon.terminate()
-    seconds, memory = zip(*(first_answer(daemon, call) for _ in range(rounds)), strict=True)
-    print(f"{name:14} first answer {statistics.median(seconds):5.2f} s   resident {max(memory):6.1f} MB", flush=True)
+    seconds, memory = zip(*(first_answer(daemon, call, settle) for _ in range(rounds)), strict=True)
+    print(f"{name:26} first answer {statistics.median(seconds):5.2f} s   resident {max(memory):6.1f} MB", flush=True)
+
+
+def measure_among_neighbours(fleet, rounds):
+    """Measure the middle one of three cells, the others running."""
+    for name, parent in (("top", None), ("middle", "top"), ("leaf", "middle")):
+        fleet.add_cell(name, parent=parent)
+    others = [fleet.cells[name].daemon for name in ("top", "leaf")]
+    for daemon in others:
+        daemon.start()
+    middle = fleet.cells["middle"]
+    ask_all = caller(middle.transport_url, oslo_messaging.Target(topic="cells", version="1.2"), "service_get_all",
+                     {"filters": None})
+
+    def settle():
+        for _ in range(20):
+            ask_all(60)
+        time.sleep(SETTLING_S)
+
+    measure(
+        "nova-cells, 2 neighbours", rounds, middle.daemon, middle.transport_url,
+        oslo_messaging.Target(topic="cells", version="1.1"), "get_cell_info_for_neighbors", {}, settle=settle,
+    )  # fmt: skip
+    for daemon in others:
+        daemon.terminate()
 
 
 def main():
@@ -81,6 +109,7 @@ def main():
             "nova-cells", options.rounds, cell.daemon, cell.transport_url,
             target(topic="cells", version="1.1"), "get_cell_info_for_neighbors", {},
         )  # fmt: skip
+        measure_among_neighbours(fleet, options.rounds)
         measure(
             "nova-compute", options.rounds, host.daemon, cell.transport_url,
             target(topic="compute", server="host1", version="2.0"), "get_console_topic", {},

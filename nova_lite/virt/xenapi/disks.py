@@ -1,5 +1,6 @@
 """Disks of guests: importing images, the image cache, cloning, growing, attaching, destroying."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ import XenAPI
 from oslo_log import log as logging
 
 from nova_lite import exception
+from nova_lite.virt.driver import HypervisorUnavailable
 from nova_lite.virt.xenapi import errors, records
 from nova_lite.virt.xenapi.images import DiskImage, Images, ImageType
 from nova_lite.virt.xenapi.plan import Undo
@@ -34,6 +36,16 @@ class Disk:
     # False: the disk belongs to something else (a volume, the instance in rescue) and is never destroyed here.
     own: bool = True
     other_config: dict | None = None
+
+
+# Disks that a guest sees as CDs: an HVM guest has no other read-only ones.
+CD_KINDS = ("iso", "configdrive")
+
+
+def cd(vdi_ref: str, userdevice: int, kind: str, bootable: bool = False) -> Disk:
+    """Return a disk of one of CD_KINDS; the mark tells it from the CDs of a library."""
+    return Disk(vdi_ref, userdevice, kind, bootable=bootable, read_only=True, is_cd=True,
+                other_config={"nova_disk_type": kind})
 
 
 @dataclass(frozen=True)
@@ -88,7 +100,7 @@ class Disks:
         owner = self.marks(instance["uuid"], "iso")
         vdi_ref, _ = self._import_image(context, image_meta, sr, f"{image_meta['id']}.iso", owner, 0)
         undo.add(self.destroy_vdi, vdi_ref)
-        return Disk(vdi_ref, CD, "iso", bootable=True, read_only=True, is_cd=True)
+        return cd(vdi_ref, CD, "iso", bootable=True)
 
     def _is_cached(self, image_meta: dict) -> bool:
         if ImageType.of(image_meta) is ImageType.ISO:
@@ -156,11 +168,23 @@ class Disks:
                      other_config: dict) -> tuple[str, int]:
         size_b = _rounded(disk.virtual_size_b)
         record = records.vdi(sr.ref, name_label, size_b, other_config=other_config)
-        vdi_ref = self._session.call_xenapi("VDI.create", record)
+        vdi_ref = self._create(record)
         with Undo(f"import {name_label}") as undo:
             undo.add(self.destroy_vdi, vdi_ref)
             self._transfers.import_vdi(vdi_ref, disk.blocks, disk.length_b, disk.format)
         return vdi_ref, size_b
+
+    def _create(self, record: dict) -> str:
+        """Create a VDI. When nobody knows whether the host did, one that it did make goes again."""
+        try:
+            return self._session.call_xenapi("VDI.create", record)
+        except HypervisorUnavailable:
+            with suppress(XenAPI.Failure, exception.NovaException):
+                found = self._session.records_where("VDI", name__label=record["name_label"], SR=record["SR"])
+                for vdi_ref, vdi in found.items():
+                    if record["other_config"] and vdi["other_config"] == record["other_config"] and not vdi["VBDs"]:
+                        self.destroy_vdi(vdi_ref)
+            raise
 
     def import_disk(self, disk: DiskImage, name_label: str, other_config: dict, undo: Undo) -> str:
         """Return a new VDI with the content of `disk`."""
@@ -172,7 +196,7 @@ class Disks:
         """Return a new empty VDI."""
         sr = self._storage.for_guests()
         record = records.vdi(sr.ref, name_label, _rounded(size_b), description=description, other_config=other_config)
-        vdi_ref = self._session.call_xenapi("VDI.create", record)
+        vdi_ref = self._create(record)
         undo.add(self.destroy_vdi, vdi_ref)
         return vdi_ref
 
@@ -292,7 +316,7 @@ def _is_own(vbd: dict) -> bool:
     if vbd["empty"] or vbd["VDI"] == errors.NULL_REF or marks.get("osvol") or marks.get("nova_borrowed"):
         return False
     # A CD we made for the instance is marked; any other belongs to a library of ISO images.
-    return vbd["type"].lower() != "cd" or marks.get("nova_disk_type") == "iso"
+    return vbd["type"].lower() != "cd" or marks.get("nova_disk_type") in CD_KINDS
 
 
 def _rounded(size_b: int) -> int:

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ SECTOR_B = 512
 FIRST_SECTOR = 63
 VHD_COOKIE = b"conectix"
 VHD_FIXED, VHD_DYNAMIC = 2, 3
+# VHDs count their seconds from the year 2000.
+VHD_EPOCH_S = 946684800
+CLOCKS_MAY_DIFFER_S = 3600
 
 
 class ImageType(enum.Enum):
@@ -200,6 +204,11 @@ def _vhd_disk(head: bytes, stream, size_b: int, image_meta: dict) -> DiskImage:
     if len(head) < SECTOR_B or head[:8] != VHD_COOKIE:
         raise exception.ImageUnacceptable(image_id=image_meta["id"], reason="it is no dynamic VHD")
     virtual_size_b, = struct.unpack(">Q", head[48:56])
+    made_at = VHD_EPOCH_S + struct.unpack(">I", head[24:28])[0]
+    if made_at > time.time() + CLOCKS_MAY_DIFFER_S:
+        # The host compares these times along a chain: one of the future makes it think that a parent was changed.
+        raise exception.ImageUnacceptable(
+            image_id=image_meta["id"], reason="its VHD is from the future: a clock is wrong where it was made, or here")
     disk_type, = struct.unpack(">I", head[60:64])
     if disk_type != VHD_DYNAMIC:
         raise exception.ImageUnacceptable(image_id=image_meta["id"], reason=f"its VHD type is {disk_type}, not dynamic")

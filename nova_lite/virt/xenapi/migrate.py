@@ -12,7 +12,7 @@ from oslo_log import log as logging
 
 from nova_lite import concurrency, exception
 from nova_lite.virt.xenapi import errors, instances, records
-from nova_lite.virt.xenapi.disks import ROOT, Disk, Disks
+from nova_lite.virt.xenapi.disks import CD_KINDS, ROOT, Disk, Disks, cd
 from nova_lite.virt.xenapi.lookup import VmFinder
 from nova_lite.virt.xenapi.plan import Undo
 from nova_lite.virt.xenapi.storage import Storage
@@ -184,9 +184,9 @@ class Migrations:
 
     def _take(self, moved: MovedDisk, offer: dict, instance: Any, undo: Undo) -> Disk:
         vdi_ref = self._reachable(moved.vdi_uuid) or self._pull(moved, offer, instance, undo)
-        return Disk(vdi_ref, moved.userdevice, moved.kind, bootable=moved.userdevice == ROOT,
-                    read_only=moved.kind in ("configdrive", "iso"), is_cd=moved.kind == "iso",
-                    other_config={"nova_disk_type": "iso"} if moved.kind == "iso" else None)
+        if moved.kind in CD_KINDS:
+            return cd(vdi_ref, moved.userdevice, moved.kind, bootable=moved.kind == "iso")
+        return Disk(vdi_ref, moved.userdevice, moved.kind, bootable=moved.userdevice == ROOT)
 
     def _reachable(self, vdi_uuid: str) -> str | None:
         try:

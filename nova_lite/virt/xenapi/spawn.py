@@ -2,16 +2,18 @@
 
 import json
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import XenAPI
 from oslo_log import log as logging
 
 from nova_lite import exception
 from nova_lite.objects import vm_mode
-from nova_lite.virt.driver import block_device_info_get_mapping
+from nova_lite.virt.driver import HypervisorUnavailable, block_device_info_get_mapping
 from nova_lite.virt.xenapi import instances, records, vif
-from nova_lite.virt.xenapi.disks import CONFIG_DRIVE, EPHEMERAL, ROOT, SWAP, Disk, Disks
+from nova_lite.virt.xenapi.disks import CD_KINDS, CONFIG_DRIVE, EPHEMERAL, ROOT, SWAP, Disk, Disks, cd
 from nova_lite.virt.xenapi.errors import NULL_REF
 from nova_lite.virt.xenapi.images import ImageType
 from nova_lite.virt.xenapi.plan import Undo, make_step_decorator
@@ -276,18 +278,17 @@ class Spawner:
                                                        build.name_label, root_gb, build.undo))
 
     def _add_cd(self, build: Build) -> None:
-        cd = self._disks.iso_from_image(build.context, build.instance, build.image_meta, build.undo)
-        cd.other_config = {"nova_disk_type": "iso"}
+        installation = self._disks.iso_from_image(build.context, build.instance, build.image_meta, build.undo)
         if build.flavor["root_gb"]:
             root = self._disks.blank("blank HD", build.flavor["root_gb"] * records.GIB, self._owner(build, "root"),
                                      build.undo)
             build.disks.append(Disk(root, ROOT, "root"))
-        build.disks.append(cd)
+        build.disks.append(installation)
 
     def _add_local_disks(self, build: Build) -> None:
         for device, kind, make in self._local_disks.plan(build, SWAP, CONFIG_DRIVE, EPHEMERAL):
             vdi_ref = make(self._owner(build, kind), build.undo)
-            build.disks.append(Disk(vdi_ref, device, kind, read_only=kind == "configdrive"))
+            build.disks.append(cd(vdi_ref, device, kind) if kind in CD_KINDS else Disk(vdi_ref, device, kind))
 
     def _owner(self, build: Build, kind: str) -> dict[str, str]:
         return self._disks.marks(build.instance["uuid"], kind)
@@ -301,9 +302,21 @@ class Spawner:
             xenstore_data=self.guest_data(build), windows=build.os_type == "windows",
             firmware=_firmware(build.image_meta), device_id=_device_id(build.image_meta), kernel=build.kernel,
             ramdisk=build.ramdisk, vcpu_params=_vcpu_params(build.flavor))
-        build.vm_ref = self._session.call_xenapi("VM.create", record)
+        try:
+            build.vm_ref = self._session.call_xenapi("VM.create", record)
+        except (XenAPI.Failure, HypervisorUnavailable):
+            self._remove_unseen(build)
+            raise
         build.undo.add(self._destroyer.remove_record, build.vm_ref)
         self._cache.note_created(build.vm_ref, record)
+
+    def _remove_unseen(self, build: Build) -> None:
+        """Remove the VM of a call whose outcome nobody knows, if the host made it: the name was free before."""
+        with suppress(XenAPI.Failure, exception.NovaException):
+            for vm_ref in self._session.call_xenapi("VM.get_by_name_label", build.name_label):
+                marks = self._session.call_xenapi("VM.get_other_config", vm_ref)
+                if marks.get("nova_uuid") == build.instance["uuid"]:
+                    self._destroyer.remove_record(vm_ref)
 
     def _role_marks(self, build: Build) -> dict[str, str]:
         return {"nova_rescued_at": str(int(self._session.clock.time()))} if build.is_rescue else {}

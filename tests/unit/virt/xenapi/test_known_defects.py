@@ -8,6 +8,7 @@ import XenAPI
 
 from nova_lite import exception
 from nova_lite.virt.driver import HypervisorUnavailable
+from nova_lite.virt.xenapi import plugins
 from nova_lite.virt.xenapi.session import XenAPISession
 from nova_lite.virt.xenapi.snapshot import CoalesceTimeout, parents_of
 from nova_lite.virt.xenapi.spawn import MemoryReservations
@@ -25,6 +26,12 @@ def snapshot_image(bench):
     return bench.images.add(b"", status="queued")["id"]
 
 
+def test_defect_3_kernel_files_that_are_gone_are_removed_without_an_error(bench):
+    bench.vmops.kernels.remove("/boot/guest/no-such-kernel", "/boot/guest/no-such-ramdisk")
+    bench.simulator.control.fail("host.call_plugin", error=["XENAPI_PLUGIN_FAILURE", "remove", "OSError", "planted"])
+    bench.vmops.kernels.remove("/boot/guest/no-such-kernel", "")
+
+
 def test_defect_5_a_merge_that_never_comes_ends_the_wait_with_the_chain_in_the_error(make_bench):
     bench = make_bench(vhd_coalesce_max_attempts=3, cache_images="none")
     instance = bench.spawn()
@@ -39,6 +46,16 @@ def test_defect_5_a_merge_that_never_comes_ends_the_wait_with_the_chain_in_the_e
             snapshots.wait_for_coalesce(vdi_ref, bench.api("VDI.get_SR", vdi_ref), [chain[0], "a former parent"])
     finally:
         bench.simulator.control.collector(is_paused=False)
+
+
+def test_defect_6_disks_are_attached_to_their_guest_and_to_nothing_else(bench):
+    instance = bench.spawn(make_instance(flavor={"swap": 64, "ephemeral_gb": 1}))
+    vm_ref = bench.vmops.finder.require(instance)
+    uuid = instance["uuid"]
+    attached = {vbd["VM"] for vdi in bench.api("VDI.get_all_records").values()
+                if vdi["other_config"].get("nova_instance_uuid") == uuid
+                for vbd in (bench.api("VBD.get_record", ref) for ref in vdi["VBDs"])}
+    assert attached == {vm_ref}
 
 
 def test_defect_7_a_disk_the_guest_holds_is_tried_again_and_then_forced(make_bench):
@@ -144,6 +161,18 @@ def test_defect_11_listing_takes_no_call_and_shows_halted_instances(bench):
     assert bench.calls() == []
 
 
+def test_defect_12_sessions_are_made_when_they_are_needed_and_logged_out_at_the_end(simulator):
+    simulator.control.reset_calls()
+    session = XenAPISession(simulator.url, simulator.username, simulator.password, concurrent=5)
+    for _ in range(20):
+        session.call_xenapi("host.get_uuid", session.host_ref)
+    session.call_long("host.get_uuid", session.host_ref)
+    session.close()
+    calls = simulator.control.counts()
+    assert calls["session.login_with_password"] == 2, "one for short calls, one for long ones"
+    assert calls["session.logout"] == 2
+
+
 def test_defect_13_the_host_is_known_without_a_call(bench):
     bench.simulator.control.reset_calls()
     assert bench.vmops._session.get_xenapi_host().startswith("OpaqueRef:")
@@ -162,10 +191,30 @@ def test_two_hosts_that_send_us_to_each_other_are_an_error(simulator, session):
         session.call_xenapi("host.get_uuid", session.host_ref)
 
 
+@pytest.mark.parametrize("text", ["__import__('os').abort()", "open('/etc/passwd')", "[1].clear() or 1"])
+def test_defect_17_the_text_of_a_plugin_is_read_and_never_run(text):
+    with pytest.raises(XenAPI.Failure) as raised, plugins.unwrapped_failures():
+        raise XenAPI.Failure(["XENAPI_PLUGIN_FAILURE", "fn", "Failure", text])
+    assert raised.value.details[-1] == text
+
+
+def test_defect_17_what_a_plugin_met_takes_the_place_of_what_wraps_it():
+    with pytest.raises(XenAPI.Failure) as raised, plugins.unwrapped_failures():
+        raise XenAPI.Failure(["XENAPI_PLUGIN_EXCEPTION", "fn", "Failure", "['HANDLE_INVALID', 'VM', 'ref']"])
+    assert raised.value.details == ["HANDLE_INVALID", "VM", "ref"]
+
+
 def test_defect_18_what_is_blocked_is_every_way_to_start(bench):
     instance = bench.spawn()
     bench.vmops.soft_delete(instance)
     assert set(bench.vm(instance)["blocked_operations"]) == {"start", "start_on"}
+
+
+def test_defect_27_what_a_plugin_says_went_wrong_is_raised(bench):
+    bench.simulator.control.fail("host.call_plugin",
+                                 error=["XENAPI_PLUGIN_FAILURE", "host_uptime", "OSError", "planted"])
+    with pytest.raises(exception.PluginError, match="planted"):
+        bench.driver.get_host_uptime("h")
 
 
 def test_defect_30_no_password_and_no_session_is_shown(bench):
@@ -176,6 +225,15 @@ def test_defect_30_no_password_and_no_session_is_shown(bench):
     assert bench.simulator.password not in str(raised.value)
 
 
+def test_defect_31_a_moved_instance_gets_its_kernel_files_again(bench):
+    instance = bench.spawn()
+    fetched = []
+    bench.vmops.kernels.fetch = lambda context, found, undo: fetched.append(found["uuid"]) or ("", "")
+    disk_info = bench.vmops.migrate_disk_and_power_off(None, instance, "127.0.0.1", instance["flavor"])
+    bench.vmops.finish_migration(None, {}, instance, disk_info, make_network_info(), bench.image, False)
+    assert fetched == [instance["uuid"]]
+
+
 def test_defect_33_builds_at_the_same_time_do_not_count_memory_twice():
     memory = MemoryReservations(lambda: 300 * MIB)
     memory.take("first", 200)
@@ -183,6 +241,28 @@ def test_defect_33_builds_at_the_same_time_do_not_count_memory_twice():
         memory.take("second", 200)
     memory.release("first")
     memory.take("second", 200)
+
+
+def test_defect_34_kernel_files_go_with_their_instance(bench):
+    instance = bench.spawn()
+    instance |= {"kernel_id": "k", "ramdisk_id": "r"}
+    vm_ref = bench.vmops.finder.require(instance)
+    bench.api("VM.set_PV_kernel", vm_ref, "/boot/guest/kernel")
+    bench.api("VM.set_PV_ramdisk", vm_ref, "/boot/guest/ramdisk")
+    removed = []
+    bench.vmops.kernels.remove = lambda *files: removed.append(files)
+    bench.vmops.destroy(instance, [])
+    assert removed == [("/boot/guest/kernel", "/boot/guest/ramdisk")]
+
+
+def test_defect_35_a_vhd_from_the_future_is_refused_before_it_is_sent(bench):
+    footer = bytearray(512)
+    footer[:8], footer[24:28], footer[60:64] = b"conectix", b"\xff\xff\xff\xf0", (3).to_bytes(4, "big")
+    image = bench.images.add(bytes(footer) + bytes(512), disk_format="vhd", container_format="bare")
+    before = bench.counts()
+    with pytest.raises(exception.ImageUnacceptable, match="future"):
+        bench.spawn(image=image)
+    assert bench.counts() == before
 
 
 def test_defect_37_the_instance_is_found_beside_the_vm_it_left_behind(bench):

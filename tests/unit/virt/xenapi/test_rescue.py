@@ -18,7 +18,7 @@ def rescue(bench, instance, **kwargs):
     bench.vmops.rescue(None, instance, make_network_info(), bench.image, **kwargs)
 
 
-def test_in_rescue_the_instance_sees_its_own_root_disk_as_the_second(bench, instance):
+def test_defect_21_in_rescue_the_instance_sees_its_own_root_disk_as_the_second(bench, instance):
     root = vbds(bench, bench.vm(instance))["0"]["VDI"]
 
     rescue(bench, instance)
@@ -36,7 +36,7 @@ def test_an_instance_in_rescue_cannot_be_started(bench, instance):
         bench.vmops.power_on(instance)
 
 
-def test_ending_rescue_starts_the_instance_and_keeps_its_disk(bench, instance):
+def test_defect_21_ending_rescue_starts_the_instance_and_keeps_its_disk(bench, instance):
     before = bench.counts()
     rescue(bench, instance)
 

@@ -119,7 +119,10 @@ def test_a_config_drive_is_attached_read_only(bench):
     pytest.importorskip("pycdlib")
     instance = bench.spawn(make_instance(config_drive="True"))
     drive = vbds(bench, bench.vm(instance))["3"]
-    assert drive["mode"] == "RO"
+    assert (drive["mode"], drive["type"]) == ("RO", "CD")
+    disks = bench.disk_count()
+    bench.vmops.destroy(instance, [])
+    assert bench.disk_count() == disks - 2
 
 
 def test_an_iso_is_a_cd_beside_an_empty_disk(bench):
@@ -138,7 +141,7 @@ STEPS = ["VM.get_by_name_label", "host.compute_free_memory", "VDI.get_all_record
 
 
 @pytest.mark.parametrize("method", STEPS)
-def test_a_failure_at_any_step_of_spawn_leaves_nothing_behind(bench, method):
+def test_defect_1_a_failure_at_any_step_of_spawn_leaves_nothing_behind(bench, method):
     bench.spawn()  # the image is cached now
     before = bench.counts()
     bench.simulator.control.fail(method, error=["INTERNAL_ERROR", "planted"])
@@ -165,7 +168,7 @@ def test_an_image_with_a_wrong_checksum_leaves_nothing_behind(bench):
     assert bench.counts() == before
 
 
-def test_a_failing_undo_neither_stops_the_others_nor_hides_the_first_error(bench):
+def test_defect_2_a_failing_undo_neither_stops_the_others_nor_hides_the_first_error(bench):
     bench.spawn()
     before = bench.counts()
     bench.simulator.control.fail("VM.unpause", error=["INTERNAL_ERROR", "planted"])

@@ -312,6 +312,12 @@ class XenAPIDriver(driver.ComputeDriver):
     def unfilter_instance(self, instance, network_info):
         self.vmops.unfilter_instance(instance, network_info)
 
+    def filter_defer_apply_on(self):
+        self.vmops.firewall_driver.filter_defer_apply_on()
+
+    def filter_defer_apply_off(self):
+        self.vmops.firewall_driver.filter_defer_apply_off()
+
     # The host -------------------------------------------------------------------------------------------------
 
     def get_available_resource(self, nodename):

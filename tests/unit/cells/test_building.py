@@ -419,6 +419,30 @@ def test_below_a_parent_of_the_reference_the_next_cell_is_tried_all_the_same(mak
     eventually(lambda: builders(tree) == ["rack1", "rack2"])
 
 
+@pytest.mark.parametrize("image", [None, {}, {"properties": None}, {"id": "i1", "properties": {"hw": "x"}}])
+def test_a_build_needs_no_image_nor_properties_of_one(tree, image):
+    order(tree, image=image)
+
+    eventually(lambda: builders(tree))
+
+
+def test_a_flavor_without_extra_specs_and_metadata_in_rows_are_no_obstacle(tree):
+    api = tree["api"]
+    instance = api.create(vm_state=vm_states.BUILDING, uuid=str(uuid.uuid4()), metadata={"role": "front"},
+                          key_name="key", key_data="ssh-rsa AAAA key@home")
+    told = instance.to_legacy_dict()
+    told["metadata"] = [{"key": "role", "value": "front"}]
+
+    api.manager.build_instances(api.context(), {
+        "instances": [told], "image": {}, "filter_properties": {"instance_type": {
+            "id": 2, "name": "m1.tiny", "memory_mb": 512, "vcpus": 1, "root_gb": 1, "ephemeral_gb": 0, "swap": 0,
+            "flavorid": "1", "rxtx_factor": 1.0}}})
+
+    [cell] = eventually(lambda: [cell for cell in tree if cell.scheduler.builds])
+    built = eventually(lambda: cell.find(instance.uuid))
+    assert (built.metadata, built.key_data) == ({"role": "front"}, "ssh-rsa AAAA key@home")
+
+
 def at_the_top(tree, instance):
     return tree["api"].find(instance.uuid)
 

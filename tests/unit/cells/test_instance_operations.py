@@ -273,3 +273,12 @@ def test_D9c_what_was_deleted_everywhere_is_not_built_afterwards(tree, caplog):
 
     eventually(lambda: "deleted meanwhile" in caplog.text)
     assert tree["rack1"].scheduler.builds == []
+
+
+def test_an_instance_without_network_information_can_still_be_deleted(tree, instance):
+    rack1 = tree["rack1"]
+    rack1.db.instance_info_cache_delete(rack1.context(), instance.uuid)
+
+    tree["api"].api.terminate_instance(ctxt(tree), instance, [])
+
+    eventually(lambda: (instance.uuid,) in [args for args, _kwargs in rack1.compute.called("delete")])

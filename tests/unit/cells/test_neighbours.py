@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from nova_lite import exception, objects
+from nova_lite import exception, objects, rpc
+from nova_lite.cells.rpc_driver import InterCellRPCDispatcher
 from tests.fixtures.clock import FakeClock
+from tests.unit.cells.live import LiveCell
 from tests.unit.cells.tree import eventually
 
 LINE = {"api": None, "west": "api", "rack1": "west"}
@@ -41,6 +43,39 @@ def test_a_parent_that_starts_asks_its_children(make_live_tree):
     tree["api"].manager.post_start_hook()
 
     eventually(lambda: tree["api"].child("west").capabilities)
+
+
+def test_a_neighbour_with_another_broker_is_found_there_without_a_restart(make_live_tree):
+    tree = make_live_tree({"api": None, "west": "api"})
+    tree.know_each_other()
+    api, moved = tree["api"], f"memory://{tree.id}/moved"
+    elsewhere = LiveCell(tree, "west", tree.clock, {
+        (None, "transport_url"): moved, ("database", "connection"): tree["west"].conf.database.connection})
+    elsewhere.build()
+    (server := elsewhere.rpc.server("cells.intercell.targeted", [InterCellRPCDispatcher(elsewhere.runner)],
+                                    server_name="elsewhere", bind=elsewhere.services,
+                                    serializer=rpc.PlainSerializer())).start()
+    try:
+        api.api.cell_update(api.context(), "west", {"transport_url": moved})
+        api.runner.send_targeted(api.context(), "announce_capacities", {}, "down", api.child("west"))
+
+        eventually(lambda: server.counters["received"])
+    finally:
+        server.stop()
+        server.wait(5)
+        elsewhere.rpc.close()
+        elsewhere.db.dispose()
+
+
+def test_a_neighbour_that_was_forgotten_hears_nothing_more(make_live_tree):
+    tree = make_live_tree({"api": None, "west": "api"})
+    tree.know_each_other()
+    api = tree["api"]
+
+    api.api.cell_delete(api.context(), "west")
+
+    with pytest.raises(exception.CellRoutingInconsistency, match="Unknown child"):
+        api.manager.get_host_uptime(api.context(), "api!west@h1")
 
 
 def test_the_way_to_the_top_ends_at_a_parent_of_the_reference(make_tree):

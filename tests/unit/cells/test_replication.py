@@ -70,6 +70,31 @@ def booked(tree, project):
     return {name: rows[name]["in_use"] for name in ("instances", "ram")}
 
 
+def network_update(tree, instance, vif_id):
+    told = part(tree, instance)
+    told.info_cache = objects.InstanceInfoCache(tree["rack1"].context(), instance_uuid=instance.uuid,
+                                                network_info=json.dumps([{"id": vif_id, "network": None}]))
+    return told
+
+
+def test_network_information_that_the_top_has_lost_is_no_obstacle(tree, instance):
+    api = tree["api"]
+    api.db.instance_info_cache_delete(api.context(), instance.uuid)
+
+    tell(tree, network_update(tree, instance, "vif-1"))
+    tell(tree, part(tree, instance, vm_state=vm_states.PAUSED))
+
+    assert at_top(tree, instance).vm_state == vm_states.PAUSED
+
+
+def test_network_information_of_an_instance_that_is_gone_is_ignored(tree, instance):
+    tree["api"].db.instance_destroy(tree["api"].context(), instance.uuid, replicate=False)
+
+    tell(tree, network_update(tree, instance, "vif-1"))
+
+    assert at_top(tree, instance).deleted
+
+
 @pytest.mark.parametrize("in_list", [False, True])
 def test_an_update_as_a_dict_of_older_cells_is_applied(tree, instance, in_list):
     network = [{"id": "vif-1", "address": "aa:bb:cc:dd:ee:ff", "network": None}]

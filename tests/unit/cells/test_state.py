@@ -10,7 +10,7 @@ from oslo_db import exception as db_exc
 
 from nova_lite import context, exception, rpc
 from nova_lite.cells.passwords import mask_password
-from nova_lite.cells.state import CellStateManager
+from nova_lite.cells.state import CellState, CellStateManager
 from nova_lite.conf import load
 from tests.fixtures.clock import FakeClock
 
@@ -246,6 +246,21 @@ def test_what_is_shown_of_a_neighbour_has_no_password(make):
     assert shown[0] == {"name": "c1", "capabilities": {}, "is_parent": False, "weight_scale": 1.0, "weight_offset": 1.0,
                         "username": "user", "rpc_host": "c1-broker", "rpc_port": 5672}
     assert "secret" not in json.dumps(shown)
+
+
+@pytest.mark.parametrize(("url", "user", "host", "port"), [
+    ("rabbit://u:p@h:5671/v?ssl=1&x=a@b", "u", "h", 5671), ("rabbit://h/v", None, "h", None),
+    ("rabbit://u:p@[2001:db8::1]:5672/v", "u", "[2001:db8::1]", 5672),
+    ("rabbit://u:p@h1:1,w:q@h2:2/v", "u", "h1", 1), ("rabbit://u:p%40%3A@h:1/", "u", "h", 1),
+    ("memory://", None, "", None), ("", None, None, None)])
+def test_the_first_broker_of_any_url_is_shown(url, user, host, port):
+    cell = CellState("c1")
+    cell.update_db_info({"name": "c1", "is_parent": False, "transport_url": url})
+
+    shown = cell.get_cell_info()
+
+    assert (shown["username"], shown["rpc_host"], shown["rpc_port"]) == (user, host, port)
+    assert "p%40" not in json.dumps(shown)
 
 
 @pytest.mark.parametrize(("url", "masked"), [

@@ -28,10 +28,15 @@ class Volumes:
                      volume_id: str | None, disk_bus: str | None, device_type: str | None) -> str:
         """Choose the device name of a new volume and take it by a row of its own; return the name.
 
+        A volume that has one keeps it: the request was repeated.
+
         Raises InvalidDevicePath, DevicePathInUse.
         """
-        name = compute_utils.get_device_name_for_instance(context, instance, self._block_devices.of(context, instance),
-                                                          device)
+        bdms = self._block_devices.of(context, instance)
+        for bdm in bdms:
+            if volume_id is not None and bdm.volume_id == volume_id:
+                return bdm.device_name
+        name = compute_utils.get_device_name_for_instance(context, instance, bdms, device)
         objects.BlockDeviceMapping(
             context, instance_uuid=instance.uuid, source_type="volume", destination_type="volume", boot_index=-1,
             device_name=name, volume_id=volume_id, disk_bus=disk_bus, device_type=device_type,
@@ -39,14 +44,22 @@ class Volumes:
         return name
 
     def attach(self, context: RequestContext, volume_id: str, mountpoint: str, instance: objects.Instance) -> None:
-        """Connect the volume, hand it to the guest, and record it; on failure nothing of that remains."""
+        """Connect the volume, hand it to the guest, and record it; on failure nothing of that remains.
+
+        A repeated request finds the volume in use by the instance, and is dropped. Raises InvalidVolume when another
+        one uses it.
+        """
         bdm = self._reserved_row(context, instance, volume_id, mountpoint)
         context = context.elevated()
         volume_api, driver = self._here.volume_api, self._here.driver
         with contextlib.ExitStack() as undo:
             undo.callback(_quietly, bdm.destroy)
-            undo.callback(_quietly, volume_api.unreserve_volume, context, volume_id)
             volume = volume_api.get(context, volume_id)
+            if _is_attached(volume, instance):
+                LOG.info("Volume %s is attached to instance %s already", volume_id, instance.uuid)
+                undo.pop_all()
+                return
+            undo.callback(_quietly, volume_api.unreserve_volume, context, volume_id)
             connector = driver.get_volume_connector(instance)
             self._block_devices.connect(context, instance, bdm)
             undo.callback(_quietly, volume_api.terminate_connection, context, volume, connector)
@@ -71,8 +84,18 @@ class Volumes:
         return bdm
 
     def detach(self, context: RequestContext, volume_id: str, instance: objects.Instance) -> None:
-        """Take the volume from the guest, disconnect it, and forget it. A driver's failure leaves it in use."""
-        bdm = self._row_of(context, instance, volume_id)
+        """Take the volume from the guest, disconnect it, and forget it. A driver's failure leaves it in use.
+
+        A repeated request finds no volume that is being detached, and is dropped.
+        """
+        try:
+            bdm = self._row_of(context, instance, volume_id)
+            waits = self._here.volume_api.get(context, volume_id)["status"] == "detaching"
+        except exception.VolumeNotFound:
+            waits = False
+        if not waits:
+            LOG.info("Volume %s of instance %s does not wait to be detached", volume_id, instance.uuid)
+            return
         self._save_usage(context, instance, bdm)
         try:
             self._detach_from_guest(instance, bdm)
@@ -122,6 +145,15 @@ class Volumes:
             return
         self._here.db.vol_usage_update(context, bdm.volume_id, rd_req, rd_bytes, wr_req, wr_bytes, instance.uuid,
                                        update_totals=True)
+
+
+def _is_attached(volume: dict[str, Any], instance: objects.Instance) -> bool:
+    """Tell whether the volume is attached to the instance; raises InvalidVolume when it is to another one."""
+    if volume["status"] != "in-use":
+        return False
+    if volume.get("instance_uuid") != instance.uuid:
+        raise exception.InvalidVolume(reason=f"volume {volume['id']} is in use by another instance")
+    return True
 
 
 def _quietly(undo: Any, *args: Any) -> None:

@@ -55,7 +55,7 @@ class RecordingComputeAPI:
 class World:
     """A cell with one compute host, `here`; `add_host` adds more on the same database and broker."""
 
-    def __init__(self, directory, **options):
+    def __init__(self, directory, *, cidr="10.1.0.0/28", **options):
         overrides = {(None, name): value for name, value in options.items()}
         self.services = make_services(directory, cell_name="here", overrides={
             (None, "host"): "here", (None, "compute_driver"): "fake.FakeDriver", **overrides})
@@ -69,7 +69,7 @@ class World:
             volume_api=self.shelf, image_api=image.load(self.conf))
         self.context = RequestContext("alice", "blue", is_admin=True).bind(self.services)
         self.network = self.db.network_create(
-            self.context, {"label": "net", "cidr": "10.1.0.0/28", "bridge": "xenbr0"})
+            self.context, {"label": "net", "cidr": cidr, "bridge": "xenbr0"})
         self.image = self.services.image_api.create(
             self.context, {"name": "small", "disk_format": "raw", "container_format": "bare", "properties": {}},
             io.BytesIO(b"a disk"))

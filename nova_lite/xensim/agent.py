@@ -5,6 +5,7 @@ import binascii
 import hashlib
 import json
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,21 +45,21 @@ class Agent:
     _private: int = field(default=0, repr=False)
     _shared: int | None = field(default=None, repr=False)
 
-    def answer(self, text: str) -> str:
-        """Return the JSON answer to a JSON request."""
+    def answer(self, text: str, known: Collection[str] | None = None) -> str:
+        """Return the JSON answer to a JSON request; an older agent knows only some commands."""
         try:
-            code, message = self._run(text)
+            code, message = self._run(text, COMMANDS if known is None else known)
         except Refused as refusal:
             code, message = refusal.args
         return json.dumps({"returncode": code, "message": message})
 
-    def _run(self, text: str) -> tuple[str, str]:
+    def _run(self, text: str, known: Collection[str]) -> tuple[str, str]:
         try:
             request = json.loads(text)
             name, value = request["name"], request.get("value", "")
         except (ValueError, KeyError, TypeError, AttributeError):
             raise Refused("500", "Request is malformed") from None
-        command = COMMANDS.get(name)
+        command = COMMANDS.get(name) if name in known else None
         if command is None:
             raise Refused("404", f"Request not found: {name}")
         return command(self, value)

@@ -9,7 +9,7 @@ from nova_lite.xensim.db import Row
 from nova_lite.xensim.directory import Entry
 from nova_lite.xensim.errors import ApiError
 from nova_lite.xensim.faults import KINDS, Chance, Fault
-from nova_lite.xensim.guests import BEHAVIOURS
+from nova_lite.xensim.guest_kinds import BEHAVIOURS
 from nova_lite.xensim.handlers import Router
 from nova_lite.xensim.http import HttpError, Request
 from nova_lite.xensim.iscsi import Target
@@ -17,6 +17,7 @@ from nova_lite.xensim.latency import Latency
 from nova_lite.xensim.noun import Caller
 from nova_lite.xensim.population import HostPlan, Population
 from nova_lite.xensim.remote import PATH
+from nova_lite.xensim.visitors import StoreError, Visitor
 
 if TYPE_CHECKING:
     from nova_lite.xensim.simulator import Simulator
@@ -226,10 +227,14 @@ class Control:
             return dict(store.tree(root))
 
     def guest_writes(self, vm: str, path: str, value: str) -> None:
-        """Let a guest write into xenstore, at a path below its own."""
+        """Let a guest write into xenstore, at a path below its own. Raises ValueError when xenstore refuses."""
         with self._toolstack.lock:
-            store, root = self._toolstack.domains.of(self._toolstack.db.row("VM", vm))
-            store.write(f"{root}/{path}", value)
+            row = self._toolstack.db.row("VM", vm)
+            store, root = self._toolstack.domains.of(row)
+            try:
+                Visitor(store, row["domid"]).write(f"{root}/{path}", value)
+            except StoreError as error:
+                raise ValueError(f"xenstore refuses {path[:80]}: {error}") from None
 
     def guest_state(self, vm: str) -> dict[str, Any]:
         """Return what was done to a guest through its agent: password, files (base64), resets, updates."""
@@ -250,9 +255,9 @@ class Control:
     def guest(self, vm: str, behaviour: list[str]) -> None:
         """Say how a VM's guest departs from a good one; the VM "" stands for all. Raises ValueError.
 
-        no-drivers, no-agent, ignores-shutdown, holds-devices.
+        no-drivers, no-agent, old-agent, hostile, crashing, hanging, ignores-shutdown, holds-devices.
         """
-        unknown = set(behaviour) - BEHAVIOURS
+        unknown = set(behaviour) - set(BEHAVIOURS)
         if unknown:
             raise ValueError(f"unknown behaviour {', '.join(sorted(unknown))}: one of {', '.join(sorted(BEHAVIOURS))}")
         with self._toolstack.lock:

@@ -133,6 +133,7 @@ class Vbds(Noun):
         vbd = self.db.row("VBD", ref)
         vm = self.db.row("VM", vbd["VM"])
         self.check_attachable(vbd)
+        self.toolstack.guests.check_attach("VBD", ref)
         if not vbd["empty"]:
             self.toolstack.power.check_repository(vm, vbd, vm["resident_on"])
         self.attach(ref, vm)
@@ -242,6 +243,7 @@ class Vifs(Noun):
         vif = self.db.row("VIF", ref)
         vm = self.db.row("VM", vif["VM"])
         self.toolstack.networks.check_reachable(vm, vif["network"], vm["resident_on"])
+        self.toolstack.guests.check_attach("VIF", ref)
         self.attach(ref, vm)
 
     @call("VIF.unplug", operation="unplug")

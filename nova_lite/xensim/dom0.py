@@ -20,6 +20,7 @@ from xmlrpc.client import Fault, dumps, loads
 
 from nova_lite.xensim.errors import ApiError
 from nova_lite.xensim.noun import Noun, call
+from nova_lite.xensim.visitors import StoreError, Visitor
 from nova_lite.xensim.xenstore import XenStore
 
 if TYPE_CHECKING:
@@ -244,12 +245,20 @@ def run_tool(store: XenStore, tool: str, arguments: list[str]) -> tuple[int, str
     """Do what a xenstore command line tool does; return (exit status, output, errors)."""
     options = {argument for argument in arguments if argument.startswith("-")}
     paths = [argument for argument in arguments if argument not in options or tool == "write"]
-    if tool == "write":
-        for path, value in zip(paths[::2], paths[1::2], strict=False):
-            store.write(path, value)
-        return 0, "", ""
-    if tool == "chmod":
-        return 0, "", ""
+    visitor, done = Visitor(store, 0), ""
+    try:
+        if tool == "write":
+            for path, value in zip(paths[::2], paths[1::2], strict=False):
+                done = path
+                visitor.write(path, value)
+            return 0, "", ""
+        if tool == "chmod" and paths:
+            done = paths[0]
+            visitor.set_permissions(paths[0], paths[1:])
+            return 0, "", ""
+        paths = [path if path == "/" else visitor.absolute(path) for path in paths]
+    except StoreError as error:
+        return 1, "", f"could not {tool} path {done}: {error}\n"
     out = []
     for path in paths:
         if store.read(path) is None:

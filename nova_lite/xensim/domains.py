@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from nova_lite.xensim.toolstack import Toolstack
 
 KIB = 1024
-EMPTY_DIRECTORIES = "feature error drivers attr xenserver/attr data messages vm-data device/vbd device/vif rrd".split()
+# What a domain may write; the rest of its tree it only reads.
+WRITABLE_DIRECTORIES = (
+    "control feature error drivers attr xenserver/attr data messages vm-data device device/vbd device/vif rrd".split()
+)
+BACKENDS = "/local/domain/0/backend"
 COPIED_PREFIXES = ("vm-data/", "FIST/")
 DEFAULT_TIMESLICE_US = 50_000
 
@@ -51,8 +55,13 @@ class Domains(Noun):
     def build(self, vm: Row) -> None:
         """Write the tree of a domain that has just been made."""
         store, root = self.of(vm)
-        for directory in EMPTY_DIRECTORIES:
-            store.put(f"{root}/{directory}")
+        readable = ("n0", f"r{vm['domid']}")
+        for path in (root, f"/vm/{vm['uuid']}", *(f"{BACKENDS}/{kind}/{vm['domid']}" for kind in ("vif", "vbd"))):
+            store.put(path)
+            store.set_permissions(path, readable)
+        for directory in WRITABLE_DIRECTORIES:
+            store.put(f"{root}/{directory}", owner=vm["domid"])
+        store.set_permissions(f"{root}/control", (f"n{vm['domid']}",))
         memory = {name: vm[f"memory_{name.replace('-', '_')}"] for name in ("static-max", "dynamic-min", "dynamic-max")}
         own = {f"memory/{name}": str(value // KIB) for name, value in memory.items()}
         own |= {"memory/target": str(vm["memory_target"] // KIB), "name": vm["name_label"], "vm": f"/vm/{vm['uuid']}"}
@@ -78,7 +87,9 @@ class Domains(Noun):
             "rtc/timeoffset": vm["platform"].get("timeoffset", "0"),
         }.items():
             store.put(f"{shared}/{path}", value)
+        store.set_permissions(f"{shared}/rtc/timeoffset", (f"n{vm['domid']}",))
         self.show_devices(vm)
+        store.announce("@introduceDomain")
 
     def tear_down(self, vm: Row) -> None:
         """Remove the tree of a domain that ends."""
@@ -86,7 +97,8 @@ class Domains(Noun):
         store.remove(root)
         store.remove(f"/vm/{vm['uuid']}")
         for kind in ("vif", "vbd"):
-            store.remove(f"/local/domain/0/backend/{kind}/{vm['domid']}")
+            store.remove(f"{BACKENDS}/{kind}/{vm['domid']}")
+        store.announce("@releaseDomain")
 
     # devices
 

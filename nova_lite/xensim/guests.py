@@ -1,5 +1,6 @@
 """The guests inside the VMs: how they boot, answer requests, and what their agents write into xenstore."""
 
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -7,32 +8,17 @@ from typing import TYPE_CHECKING, Any
 from nova_lite.xensim.agent import Agent
 from nova_lite.xensim.db import Row
 from nova_lite.xensim.errors import ApiError
+from nova_lite.xensim.guest_kinds import HOSTILE_NODES, NONSENSE, OLD_AGENT_COMMANDS, address_keys, boot_keys
 from nova_lite.xensim.guest_metrics import WATCHED, guest_metrics
 from nova_lite.xensim.noun import Caller, Noun
 from nova_lite.xensim.values import timestamp_text
+from nova_lite.xensim.visitors import StoreError, Visitor
 from nova_lite.xensim.vm_rules import PAUSED, RUNNING, has_pv_drivers
 
 if TYPE_CHECKING:
     from nova_lite.xensim.toolstack import Toolstack
 
-BOOTED_KEYS = {
-    "data/os_name": "Debian GNU/Linux 12 (bookworm)",
-    "data/os_uname": "6.1.0-18-amd64",
-    "data/os_distro": "debian",
-    "data/os_majorver": "12",
-    "control/feature-balloon": "1",
-    "control/feature-shutdown": "1",
-    "control/feature-suspend": "1",
-    "control/feature-reboot": "1",
-    "control/feature-vcpu-hotplug": "1",
-    "feature/hotplug/vbd": "1",
-    "feature/hotplug/vif": "1",
-    "attr/PVAddons/MajorVersion": "8",
-    "attr/PVAddons/MinorVersion": "4",
-    "attr/PVAddons/MicroVersion": "0",
-    "attr/PVAddons/BuildVersion": "1",
-}
-BEHAVIOURS = frozenset({"no-drivers", "no-agent", "ignores-shutdown", "holds-devices"})
+SHUTDOWN_LIMIT_S = 1200  # how long XenServer waits for a guest to shut down
 
 
 class Guests(Noun):
@@ -43,6 +29,8 @@ class Guests(Noun):
         self.start_s = 0.0  # between VM.start and the running domain
         self.boot_s = 0.0  # between the running domain and its agent's first words
         self.shutdown_s = 0.0
+        self.crash_s = 1.0  # between the boot of a guest that crashes and the end of its domain
+        self.hang_s = 0.0  # how long a guest that hangs is waited for
         self.behaviour: dict[str, set[str]] = {}
         self._agents: dict[str, Agent] = {}
 
@@ -78,6 +66,13 @@ class Guests(Noun):
         timer.daemon = True
         timer.start()
 
+    def _crash_later(self, vm_ref: str, domid: int) -> None:
+        with self.toolstack.lock:
+            vm = self.db.find("VM", vm_ref)
+            if vm and vm["domid"] == domid and not self.toolstack.is_stopping:
+                self.toolstack.power.crashed(vm_ref)
+                self.toolstack.operations.refresh()
+
     def _boot_later(self, vm_ref: str, domid: int) -> None:
         with self.toolstack.lock:
             vm = self.db.find("VM", vm_ref)
@@ -87,11 +82,27 @@ class Guests(Noun):
 
     def _boot(self, vm: Row) -> None:
         store, root = self.toolstack.domains.of(vm)
-        for key, value in BOOTED_KEYS.items():
+        for key, value in boot_keys(self.has(vm.ref, "old-agent")).items():
             store.put(f"{root}/{key}", value)
         self._report_addresses(vm)
         store.write(f"{root}/data/updated", "1")
         self.refresh_metrics(vm)
+        if self.has(vm.ref, "hostile"):
+            self._flood(vm)
+        if self.has(vm.ref, "crashing"):
+            timer = threading.Timer(self.crash_s, self._crash_later, args=(vm.ref, vm["domid"]))
+            timer.daemon = True
+            timer.start()
+
+    def _flood(self, vm: Row) -> None:
+        """Write as a hostile guest does: until xenstore refuses."""
+        store, root = self.toolstack.domains.of(vm)
+        guest = Visitor(store, vm["domid"])
+        with contextlib.suppress(StoreError):
+            guest.write("data/big", "A" * 100_000)
+        with contextlib.suppress(StoreError):
+            for number in range(HOSTILE_NODES):
+                guest.write(f"{root}/data/flood/{number}", "A" * 100)
 
     def _report_addresses(self, vm: Row) -> None:
         store, root = self.toolstack.domains.of(vm)
@@ -99,7 +110,8 @@ class Guests(Noun):
             vif = self.db.row("VIF", vif_ref)
             for family in ("ipv4", "ipv6"):
                 for index, address in enumerate(vif[f"{family}_allowed"] or vif[f"{family}_addresses"]):
-                    store.put(f"{root}/attr/vif/{vif['device']}/{family}/{index}", address.partition("/")[0])
+                    for key in address_keys(vif["device"], family, index, self.has(vm.ref, "old-agent")):
+                        store.put(f"{root}/{key}", address.partition("/")[0])
 
     def domain_ended(self, vm_ref: str) -> None:
         """The domain is about to go."""
@@ -121,8 +133,9 @@ class Guests(Noun):
 
     def xenstore_changed(self, vm: Row, path: str) -> None:
         """Something changed at a path below the domain's."""
-        if path.startswith("data/host/") and not self.has(vm.ref, "no-agent") and not self.has(vm.ref, "no-drivers"):
-            self._answer(vm, path)
+        if path.startswith("data/host/"):
+            if not any(self.has(vm.ref, word) for word in ("no-agent", "no-drivers", "hanging")):
+                self._answer(vm, path)
         elif WATCHED.match(path):
             self.refresh_metrics(vm)
 
@@ -131,7 +144,8 @@ class Guests(Noun):
         request = store.read(f"{root}/{path}")
         if request is None or vm["power_state"] != RUNNING:
             return
-        answer = self.agent(vm.ref).answer(request)
+        known = OLD_AGENT_COMMANDS if self.has(vm.ref, "old-agent") else None
+        answer = NONSENSE if self.has(vm.ref, "hostile") else self.agent(vm.ref).answer(request, known)
         store.remove(f"{root}/{path}")
         store.write(f"{root}/data/guest/{path.removeprefix('data/host/')}", answer)
 
@@ -152,9 +166,14 @@ class Guests(Noun):
     def ask(self, caller: Caller, vm_ref: str, request: str) -> None:
         """Ask the guest to halt, reboot or suspend and wait for it.
 
-        Raises VM_FAILED_SHUTDOWN_ACKNOWLEDGMENT when it does not react. An HVM guest without drivers is simply killed.
+        Raises VM_FAILED_SHUTDOWN_ACKNOWLEDGMENT when it does not react, VM_SHUTDOWN_TIMEOUT or VM_SUSPEND_TIMEOUT when
+        it never gets there. An HVM guest without drivers is simply killed.
         """
         vm = self.db.row("VM", vm_ref)
+        if self.has(vm_ref, "hanging"):
+            self.toolstack.wait(self.hang_s, caller)
+            kind = "SUSPEND" if request == "suspend" else "SHUTDOWN"
+            raise ApiError(f"VM_{kind}_TIMEOUT", vm_ref, str(SHUTDOWN_LIMIT_S))
         if self.has(vm_ref, "ignores-shutdown") and request != "suspend":
             raise ApiError("VM_FAILED_SHUTDOWN_ACKNOWLEDGMENT", vm_ref)
         if request == "suspend" and not has_pv_drivers(self.db, vm):
@@ -162,6 +181,16 @@ class Guests(Noun):
         self.toolstack.wait(self.shutdown_s, caller)
 
     def check_detach(self, class_name: str, ref: str) -> None:
-        """Raise DEVICE_DETACH_REJECTED when the guest does not let the device go."""
-        if self.has(self.db.get(class_name, ref, "VM"), "holds-devices"):
+        """Raise DEVICE_DETACH_REJECTED or DEVICE_DETACH_TIMEOUT when the guest does not let the device go."""
+        vm_ref = self.db.get(class_name, ref, "VM")
+        if self.has(vm_ref, "hanging"):
+            self.toolstack.wait(self.hang_s, Caller())
+            raise ApiError("DEVICE_DETACH_TIMEOUT", class_name, ref)
+        if self.has(vm_ref, "holds-devices"):
             raise ApiError("DEVICE_DETACH_REJECTED", class_name, ref, "Device in use; refusing to close")
+
+    def check_attach(self, class_name: str, ref: str) -> None:
+        """Raise DEVICE_ATTACH_TIMEOUT when the guest does not take the device."""
+        if self.has(self.db.get(class_name, ref, "VM"), "hanging"):
+            self.toolstack.wait(self.hang_s, Caller())
+            raise ApiError("DEVICE_ATTACH_TIMEOUT", class_name, ref)

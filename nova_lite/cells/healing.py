@@ -17,7 +17,7 @@ LOG = logging.getLogger(__name__)
 _DIGESTS_A_RUN = 500
 _SNAPSHOTS_A_MESSAGE = 50
 _READ_AT_ONCE = 100
-_WORKING_SHARE = 0.5  # of the time, while much differs
+_WORKING_SHARE = 0.9  # of the time, while much differs
 _MAX_RUN_S = 50.0
 
 

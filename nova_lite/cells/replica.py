@@ -52,6 +52,7 @@ _ACCOUNTED_TASKS = frozenset((
     task_states.RESIZE_CONFIRMING))
 _SIZES = frozenset(("memory_mb", "vcpus"))
 _MAX_REMEMBERED = 10_000
+_TO_SECONDS = len("2026-01-01 00:00:00")
 
 Remedy = Callable[[str, str], None]  # asks the owner (full name) of an instance (uuid) for what the top lacks
 
@@ -217,7 +218,7 @@ class Replica:
             LOG.debug("Part of an update of instance %s has nowhere to go: %s", instance.uuid, error)
         if revision is not None:
             self._revisions.note(instance.uuid, fields, revision)
-        if fields & _SIZES or ("task_state" in fields and row["task_state"] in _ACCOUNTED_TASKS
+        if any(instance[name] != row[name] for name in fields & _SIZES) or ("task_state" in fields and row["task_state"] in _ACCOUNTED_TASKS
                                and instance.task_state is None):
             self._account(ctxt, row)
 
@@ -291,11 +292,13 @@ def _expected_states(instance) -> dict[str, Any]:
 def _same_fault(fault: dict[str, Any], values: dict[str, Any]) -> bool:
     return (fault["code"] == values.get("code") and fault["message"] == values.get("message")
             and fault.get("details") == values.get("details")
-            and _second(fault.get("created_at")) == _second(values.get("created_at")))
+            and _same_moment(fault.get("created_at"), values.get("created_at")))
 
 
-def _second(when: Any) -> str:
-    return str(when or "")[:19].replace("T", " ")
+def _same_moment(ours: Any, theirs: Any) -> bool:
+    """Whether two times, or texts of them, are the same, as precisely as both are given."""
+    here, there = (str(when or "").replace("T", " ").partition("+")[0].removesuffix("Z") for when in (ours, theirs))
+    return here == there if "." in here and "." in there else here[:_TO_SECONDS] == there[:_TO_SECONDS]
 
 
 def _with_times(values: dict[str, Any]) -> dict[str, Any]:

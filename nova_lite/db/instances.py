@@ -302,7 +302,7 @@ class Instances(Part):
                 new[name] = replace_pairs(session, model, uuid, old[name], {
                     key: value for key, value in pairs.items() if key not in values[f"{name}_changes"]
                     or value is not None})
-        if "info_cache" in values:
+        if "info_cache" in values and not _has_cache(old, values["info_cache"]["network_info"]):
             new["info_cache"] = write_info_cache(session, uuid, values["info_cache"]["network_info"])
         if "extra" in values:
             new["extra"] = _write_extra(session, uuid, old.get("extra"), values["extra"])
@@ -462,9 +462,17 @@ def write_info_cache(session: RowSession, uuid: str, network_info: str | None) -
     return session.one(sqlalchemy.select(table).where(table.c.instance_uuid == uuid))
 
 
+def _has_cache(row: Mapping[str, Any], network_info: str | None) -> bool:
+    """Return whether an instance's network info, which was joined, is this already."""
+    cache = row.get("info_cache")
+    return bool(cache) and not cache["deleted"] and cache["network_info"] == network_info
+
+
 def _write_extra(session: RowSession, uuid: str, old: dict[str, Any] | None,
                  changes: Mapping[str, Any]) -> dict[str, Any]:
     merged = _merged_extra(old or {}, changes)
+    if old and all(old.get(name) == value for name, value in merged.items()):
+        return old
     if old:
         session.update_rows(models.InstanceExtra, models.InstanceExtra.__table__.c.instance_uuid == uuid, **merged)
         return {**old, **merged}

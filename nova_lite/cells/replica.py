@@ -218,8 +218,10 @@ class Replica:
             LOG.debug("Part of an update of instance %s has nowhere to go: %s", instance.uuid, error)
         if revision is not None:
             self._revisions.note(instance.uuid, fields, revision)
-        if any(instance[name] != row[name] for name in fields & _SIZES) or ("task_state" in fields and row["task_state"] in _ACCOUNTED_TASKS
-                               and instance.task_state is None):
+        is_resized = any(instance[name] != row[name] for name in fields & _SIZES)
+        has_ended = ("task_state" in fields and row["task_state"] in _ACCOUNTED_TASKS
+                     and instance.task_state is None)
+        if is_resized or has_ended:
             self._account(ctxt, row)
 
     def _account(self, ctxt, row: Any) -> None:

@@ -1,6 +1,7 @@
 """Figures of guests from the host's round-robin databases."""
 
 import base64
+import json
 import math
 import zlib
 from collections import defaultdict
@@ -14,7 +15,8 @@ import XenAPI
 from oslo_log import log as logging
 
 from nova_lite import exception
-from nova_lite.virt.xenapi import errors, plugins
+from nova_lite.objects import vm_states
+from nova_lite.virt.xenapi import errors, instances, plugins
 from nova_lite.virt.xenapi.lookup import VmFinder
 from nova_lite.virt.xenapi.transfer import TransferFailed, Transfers
 from nova_lite.virt.xenapi.vm_cache import VmCache
@@ -22,6 +24,8 @@ from nova_lite.virt.xenapi.vm_cache import VmCache
 LOG = logging.getLogger(__name__)
 
 PLACES = 4
+# {(instance uuid, MAC): {'bw_in', 'bw_out'}}
+Totals = dict[tuple[str, str], dict[str, int]]
 
 
 @dataclass
@@ -65,9 +69,10 @@ def average(column: Column, until: float | None = None) -> float:
 
 
 def integral(column: Column, start: float, until: float | None = None) -> float:
-    """Return the area below a rate from `start` on; unknown values count as 0."""
+    """Return the area below a rate from `start` on; unknown values count as 0. Earlier values are left out."""
     points = [(time, 0.0 if math.isnan(value) else value)
-              for time, value in zip(column.times, column.values, strict=True) if until is None or time <= until]
+              for time, value in zip(column.times, column.values, strict=True)
+              if time > start and (until is None or time <= until)]
     total, before = 0.0, (start, points[0][1]) if points else None
     for point in points:
         elapsed_s = point[0] - before[0]
@@ -101,7 +106,7 @@ class Metrics:
         self._cache = cache
         self._transfers = Transfers(session)
         self._macs = Macs(session)
-        self._totals: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: {"bw_in": 0, "bw_out": 0})
+        self._totals: Totals = {}
         self._read_until: float | None = None
 
     def diagnostics(self, instance: Any) -> dict[str, str]:
@@ -118,26 +123,32 @@ class Metrics:
         except (ElementTree.ParseError, AttributeError, TypeError) as error:
             return {"Unable to retrieve diagnostics": str(error)}
 
+    # Bandwidth ------------------------------------------------------------------------------------------------
+
     def bandwidth(self, start: float, stop: float | None = None) -> dict[str, dict[str, dict[str, int]]]:
         """Return {VM name: {MAC: {'bw_in', 'bw_out'}}} in bytes since `start` (epoch seconds); {} without metrics."""
         try:
-            return {vm.name_label: usage for vm, usage in self._bandwidth(start, stop)}
+            return {vm.name_label: usage for vm, usage in self._measured(start, stop)[0]}
         except exception.CouldNotFetchMetrics as error:
             LOG.warning("%s", error)
             return {}
 
-    def _bandwidth(self, start: float, stop: float | None) -> list[tuple[Any, dict]]:
+    def _measured(self, start: float, stop: float | None = None) -> tuple[list[tuple[Any, dict]], float]:
+        """Return [(VM, {MAC: usage})] of our host and the time up to which that is known."""
         try:
             document = self._transfers.get("/rrd_updates", {"start": str(int(start)), "cf": "AVERAGE"})
         except TransferFailed as error:
             raise exception.CouldNotFetchMetrics() from error
         by_vm: dict[str, list[Column]] = defaultdict(list)
+        known_until = start
         for column in parse_updates(document):
+            known_until = max(known_until, *column.times[-1:])
             if column.kind == "vm" and column.name.startswith("vif_"):
                 by_vm[column.uuid].append(column)
         here = {vm.uuid: vm for vm in self._cache.here()}
-        return [(here[uuid], self._by_mac(here[uuid], columns, start, stop))
-                for uuid, columns in by_vm.items() if uuid in here]
+        usage = [(here[uuid], self._by_mac(here[uuid], columns, start, stop))
+                 for uuid, columns in by_vm.items() if uuid in here]
+        return usage, known_until
 
     def _by_mac(self, vm: Any, columns: Iterable[Column], start: float, stop: float | None) -> dict:
         macs = self._macs.of(vm)
@@ -151,25 +162,54 @@ class Metrics:
         return usage
 
     def counters(self, instances: Any) -> list[dict[str, Any]]:
-        """Return [{'uuid', 'mac_address', 'bw_in', 'bw_out'}] that only grow while this process lives."""
-        now = self._session.clock.time()
-        start, self._read_until = self._read_until, now
-        if start is None:
-            start = now  # counting begins here
+        """Return [{'uuid', 'mac_address', 'bw_in', 'bw_out'}]: bytes that only grow while this process lives.
+
+        With the `bandwidth` plugin they are dom0's own counters, which begin anew when a guest starts.
+        """
         wanted = {instance["uuid"] for instance in instances}
+        counted = self._counted_by_dom0()
+        if counted is None:
+            counted = self._summed_up()
+        return [{"uuid": uuid, "mac_address": mac, **total} for (uuid, mac), total in counted.items() if uuid in wanted]
+
+    def _counted_by_dom0(self) -> Totals | None:
+        """Return the counters of dom0; None where its plugin is missing or fails."""
+        if self._session.plugin_version is None:
+            return None
         try:
-            measured = self._bandwidth(start, None)
+            by_domid = json.loads(self._session.call_plugin("bandwidth", "fetch_all_bandwidth", {}))
+        except (XenAPI.Failure, ValueError) as error:
+            LOG.warning("The bandwidth plugin does not answer, going by the host's metrics: %s", error)
+            return None
+        counted: Totals = {}
+        for vm in self._cache.here():
+            interfaces = by_domid.get(str(vm.domid))
+            if not interfaces or not vm.instance_uuid:
+                continue
+            macs = self._macs.of(vm)
+            for number, usage in interfaces.items():
+                if number in macs:
+                    counted[vm.instance_uuid, macs[number]] = {
+                        "bw_in": int(usage["bw_in"]), "bw_out": int(usage["bw_out"])}
+        return counted
+
+    def _summed_up(self) -> Totals:
+        """Add what the host measured since the last call to the totals, and return those."""
+        if self._read_until is None:
+            self._read_until = self._session.clock.time()  # counting begins here
+        try:
+            measured, self._read_until = self._measured(self._read_until)
         except exception.CouldNotFetchMetrics as error:
             LOG.warning("%s", error)
-            self._read_until = start
-            measured = []
+            return self._totals
         for vm, usage in measured:
             for mac, counted in usage.items():
-                total = self._totals[(vm.instance_uuid, mac)]
+                total = self._totals.setdefault((vm.instance_uuid, mac), {"bw_in": 0, "bw_out": 0})
                 total["bw_in"] += counted["bw_in"]
                 total["bw_out"] += counted["bw_out"]
-        return [{"uuid": uuid, "mac_address": mac, **total} for (uuid, mac), total in self._totals.items()
-                if uuid in wanted]
+        here = {vm.instance_uuid for vm in self._cache.here()}
+        self._totals = {key: total for key, total in self._totals.items() if key[0] in here}
+        return self._totals
 
 
 def _last_values(document: bytes) -> dict[str, str]:
@@ -193,6 +233,8 @@ class Consoles:
 
     def _vm(self, instance: Any):
         rescue_ref = self._finder.of(instance, "-rescue")
+        if rescue_ref is None and instances.read(instance, "vm_state") == vm_states.RESCUED:
+            raise exception.InstanceNotReady(instance_id=instance["uuid"])
         return self._finder.vm(instance, "-rescue" if rescue_ref else "")
 
     def output(self, instance: Any) -> str:

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from nova_lite import exception
@@ -55,3 +57,26 @@ def test_a_host_without_metrics_costs_nothing_but_a_warning(bench):
     usage = bench.vmops.get_all_bw_usage(0)
     assert isinstance(usage, dict)
     assert isinstance(bench.driver.get_all_bw_counters([]), list)
+
+
+def test_what_was_counted_before_is_not_counted_again():
+    tx, _ = parse_updates(UPDATES)
+    # From 10 on: unknown, then up to 30 in 5 s.
+    assert integral(tx, start=10) == 75
+
+
+def test_with_its_plugin_dom0_counts_what_guests_send_and_receive(bench):
+    instance = bench.spawn()
+    vm = bench.vm(instance)
+    mac = bench.api("VIF.get_MAC", vm["VIFs"][0])
+    session = bench.vmops._session
+    session.plugin_version = "3.1"
+    session.call_plugin = lambda plugin, function, args: json.dumps(
+        {vm["domid"]: {"0": {"bw_in": 7, "bw_out": 9}, "1": {"bw_in": 1, "bw_out": 1}}, "999": {}})
+    assert bench.driver.get_all_bw_counters([instance]) == [
+        {"uuid": instance["uuid"], "mac_address": mac, "bw_in": 7, "bw_out": 9}]
+
+
+def test_the_console_of_a_rescue_that_has_no_vm_is_not_ready(bench):
+    with pytest.raises(exception.InstanceNotReady):
+        bench.driver.get_vnc_console({**bench.spawn(), "vm_state": "rescued"})

@@ -50,7 +50,9 @@ def coverage(_options: argparse.Namespace) -> int:
     from nova_lite.xensim.toolstack import Toolstack
 
     with tempfile.TemporaryDirectory() as directory:
-        calls = Control(Toolstack(directory, username="", password="")).coverage()
+        toolstack = Toolstack(directory, username="", password="")
+        calls = Control(toolstack).coverage()
+        toolstack.stop()
     for name in calls["missing"]:
         print(f"not simulated  {name}")
     print(f"{len(calls['simulated'])} calls simulated, {len(calls['missing'])} answered NOT_IMPLEMENTED")

@@ -6,13 +6,11 @@ local XenAPI socket, `xenstored` the socket that the tools use.
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 from typing import TYPE_CHECKING
 from xml.parsers.expat import ExpatError
@@ -20,6 +18,7 @@ from xmlrpc.client import Fault, dumps, loads
 
 from nova_lite.xensim.errors import ApiError
 from nova_lite.xensim.noun import Noun, call
+from nova_lite.xensim.scratch import Scratch
 from nova_lite.xensim.visitors import StoreError, Visitor
 from nova_lite.xensim.xenstore import XenStore
 
@@ -127,7 +126,7 @@ class Dom0(Noun):
         super().__init__(toolstack)
         self.plugin_directory = plugin_directory
         # Unix socket paths are short: not below the state directory, whose path may be long.
-        self._directory = tempfile.mkdtemp(prefix="xensim-dom0-")
+        self._scratch = Scratch("xensim-dom0-")
         self._stores: dict[str, tuple[str, socket.socket]] = {}
 
     def socket_path(self, host_ref: str) -> str:
@@ -135,7 +134,7 @@ class Dom0(Noun):
         return os.path.join(self._root(host_ref), "xapi")
 
     def _root(self, host_ref: str) -> str:
-        path = os.path.join(self._directory, self.db.get("host", host_ref, "uuid")[:8])
+        path = os.path.join(self._scratch.path, self.db.get("host", host_ref, "uuid")[:8])
         os.makedirs(os.path.join(path, "bin"), exist_ok=True)
         os.makedirs(os.path.join(path, "lib"), exist_ok=True)
         return path
@@ -144,7 +143,7 @@ class Dom0(Noun):
         for _path, listener in self._stores.values():
             with contextlib.suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)  # the serving thread then closes it
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._scratch.remove()
 
     def _prepare(self, host_ref: str) -> str:
         """Make the files a plugin on the host needs; return its root directory."""

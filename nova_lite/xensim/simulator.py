@@ -2,9 +2,7 @@
 
 import contextlib
 import os
-import shutil
 import socket
-import tempfile
 import threading
 
 from nova_lite.xensim.blobs import BlobHandler
@@ -15,6 +13,7 @@ from nova_lite.xensim.http import Listener, listen_tcp, listen_unix
 from nova_lite.xensim.metrics import Archives
 from nova_lite.xensim.package_handlers import Packages
 from nova_lite.xensim.population import HostPlan, Population, prepare_directory
+from nova_lite.xensim.scratch import Scratch
 from nova_lite.xensim.state import StateFile
 from nova_lite.xensim.toolstack import Toolstack
 
@@ -62,6 +61,7 @@ class Simulator:
         self._listeners: dict[str, list[Listener]] = {}
         self._endpoints: list[tuple[str, int]] = []
         self._state: StateFile | None = None
+        self._scratch: Scratch | None = None
 
     # starting
 
@@ -70,7 +70,8 @@ class Simulator:
 
         Raises OSError when that cannot be done.
         """
-        directory = prepare_directory(self._state_dir or tempfile.mkdtemp(prefix="xensim-"))
+        self._scratch = None if self._state_dir else Scratch("xensim-state-")
+        directory = prepare_directory(self._state_dir or self._scratch.path)
         self.toolstack = Toolstack(
             directory, username=self.username, password=self.password, plugin_directory=self._plugins
         )
@@ -249,8 +250,8 @@ class Simulator:
         self.toolstack.stop()
         if self._state:
             self._state.stop()
-        if self._state_dir is None:
-            shutil.rmtree(self.toolstack.directory, ignore_errors=True)
+        if self._scratch:
+            self._scratch.remove()
         self.toolstack = None
 
     def __enter__(self) -> "Simulator":

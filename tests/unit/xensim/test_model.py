@@ -22,7 +22,9 @@ def schema():
 @pytest.fixture(scope="module")
 def implementations(tmp_path_factory):
     directory = str(tmp_path_factory.mktemp("xensim"))
-    return Toolstack(directory, username="", password="").dispatcher.implementations
+    toolstack = Toolstack(directory, username="", password="")
+    yield toolstack.dispatcher.implementations
+    toolstack.stop()
 
 
 def test_every_implementation_belongs_to_a_call_and_takes_its_parameters(schema, implementations):

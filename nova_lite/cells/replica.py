@@ -167,6 +167,14 @@ class Replica:
             return
         self._db.instance_fault_create(ctxt, _with_times(values), replicate=False)
 
+    def is_told_by_owner(self, ctxt, uuid: str, owner: str) -> bool:
+        """Whether a cell may tell of an instance's parts: it has the instance, or nobody is known to have it."""
+        try:
+            row = self._db.instance_get_by_uuid(ctxt.elevated(read_deleted="yes"), uuid, columns_to_join=())
+        except exception.InstanceNotFound:
+            return True
+        return self._may_tell(row, owner)
+
     def release(self, ctxt, uuids: list[str], failed: str, and_below: bool = False) -> None:
         """Forget that instances are in the cell `failed` (or below it): it could not build them, another will try.
 

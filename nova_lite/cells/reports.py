@@ -2,7 +2,35 @@
 
 from typing import Any
 
+from nova_lite import exception
+
 _ASK_AGAIN_S = 3.0
+
+
+def checked_capabilities(report: Any) -> dict[str, list[str]]:
+    """Return a child's capabilities. Raises Invalid for what are none: they would be added up again and again."""
+    if not (isinstance(report, dict) and all(isinstance(values, (list, tuple, set)) and
+                                             all(isinstance(value, str) for value in values)
+                                             for values in report.values())):
+        raise exception.Invalid("Capabilities have to be lists of texts by name")
+    return report
+
+
+def checked_capacities(report: Any) -> dict[str, Any]:
+    """Return a child's capacities. Raises Invalid for what are none."""
+    if not isinstance(report, dict) or not all(_is_sum(kind) for kind in report.values()):
+        raise exception.Invalid("Capacities have to be numbers by name and size")
+    return report
+
+
+def _is_sum(kind: Any) -> bool:
+    return (isinstance(kind, dict) and _is_number(kind.get("total_mb", 0)) and
+            isinstance(units := kind.get("units_by_mb", {}), dict) and
+            all(size.isdecimal() and _is_number(count) for size, count in units.items()))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 class Reports:

@@ -24,6 +24,11 @@ def at_top(work: Callable) -> Callable:
     return only_at_top
 
 
+def _is_foreign(cell, message, instance_uuid: str) -> bool:
+    """Whether a message tells of an instance that another cell has."""
+    return not cell.runner.replica.is_told_by_owner(message.ctxt, instance_uuid, _owner(message))
+
+
 def _owner(message) -> str:
     """Return the full name of the cell the message started from: told by its route, never by its content."""
     return routing.reverse_path(message.routing_path)
@@ -47,6 +52,8 @@ def instance_destroy_at_top(cell, message, instance, *, revision=None):
 @at_top
 def instance_fault_create_at_top(cell, message, instance_fault, *, revision=None):
     """Record an instance's fault at the top, too."""
+    if _is_foreign(cell, message, instance_fault["instance_uuid"]):
+        return
     cell.runner.replica.create_fault(message.ctxt, dict(instance_fault.items()))
 
 
@@ -55,6 +62,8 @@ def instance_fault_create_at_top(cell, message, instance_fault, *, revision=None
 @at_top
 def bw_usage_update_at_top(cell, message, bw_update_info, *, revision=None):
     """Record what an instance's interface transferred in a period."""
+    if _is_foreign(cell, message, bw_update_info["uuid"]):
+        return
     usage = dict(bw_update_info)
     for key in ("start_period", "last_refreshed"):
         if isinstance(usage.get(key), str):
@@ -71,6 +80,8 @@ def _bdm_for_reference(kwargs: dict) -> dict:
 @at_top
 def bdm_update_or_create_at_top(cell, message, bdm, create=None):
     """Write a block device mapping of an instance at the top: `create` True inserts, False updates, None either."""
+    if _is_foreign(cell, message, bdm["instance_uuid"]):
+        return
     values = {key: value for key, value in dict(bdm.items()).items() if key not in _LOCAL_BDM_KEYS}
     ctxt = message.ctxt
     known = _known_bdm(cell, ctxt, values)
@@ -97,6 +108,8 @@ def _known_bdm(cell, ctxt, values: dict) -> dict | None:
 @at_top
 def bdm_destroy_at_top(cell, message, instance_uuid, device_name=None, volume_id=None):
     """Delete a block device mapping at the top, found by device name, else by volume."""
+    if _is_foreign(cell, message, instance_uuid):
+        return
     if device_name:
         cell.db.block_device_mapping_destroy_by_instance_and_device(message.ctxt, instance_uuid, device_name,
                                                                     replicate=False)
@@ -109,6 +122,8 @@ def bdm_destroy_at_top(cell, message, instance_uuid, device_name=None, volume_id
 @at_top
 def consoleauth_delete_tokens(cell, message, instance_uuid):
     """Make the console tokens of an instance invalid."""
+    if _is_foreign(cell, message, instance_uuid):
+        return
     cell.services.console_tokens.delete_tokens_for_instance(message.ctxt, instance_uuid)
 
 

@@ -3,8 +3,14 @@
 from typing import Any
 
 from nova_lite import exception
-from nova_lite.cells import lean, routing
+from nova_lite.cells import lean, reports, routing
 from nova_lite.cells.operations import Route, operation
+
+
+def _check_speaker(message, cell_name: str) -> None:
+    """Raise Invalid for a report that a cell makes in another's name."""
+    if message.came_from not in (None, cell_name):
+        raise exception.Invalid(f"Cell {message.came_from} cannot tell of cell {cell_name!r}")
 
 
 @operation(Route.NEIGHBOUR)
@@ -16,7 +22,8 @@ def build_instances(cell, message, build_inst_kwargs):
 @operation(Route.NEIGHBOUR)
 def update_capabilities(cell, message, cell_name, capabilities):
     """A child tells what it offers; our own parents hear of it at once."""
-    cell.state.update_cell_capabilities(cell_name, capabilities)
+    _check_speaker(message, cell_name)
+    cell.state.update_cell_capabilities(cell_name, reports.checked_capabilities(capabilities))
     cell.runner.place.greet(message.ctxt, message.came_from)
     cell.runner.tell_parents_our_capabilities(message.ctxt)
 
@@ -24,7 +31,8 @@ def update_capabilities(cell, message, cell_name, capabilities):
 @operation(Route.NEIGHBOUR)
 def update_capacities(cell, message, cell_name, capacities):
     """A child tells how much it can hold; our own parents hear of it at once."""
-    cell.state.update_cell_capacities(cell_name, capacities)
+    _check_speaker(message, cell_name)
+    cell.state.update_cell_capacities(cell_name, reports.checked_capacities(capacities))
     cell.runner.tell_parents_our_capacities(message.ctxt)
 
 

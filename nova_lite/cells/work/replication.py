@@ -8,9 +8,11 @@ from oslo_utils import timeutils
 from nova_lite import exception
 from nova_lite.cells import healing, replica, routing, utils
 from nova_lite.cells.operations import BROADCAST, Route, operation, registry
-from nova_lite.objects import base
+from nova_lite.objects import base, task_states
 
 LOG = logging.getLogger(__name__)
+
+_PATIENCE_S = 60
 
 _READ_AT_ONCE = 100
 
@@ -74,6 +76,17 @@ def compare_digests(cell, message, digests):
     return dict(_differences(cell, message.ctxt.elevated(read_deleted="yes"), owner, digests))
 
 
+def _is_deletion_lost(cell, instance) -> bool:
+    """Whether the top waits for a deletion of which its cell, whose idea of the instance is another one, knows nothing.
+
+    One that the cell has refused is not waited for: the cell has told that.
+    """
+    if instance.task_state != task_states.DELETING:
+        return False
+    told_at = instance.updated_at or instance.created_at
+    return (cell.services.clock.utcnow() - told_at).total_seconds() > _PATIENCE_S
+
+
 def _differences(cell, ctxt, owner: str, digests: dict[str, str | None]) -> Iterator[tuple[str, int | None]]:
     ours = {instance.uuid: instance for uuids in healing.batched(digests, _READ_AT_ONCE)
             for instance in healing.load(ctxt, uuids)}
@@ -86,8 +99,13 @@ def _differences(cell, ctxt, owner: str, digests: dict[str, str | None]) -> Iter
         if theirs is not None and replica.was_deleted_before_it_had_a_cell(instance):
             # Ordered again at every comparison, until it is done: the order itself may be lost.
             cell.runner.have_deleted(owner, uuid)
-        if theirs is not None and not instance.deleted and instance.cell_name not in (None, owner):
-            cell.runner.disputes.note(owner, uuid)
+        if instance.deleted:
             continue
-        if not instance.deleted and theirs != replica.digest(instance):
-            yield uuid, instance.replicated_revision
+        if theirs is not None and instance.cell_name not in (None, owner):
+            cell.runner.disputes.note(owner, uuid)
+        elif theirs != replica.digest(instance):
+            if theirs is not None and _is_deletion_lost(cell, instance):
+                LOG.warning("Cell %s does not know that instance %s is to be deleted, it is told again", owner, uuid)
+                cell.runner.have_deleted(owner, uuid)
+            else:
+                yield uuid, instance.replicated_revision

@@ -78,6 +78,47 @@ def test_a_neighbour_that_was_forgotten_hears_nothing_more(make_live_tree):
         api.manager.get_host_uptime(api.context(), "api!west@h1")
 
 
+def tell_of(tree, teller, method, **kwargs):
+    tree[teller].runner.send_targeted(tree[teller].context(), method, kwargs, "up", tree[teller].parent("api"))
+
+
+def test_D19b_a_cell_cannot_report_in_anothers_name(make_live_tree):
+    tree = make_live_tree({"api": None, "west": "api", "east": "api"})
+    tree.know_each_other()
+
+    tell_of(tree, "west", "update_capacities", cell_name="east", capacities={"ram_free": {"total_mb": 10 ** 9}})
+    tell_of(tree, "west", "update_capabilities", cell_name="east", capabilities={"gold": ["yes"]})
+    tell_of(tree, "west", "update_capabilities", cell_name="west", capabilities={"iron": ["yes"]})
+
+    eventually(lambda: "iron" in tree["api"].child("west").capabilities)
+    assert "gold" not in tree["api"].child("east").capabilities
+    assert tree["api"].child("east").capacities == {}
+
+
+@pytest.mark.parametrize(("method", "report"), [
+    ("update_capacities", {"capacities": ["x"]}),
+    ("update_capacities", {"capacities": {"ram_free": {"total_mb": "x"}}}),
+    ("update_capacities", {"capacities": {"ram_free": {"units_by_mb": {"many": 1}}}}),
+    ("update_capabilities", {"capabilities": {"os": "linux"}}), ("update_capabilities", {"capabilities": {"os": [7]}})])
+def test_a_report_that_is_none_is_not_taken_up(reporting_tree, method, report):
+    tree = reporting_tree
+    before = tree["api"].child("west").capacities, tree["api"].child("west").capabilities
+
+    tell_of(tree, "west", method, cell_name="west", **report)
+    tell_of(tree, "west", "update_capabilities", cell_name="west", capabilities={"iron": [str(report)]})
+
+    eventually(lambda: tree["api"].child("west").capabilities == {"iron": {str(report)}})
+    assert tree["api"].child("west").capacities == before[0]
+    assert tree["api"].state.get_our_capacities() == {}
+
+
+@pytest.fixture(scope="module")
+def reporting_tree(make_lasting_tree):
+    tree = make_lasting_tree({"api": None, "west": "api"})
+    tree.know_each_other()
+    return tree
+
+
 def test_the_way_to_the_top_ends_at_a_parent_of_the_reference(make_tree):
     tree = make_tree(LINE)
 

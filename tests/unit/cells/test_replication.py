@@ -294,6 +294,29 @@ def test_fields_that_the_top_decides_are_never_written_from_below(tree, instance
     assert (top.display_name, top.user_id, top.metadata, top.progress) == ("vm", "u1", {}, 5)
 
 
+@pytest.mark.parametrize(("operation", "kwargs"), [
+    ("instance_fault_create_at_top", lambda uuid_: {"instance_fault": {
+        "instance_uuid": uuid_, "code": 500, "message": "foreign", "details": "", "host": "h"}}),
+    ("bdm_update_or_create_at_top", lambda uuid_: {"create": True, "bdm": {
+        "instance_uuid": uuid_, "device_name": "/dev/xvdz", "source_type": "blank", "destination_type": "local"}}),
+    ("bdm_destroy_at_top", lambda uuid_: {"instance_uuid": uuid_, "device_name": "/dev/xvda", "volume_id": None}),
+    ("consoleauth_delete_tokens", lambda uuid_: {"instance_uuid": uuid_})])
+def test_D19b_only_the_cell_that_has_an_instance_can_tell_of_its_parts(tree, instance, operation, kwargs):
+    api, ctxt = tree["api"], tree["api"].context()
+    api.db.block_device_mapping_create(ctxt, {
+        "instance_uuid": instance.uuid, "device_name": "/dev/xvda", "source_type": "volume",
+        "destination_type": "volume", "volume_id": "v1"}, replicate=False)
+
+    for response in tree["rack2"].runner.send_broadcast(tree["rack2"].context(), operation, kwargs(instance.uuid), "up",
+                                                        need_response=True, run_locally=False):
+        response.value_or_raise()
+
+    assert [bdm["device_name"] for bdm in api.db.block_device_mapping_get_all_by_instance(ctxt, instance.uuid)] == [
+        "/dev/xvda"]
+    assert objects.InstanceFault.get_latest_for_instance(ctxt, instance.uuid) is None
+    assert api.tokens.calls == []
+
+
 def test_D19b_only_the_cell_that_has_an_instance_can_tell_of_it(tree, instance):
     tell(tree, part(tree, instance, vm_state=vm_states.ERROR), cell="rack2", revision=100)
 
@@ -663,6 +686,44 @@ def test_D9c_an_order_to_delete_that_was_lost_is_given_again(tree, monkeypatch):
     tree["rack1"].runner.healer.sweep(tree["rack1"].context())
 
     eventually(lambda: (below.uuid,) in [args for args, _kwargs in tree["rack1"].compute.called("delete")])
+
+
+def wants_deleted(tree, instance, seconds_ago):
+    """Have the top wait for a deletion that it ordered a while ago."""
+    api = tree["api"]
+    ago = tree.clock.utcnow().replace(tzinfo=None) - datetime.timedelta(seconds=seconds_ago)
+    api.db.instance_update(api.context(), instance.uuid, {"task_state": task_states.DELETING, "updated_at": ago},
+                           replicate=False)
+
+
+def test_an_order_to_delete_that_was_lost_on_its_way_is_given_again(tree, instance):
+    wants_deleted(tree, instance, seconds_ago=120)
+
+    tree["rack1"].runner.healer.sweep(tree["rack1"].context())
+
+    eventually(lambda: (instance.uuid,) in [args for args, _kwargs in tree["rack1"].compute.called("delete")])
+    assert at_top(tree, instance).task_state == task_states.DELETING
+
+
+def test_an_order_to_delete_that_has_just_been_given_is_not_given_again(tree, instance):
+    wants_deleted(tree, instance, seconds_ago=0)
+
+    tree["rack1"].runner.healer.sweep(tree["rack1"].context())
+    tree.settle()
+
+    assert (instance.uuid,) not in [args for args, _kwargs in tree["rack1"].compute.called("delete")]
+
+
+def test_a_deletion_under_way_is_not_ordered_again(tree, instance):
+    instance.task_state = task_states.DELETING
+    instance.save()
+    tree.settle()
+    wants_deleted(tree, instance, seconds_ago=120)
+
+    tree["rack1"].runner.healer.sweep(tree["rack1"].context())
+    tree.settle()
+
+    assert (instance.uuid,) not in [args for args, _kwargs in tree["rack1"].compute.called("delete")]
 
 
 def test_D15_a_comparison_finds_twins_that_look_the_same(tree, instance):

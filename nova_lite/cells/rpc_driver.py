@@ -170,11 +170,10 @@ class InterCellRPCAPI:
         text = message.msg_runner.seal(cell_state, message.to_lean(cell_state.object_versions))
         sender = self._sender(cell_state, message.msg_runner.seal)
         until_s = self._until(message)
-        if sender is None:
+        left_s = (message.deadline or until_s) - self._clock.time()
+        queue = lean_queue(self._conf, server) if server else self._shared_lean_queue
+        if sender is None or not sender.send(queue, text, left_s):
             self._cast(cell_state, message.message_type, text, _Trace({}, until_s), server)
-        else:
-            left_s = (message.deadline or until_s) - self._clock.time()
-            sender.send(lean_queue(self._conf, server) if server else self._shared_lean_queue, text, left_s)
 
     def _cast(self, cell_state, message_type: str, text: str, trace: "_Trace", server: str | None,
               fanout: bool = False) -> None:

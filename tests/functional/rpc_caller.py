@@ -70,7 +70,7 @@ def main(mode, url, callers=""):
         elif verb == "receive":
             receiver.start()
         elif verb == "send":
-            sender.send(words[0], words[1], float(words[2]))
+            return sender.send(words[0], words[1], float(words[2]))
         elif verb == "taken":
             return taken
         elif verb == "returned":

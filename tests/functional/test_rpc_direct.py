@@ -6,7 +6,7 @@ import pytest
 
 from tests.fixtures.ports import free_port
 from tests.fixtures.processes import wait_until
-from tests.fixtures.rabbit import rabbit_node
+from tests.fixtures.rabbit import NARROW_USER, rabbit_node
 from tests.functional.test_rpc_rabbit import Caller, assert_ends_in_time
 
 pytestmark = pytest.mark.rabbitmq
@@ -51,6 +51,17 @@ def test_a_text_that_no_queue_is_there_for_comes_back(pair, rabbit):
         assert send(sender, "texts.gone", "x")["outcome"] == "ok"
 
         wait_until(lambda: sender.ask("returned")["result"] == [["texts.gone", "x"]], "it did not come back")
+
+
+def test_a_user_who_may_not_write_to_queues_is_told_before_any_text_is_lost(pair, rabbit):
+    url = rabbit.vhost("narrow")
+    with pair(url) as (_other, receiver), pair(url.replace("//nova:", f"//{NARROW_USER}:")) as (sender, _nobody):
+        receiver.ask("receive")
+
+        answers = [send(sender, "texts", "x") for _ in range(3)]
+
+        assert [(answer["outcome"], answer["result"]) for answer in answers] == [("ok", False)] * 3
+        assert receiver.ask("taken")["result"] == []
 
 
 def test_a_broker_that_is_not_there_is_told_at_once_and_without_its_password(pair, rabbit):

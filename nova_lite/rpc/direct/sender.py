@@ -19,6 +19,7 @@ LOG = logging.getLogger(__name__)
 _LIMIT_S = 5.0
 _WINDOW = 100
 _TRANSIENT = 1
+_NO_QUEUE = "nova_lite.probe"
 
 
 class Sender:
@@ -33,6 +34,7 @@ class Sender:
         self._returned = returned
         self._lock = threading.Lock()
         self._line: _Line | None = None
+        self._is_refused = False
 
     @property
     def takes_at_once(self) -> bool:
@@ -40,8 +42,14 @@ class Sender:
         line = self._line
         return line is not None and line.is_fluent and not self._lock.locked()
 
-    def send(self, queue: str, text: str, ttl_s: float) -> None:
-        """Send a text to a queue, where it waits for `ttl_s` seconds at most. Raises RpcUnavailable."""
+    def send(self, queue: str, text: str, ttl_s: float) -> bool:
+        """Send a text to a queue, where it waits for `ttl_s` seconds at most. Raises RpcUnavailable.
+
+        False, and nothing is sent, where the broker does not let our user write to queues directly: one with no more
+        rights than oslo.messaging needs may write to its exchanges only.
+        """
+        if self._is_refused:
+            return False
         if not self._lock.acquire(timeout=_LIMIT_S):
             raise self._unavailable("others wait for it already")
         try:
@@ -49,6 +57,12 @@ class Sender:
                 self._line = _Line(self._broker.connect(), self._broker.name, self._returned)
                 if not self._line.publish(queue, text, ttl_s):
                     raise self._unavailable("the connection broke")
+            return True
+        except _Refused:
+            self._is_refused = True
+            LOG.warning("The user for %s may not write to its default exchange: messages go there by slower ways",
+                        self._broker.name)
+            return False
         except failures() as error:
             raise self._unavailable(errors.one_line(error)) from None
         finally:
@@ -62,6 +76,10 @@ class Sender:
 
     def _unavailable(self, reason: str) -> exception.RpcUnavailable:
         return exception.RpcUnavailable(method="a message", topic=self._broker.name, reason=reason)
+
+
+class _Refused(Exception):
+    """The broker does not let our user write to queues directly."""
 
 
 class _Line:
@@ -78,14 +96,35 @@ class _Line:
         self._socket = connection.sock
         self._channel = connection.channel()
         self._channel.confirm_select()
-        for event, callback in (("basic_ack", self._confirmed), ("basic_nack", self._confirmed),
-                                ("basic_return", self._came_back)):
-            self._channel.events[event].add(callback)
+        for event in ("basic_ack", "basic_nack"):
+            self._channel.events[event].add(self._confirmed)
         self._last_tag = 0
         self._unconfirmed: collections.deque[tuple[int, float]] = collections.deque()
         self._is_writing = False
         self._is_down = False
+        try:
+            self._probe()
+        except BaseException:
+            connection.collect()
+            raise
+        self._channel.events["basic_return"].add(self._came_back)
         concurrency.spawn(self._read)
+
+    def _probe(self) -> None:
+        """Send what comes back, before anything that matters: a refusal would come after texts were lost."""
+        from amqp.exceptions import AccessRefused
+
+        answers: list[Any] = []
+        note = lambda *answer: answers.append(answer)  # noqa: E731
+        self._channel.events["basic_return"].add(note)
+        try:
+            self._write(_NO_QUEUE, "", _LIMIT_S)
+            while not answers:
+                self._connection.drain_events(timeout=POLL_S)
+        except AccessRefused:
+            raise _Refused from None
+        finally:
+            self._channel.events["basic_return"].discard(note)
 
     @property
     def is_fluent(self) -> bool:
@@ -97,13 +136,9 @@ class _Line:
         if self._is_down or self._is_stuck():
             self.give_up()
             return False
-        self._last_tag += 1
-        self._unconfirmed.append((self._last_tag, time.monotonic()))
         self._is_writing = True
         try:
-            message = self._message_class(text, delivery_mode=_TRANSIENT, expiration=str(max(1, int(ttl_s * 1000))))
-            # Not basic_publish: it looks for messages of the broker first, which the reader is already waiting for.
-            self._channel.send_method(self._method, "Bssbb", (0, "", queue, True, False), message)
+            self._write(queue, text, ttl_s)
         except self._failures as error:
             LOG.debug("Connection to %s broke: %s", self._name, errors.one_line(error))
             self.give_up()
@@ -111,6 +146,13 @@ class _Line:
         finally:
             self._is_writing = False
         return True
+
+    def _write(self, queue: str, text: str, ttl_s: float) -> None:
+        self._last_tag += 1
+        self._unconfirmed.append((self._last_tag, time.monotonic()))
+        message = self._message_class(text, delivery_mode=_TRANSIENT, expiration=str(max(1, int(ttl_s * 1000))))
+        # Not basic_publish: it looks for messages of the broker first, which the reader is already waiting for.
+        self._channel.send_method(self._method, "Bssbb", (0, "", queue, True, False), message)
 
     def give_up(self) -> None:
         """Have the reader end, which takes the connection with it."""

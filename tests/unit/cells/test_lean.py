@@ -326,6 +326,25 @@ def test_a_text_whose_queue_is_gone_goes_to_the_neighbour_as_the_reference_would
     assert (fields["method_name"], fields["target_cell"]) == ("probe", "api!west")
 
 
+class Refusing:
+    """A sender whose user may not write to queues of the neighbour's broker."""
+
+    takes_at_once = False
+
+    def send(self, queue, text, ttl_s):
+        return False
+
+
+def test_where_the_broker_refuses_texts_lean_messages_go_by_rpc(acquainted):
+    tree, wire = acquainted(LINE)
+    west = tree["api"].child("west")
+    west.driver._api._senders[west.db_info["transport_url"]] = Refusing()
+
+    assert ask(tree).value_or_raise() == TO_RACK1
+
+    assert wire.forms["api", "west"]
+
+
 # -- deadlines
 
 @pytest.mark.parametrize(("asked_s", "limit_s"), [(None, 5), (600, 5), (2, 1.8)])

@@ -2,18 +2,20 @@
 
 import contextlib
 import struct
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from nova_lite.xensim.db import Row
 from nova_lite.xensim.handlers import Door, Router
 from nova_lite.xensim.http import DropConnection, HttpError, Request
 from nova_lite.xensim.noun import Caller
+from nova_lite.xensim.screens import HEIGHT, WIDTH, boot_text, render
 from nova_lite.xensim.vm_rules import RUNNING
+from nova_lite.xensim.websockets import accept, is_upgrade
 
 if TYPE_CHECKING:
     from nova_lite.xensim.toolstack import Toolstack
 
-WIDTH, HEIGHT = 640, 400
 PIXEL_FORMAT = struct.pack(">BBBBHHHBBBxxx", 32, 24, 0, 1, 255, 255, 255, 16, 8, 0)
 LOOK_INTERVAL_S = 0.5
 # RFB client messages: type -> bytes that follow the type, lengths of variable parts read separately.
@@ -23,7 +25,7 @@ TEXT_LIMIT = 1024 * 1024
 
 
 class Displays:
-    """Serves CONNECT /console. A console's connections end with its VM's domain."""
+    """Serves CONNECT and WebSockets on /console. A console's connections end with its VM's domain."""
 
     def __init__(self, toolstack: "Toolstack", door: Door, host_ref: str):
         self._toolstack = toolstack
@@ -34,6 +36,13 @@ class Displays:
 
     def register(self, router: Router) -> None:
         router.add("CONNECT", "/console", self.connect)
+        router.add("GET", "/console", self.upgrade)
+
+    def upgrade(self, request: Request, caller: Caller) -> None:
+        """Serve a display to a browser."""
+        if not is_upgrade(request):
+            raise HttpError(404, "a display is for CONNECT or a WebSocket")
+        self.connect(request, caller)
 
     def connect(self, request: Request, caller: Caller) -> None:
         request.keeps_alive = False
@@ -49,17 +58,26 @@ class Displays:
             self._open[console.ref] = self._open.get(console.ref, 0) + 1
             domid = vm["domid"]
         try:
-            request.connection.socket.sendall(
-                b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nCache-Control: no-cache\r\n\r\n"
-            )
-            session = (RfbSession if console["protocol"] == "rfb" else TextSession)(
-                request, vm["name_label"], lambda: self._lives(vm.ref, domid)
-            )
-            session.serve()
+            kind = RfbSession if console["protocol"] == "rfb" else TextSession
+            kind(
+                self._channel(request), vm["name_label"], lambda: self._lives(vm.ref, domid), lambda: self._text(vm)
+            ).serve()
         finally:
             with self._db.lock:
                 self._open[console.ref] -= 1
         raise DropConnection
+
+    @staticmethod
+    def _channel(request: Request) -> Any:
+        if is_upgrade(request):
+            return accept(request)
+        sock = request.connection.socket
+        sock.sendall(b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nCache-Control: no-cache\r\n\r\n")
+        return sock
+
+    def _text(self, vm: Row) -> list[str]:
+        with self._db.lock:
+            return boot_text(self._db, vm)
 
     def _find(self, request: Request) -> Row:
         """Return the console named by reference or uuid, its own or its VM's."""
@@ -84,9 +102,10 @@ class Displays:
 class Stream:
     """Reads exact counts of bytes while the domain lives."""
 
-    def __init__(self, request: Request, title: str, lives):
-        self.socket = request.connection.socket
+    def __init__(self, channel: Any, title: str, lives: Callable[[], bool], text: Callable[[], list[str]]):
+        self.socket = channel
         self.title = title
+        self.text = text
         self._lives = lives
         self._buffer = b""
 
@@ -99,6 +118,7 @@ class Stream:
             except TimeoutError:
                 if not self._lives():
                     raise DropConnection from None
+                self.idle()
                 continue
             finally:
                 with contextlib.suppress(OSError):
@@ -109,9 +129,16 @@ class Stream:
         taken, self._buffer = self._buffer[:count], self._buffer[count:]
         return taken
 
+    def idle(self) -> None:
+        """Called from time to time while nothing arrives."""
+
 
 class RfbSession(Stream):
-    """A framebuffer of one colour that answers every update request."""
+    """A framebuffer that shows the guest's text, sent when it is asked for and, if that is wished, when it changes."""
+
+    shown: list[str] | None = None
+    is_waiting = False
+    bytes_per_pixel = 4
 
     def serve(self) -> None:
         self.socket.sendall(b"RFB 003.008\n")
@@ -126,7 +153,6 @@ class RfbSession(Stream):
         self.read(1)
         name = self.title.encode()
         self.socket.sendall(struct.pack(">HH", WIDTH, HEIGHT) + PIXEL_FORMAT + struct.pack(">I", len(name)) + name)
-        bytes_per_pixel = 4
         while True:
             (kind,) = self.read(1)
             if kind == SET_ENCODINGS:
@@ -141,13 +167,21 @@ class RfbSession(Stream):
             else:
                 body = self.read(FIXED_MESSAGES[kind])
                 if kind == 0:
-                    bytes_per_pixel = max(body[3] // 8, 1)
-                elif kind == UPDATE_REQUEST and not body[0]:
-                    self._update(bytes_per_pixel)
+                    self.bytes_per_pixel = max(body[3] // 8, 1)
+                elif kind == UPDATE_REQUEST:
+                    self.is_waiting = True
+                    self._update(is_forced=not body[0])
 
-    def _update(self, bytes_per_pixel: int) -> None:
-        head = struct.pack(">BxHHHHHi", 0, 1, 0, 0, WIDTH, HEIGHT, 0)
-        self.socket.sendall(head + bytes(WIDTH * HEIGHT * bytes_per_pixel))
+    def idle(self) -> None:
+        self._update(is_forced=False)
+
+    def _update(self, *, is_forced: bool) -> None:
+        """Send the screen to a client that waits for it, if it is another than before or has to be sent anyway."""
+        text = self.text()
+        if self.is_waiting and (is_forced or text != self.shown):
+            self.is_waiting, self.shown = False, text
+            head = struct.pack(">BxHHHHHi", 0, 1, 0, 0, WIDTH, HEIGHT, 0)
+            self.socket.sendall(head + render(text, self.bytes_per_pixel))
 
 
 class TextSession(Stream):

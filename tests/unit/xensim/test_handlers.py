@@ -99,6 +99,70 @@ class TestConsoles:
         assert len(stream.read(width * height * 4)) == width * height * 4
         sock.close()
 
+    def test_a_display_shows_how_far_the_guest_has_come(self, xensim, client):
+        """The screen is sent again, to a client that waits for a change, once the guest's agent is up."""
+        vm = client.hvm("screen")
+        client.vbd(vm, client.vdi())
+        xensim.control.guest_timing(boot_s=0.3)
+        client.api.VM.start(vm, False, False)
+        sock, stream, _ = self.connect(xensim, client, vm)
+        stream.read(12)
+        stream.write(b"RFB 003.008\n\x01\x01")
+        stream.flush()
+        stream.read(6 + 4 + 16)
+        stream.read(struct.unpack(">I", stream.read(4))[0])
+        frames = []
+        for is_incremental in (0, 1):
+            stream.write(struct.pack(">BBHHHH", 3, is_incremental, 0, 0, 640, 400))
+            stream.flush()
+            stream.read(16)
+            frames.append(stream.read(640 * 400 * 4))
+        sock.close()
+
+        assert all(any(frame) for frame in frames)
+        assert frames[0] != frames[1]
+
+    def test_a_browser_reaches_a_display_by_a_websocket(self, xensim, client):
+        vm = client.hvm("screen")
+        client.api.VM.start(vm, False, False)
+        address = urllib.parse.urlsplit(xensim.url)
+        sock = socket.create_connection((address.hostname, address.port), timeout=10)
+        stream = sock.makefile("rwb")
+        lines = [
+            f"GET /console?ref={vm}&session_id={client.session._session} HTTP/1.1", "Host: x", "Upgrade: websocket",
+            "Connection: Upgrade", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Protocol: binary", "", "",
+        ]  # fmt: skip
+        stream.write("\r\n".join(lines).encode())
+        stream.flush()
+        head = []
+        while (line := stream.readline().strip()) != b"":
+            head.append(line)
+
+        def frame():
+            opcode, size = stream.read(2)
+            size = int.from_bytes(stream.read({126: 2, 127: 8}[size]), "big") if size > 125 else size
+            return opcode & 15, stream.read(size)
+
+        def send(opcode, content):
+            mask = b"\x01\x02\x03\x04"
+            masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(content))
+            stream.write(bytes([0x80 | opcode, 0x80 | len(content)]) + mask + masked)
+            stream.flush()
+
+        greeting = frame()
+        send(9, b"are you there")
+        pong = frame()
+        send(2, b"RFB 003.008\n")
+        security = frame()
+        send(8, b"\x03\xe8")
+
+        assert b"101" in head[0]
+        assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head  # the example of RFC 6455
+        assert (greeting, pong, security) == ((2, b"RFB 003.008\n"), (10, b"are you there"), (2, b"\x01\x01"))
+        assert frame() == (8, b"\x03\xe8")
+        sock.close()
+
     def test_a_display_ends_with_its_domain(self, xensim, client):
         vm = client.hvm()
         client.api.VM.start(vm, False, False)

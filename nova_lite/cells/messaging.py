@@ -30,6 +30,7 @@ from nova_lite.cells.place import Place
 from nova_lite.cells.remote_exceptions import deserialize_remote_exception, serialize_remote_exception
 from nova_lite.cells.replica import Replica
 from nova_lite.cells.response import Response
+from nova_lite.cells.skew import Skew
 from nova_lite.cells.waiting import Wait, Waits
 from nova_lite.context import RequestContext, get_admin_context
 
@@ -84,6 +85,7 @@ class MessageRunner:
         self.counts: collections.Counter[str] = collections.Counter()
         self.response_queues = Waits(self.clock)
         self._seen = _RecentlySeen()
+        self._skew = Skew(self.clock)
         self._signatures = signing.Signatures(state_manager)
         self.scheduler = utils.load_class(conf.cells.scheduler)(self)
         self.cell = LocalCell(self)
@@ -177,6 +179,9 @@ class MessageRunner:
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             return self._refuse("malformed", f"a message that cannot be read ({type(error).__name__})")
         if message.came_from is not None:
+            if message.deadline is not None and message.sent_at is not None and (
+                    self.state_manager.is_neighbour(message.came_from)):
+                message.deadline = self._skew.local_time(message.came_from, message.deadline, message.sent_at)
             self.state_manager.heard_from(message.came_from, message.direction, message.peer_version,
                                           message.object_versions)
         return message

@@ -86,6 +86,10 @@ class CellStateManager:
         """Whether the next look at a neighbour needs no look into the database."""
         return not self._is_due()
 
+    def is_neighbour(self, cell_name: str) -> bool:
+        """Return whether a cell was a neighbour when the table was read last; cheap."""
+        return cell_name in self.children or cell_name in self.parents
+
     def get_cell_info_for_neighbors(self) -> list[dict[str, Any]]:
         self._sync()
         return [cell.get_cell_info() for cell in self.get_neighbours()]

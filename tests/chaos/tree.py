@@ -20,6 +20,8 @@ _CHAOS_S = 90.0
 _CALM_S = 300.0
 _SLICE_S = 15.0
 _LOST_S = 60
+_LONGEST_DELAY_S = 120.0
+_MOST_SKEW_S = 60.0
 
 
 class Compute:
@@ -79,6 +81,7 @@ class ChaosCell(SimulatedCell):
         self.told_deleted = set()
         self.broken = []  # what was never to happen
         self.heals = True
+        self.skew_s = 0.0
         self._seen = {}
         super().__init__(*args, **kwargs)
         self._note(self.db, "tombstone_create", lambda ctxt, uuid, *_: self.told_deleted.add(uuid))
@@ -137,6 +140,7 @@ class ChaosTree:
         self.calm_s = calm_s
         self.hasty = hasty  # share of requests that their users regret at once
         self.is_calm = True
+        self.last_arrival_s = 0.0  # of what was delayed
         self.cut = set()  # pairs of neighbours that cannot reach each other
         self.network.faults = self._faults
         self.cells = {
@@ -152,6 +156,7 @@ class ChaosTree:
             self.cells[name].hosts.add([f"{name}-host{number}" for number in (1, 2)], 32 * 1024)
         for cell in self.cells.values():
             cell.heals = heals
+            cell.skew_s = cell.clock.step_s = self.random.uniform(-_MOST_SKEW_S, _MOST_SKEW_S)  # for good
             cell.start()
         self.world.run(5)
 
@@ -184,9 +189,10 @@ class ChaosTree:
         self.world.kill("story")
         self.cut.clear()
         for cell in self.cells.values():
-            cell.clock.step_s = 0.0
+            cell.clock.step_s = cell.skew_s
             if not cell.is_up:
                 cell.start()
+        self.world.run(max(0.0, self.last_arrival_s - self.world.now_s))
         end_s = self.world.now_s + self.calm_s
         while self.world.now_s < end_s:
             self.world.run(_SLICE_S)
@@ -305,7 +311,17 @@ class ChaosTree:
             return [latency_s, latency_s + self.random.expovariate(1 / 2.0)]
         if dice < 0.25:
             return [latency_s + self.random.expovariate(1 / 3.0)]
+        if dice < 0.26:
+            return [self._long_delay_s()]
+        if dice < 0.265:
+            return [latency_s, self._long_delay_s()]
         return [latency_s]
+
+    def _long_delay_s(self):
+        """Return how long a message lies about that comes when nobody thinks of it any more."""
+        delay_s = self.random.uniform(10.0, _LONGEST_DELAY_S)
+        self.last_arrival_s = max(self.last_arrival_s, self.world.now_s + delay_s)
+        return delay_s
 
     def _partition(self):
         child = self.random.choice([name for name, parent in PARENTS.items() if parent])
@@ -324,9 +340,9 @@ class ChaosTree:
             self.world.after(self.random.uniform(1, 12), lambda: cell.is_up or cell.start())
 
     def _step_a_clock(self):
-        clock = self.cells[self.random.choice(sorted(self.cells))].clock
-        clock.step_s = self.random.choice((-90.0, -5.0, 5.0, 90.0))
-        self.world.after(self.random.uniform(5, 20), setattr, clock, "step_s", 0.0)
+        cell = self.cells[self.random.choice(sorted(self.cells))]
+        cell.clock.step_s = cell.skew_s + self.random.choice((-90.0, -5.0, 5.0, 90.0))
+        self.world.after(self.random.uniform(5, 20), setattr, cell.clock, "step_s", cell.skew_s)
 
     def _kill_a_host(self):
         hosts = self.cells[self.random.choice(WITH_HOSTS)].hosts

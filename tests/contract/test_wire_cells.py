@@ -109,7 +109,7 @@ def line():
 
 def in_reference_form(message: dict) -> dict:
     """Return a message of ours without the keys that the reference does not have."""
-    ours = ("msg_version", "object_versions", "deadline", "reply_server")
+    ours = ("msg_version", "object_versions", "deadline", "sent_at", "reply_server")
     return {key: value for key, value in message.items() if key not in ours}
 
 

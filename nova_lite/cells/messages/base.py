@@ -6,6 +6,7 @@ the routing path and counts the hop. A relayed message's context and arguments s
 """
 
 import json
+import math
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -44,8 +45,9 @@ def check_fields(fields: dict[str, Any]) -> None:
             raise ValueError(f"{name} of a message must be a {kind.__name__}")
     if fields.get("direction") not in (routing.UP, routing.DOWN):
         raise ValueError("the direction of a message must be up or down")
-    for name in ("deadline", "max_hop_count"):
-        if not isinstance(fields.get(name), (int, float, type(None))):
+    for name in ("deadline", "sent_at", "max_hop_count"):
+        value = fields.get(name)
+        if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value)):
             raise ValueError(f"{name} of a message must be a number")
     if not isinstance(fields.get("object_versions"), (dict, type(None))):
         raise ValueError("object_versions of a message must be a dict")
@@ -63,7 +65,7 @@ class Message:
 
     def __init__(self, msg_runner, ctxt, method_name, method_kwargs, direction, need_response=False, fanout=False,
                  uuid=None, routing_path=None, hop_count=0, max_hop_count=None, deadline=None, reply_server=None,
-                 msg_version=None, object_versions=None, received=False, body=None, **kwargs):
+                 msg_version=None, object_versions=None, received=False, body=None, sent_at=None, **kwargs):
         self.msg_runner = msg_runner
         self.method_name = method_name
         self.direction = direction
@@ -74,6 +76,7 @@ class Message:
         self.routing_path = routing.append(routing_path, msg_runner.our_name)
         self.hop_count = hop_count + 1
         self.deadline = deadline
+        self.sent_at = sent_at
         self.reply_server = reply_server
         self.peer_version = msg_version
         self.object_versions = object_versions
@@ -169,7 +172,7 @@ class Message:
         if self.method_name in _INTRODUCTIONS:
             fields["object_versions"] = levels.OUR_VERSIONS
         if self.deadline is not None:
-            fields["deadline"] = self.deadline
+            fields.update(deadline=self.deadline, sent_at=self.msg_runner.clock.time())
         if self.reply_server is not None:
             fields["reply_server"] = self.reply_server
         return fields

@@ -10,6 +10,7 @@ from oslo_log import log as logging
 from nova_lite import exception
 from nova_lite.virt.driver import HypervisorUnavailable
 from nova_lite.virt.xenapi import errors, records
+from nova_lite.virt.xenapi.direct_vhd import DirectVhd
 from nova_lite.virt.xenapi.images import DiskImage, Images, ImageType
 from nova_lite.virt.xenapi.plan import Undo
 from nova_lite.virt.xenapi.storage import Storage, StorageRepository
@@ -59,10 +60,11 @@ class Base:
 class Disks:
     """Makes and removes the disks of guests."""
 
-    def __init__(self, session, storage: Storage, images: Images, conf):
+    def __init__(self, session, storage: Storage, images: Images, direct: DirectVhd, conf):
         self._session = session
         self._storage = storage
         self._images = images
+        self._direct = direct
         self._transfers = Transfers(session)
         self._conf = conf
         self._image_used_at: dict[str, float] = {}
@@ -147,6 +149,8 @@ class Disks:
     def _import_image(self, context: Any, image_meta: dict, sr: StorageRepository, name_label: str,
                       other_config: dict, limit_b: int) -> tuple[str, int]:
         """Return (VDI, virtual size). Repeats what may pass, glance_num_retries times."""
+        if self._direct.serves(image_meta, sr):
+            return self._fetch_directly(context, image_meta, sr, name_label, other_config, limit_b)
         attempts = self._conf.glance_num_retries + 1
         for attempt in range(1, attempts + 1):
             try:
@@ -163,6 +167,16 @@ class Disks:
                     raise exception.CouldNotFetchImage(image=image_meta["id"]) from error
                 self._session.clock.sleep(min(0.5 * 2 ** (attempt - 1), 15))
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _fetch_directly(self, context: Any, image_meta: dict, sr: StorageRepository, name_label: str,
+                        other_config: dict, limit_b: int) -> tuple[str, int]:
+        vdi_ref, size_b = self._direct.fetch(context, image_meta, sr, limit_b // records.GIB)
+        with Undo(f"fetch image {image_meta['id']}") as undo:
+            undo.add(self.destroy_vdi, vdi_ref)
+            _check_fits(size_b, limit_b)
+            self._session.call_xenapi("VDI.set_name_label", vdi_ref, name_label)
+            self._session.call_xenapi("VDI.set_other_config", vdi_ref, other_config)
+        return vdi_ref, size_b
 
     def _import_disk(self, disk: DiskImage, sr: StorageRepository, name_label: str,
                      other_config: dict) -> tuple[str, int]:

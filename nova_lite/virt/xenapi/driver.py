@@ -26,7 +26,6 @@ EVENTS_WAITING = 1000
 
 # What this driver does in one way only: an option that asks for another is refused rather than overlooked.
 SERVED = {
-    "image_handler": "vdi_remote_stream",
     "independent_compute": True,
     "check_host": False,
     "plugin_wire": "json",
@@ -46,6 +45,8 @@ def unsupported(conf):
         found = conf.xenserver[name]
         if found != value and (found or value):
             yield f"[xenserver] {name} = {found} is not supported, only {value or 'leaving it out'}"
+    if conf.xenserver.image_handler == "vdi_local_dev":
+        yield "[xenserver] image_handler = vdi_local_dev is not supported, only vdi_remote_stream and direct_vhd"
     if conf.flat_injected:
         yield "flat_injected = True is not supported: use a config drive or the guest agent"
 

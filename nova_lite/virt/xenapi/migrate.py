@@ -12,6 +12,7 @@ from oslo_log import log as logging
 
 from nova_lite import concurrency, exception
 from nova_lite.virt.xenapi import errors, instances, records
+from nova_lite.virt.xenapi.direct_vhd import DirectVhd
 from nova_lite.virt.xenapi.disks import CD_KINDS, ROOT, Disk, Disks, cd
 from nova_lite.virt.xenapi.lookup import VmFinder
 from nova_lite.virt.xenapi.plan import Undo
@@ -83,7 +84,7 @@ class Migrations:
     """Moves instances between hosts while they are switched off."""
 
     def __init__(self, *, session, finder: VmFinder, cache: VmCache, disks: Disks, storage: Storage, power, destroyer,
-                 spawner, volumes, virtapi, conf):
+                 spawner, volumes, direct_vhd: DirectVhd, virtapi, conf):
         self._session = session
         self._finder = finder
         self._cache = cache
@@ -93,6 +94,7 @@ class Migrations:
         self._destroyer = destroyer
         self._spawner = spawner
         self._volumes = volumes
+        self._direct_vhd = direct_vhd
         self._virtapi = virtapi
         self._transfers = Transfers(session)
         self.sessions = SourceSessions(session, conf.xenserver.task_timeout)
@@ -167,15 +169,25 @@ class Migrations:
         Disks this host can reach already (same pool) are taken as they are. On failure nothing of it remains here.
         """
         offer = json.loads(disk_info) if isinstance(disk_info, str) else disk_info
-        if offer.get("version") != VERSION:
-            raise exception.MigrationError(reason="the source offers its disks in a form this host does not know")
         with Undo(f"finish the migration of {self._finder.name(instance)}") as undo:
-            disks = [self._take(MovedDisk(**disk), offer, instance, undo) for disk in offer["disks"]]
+            disks = self._arrived(offer, instance, undo)
             if resize_instance:
                 flavor = instances.flavor_of(context, instance, self._virtapi)
                 self._grow_root(disks, flavor["root_gb"] * records.GIB)
             self._spawner.build_from_disks(context, instance, image_meta, network_info, disks, block_device_info,
                                            power_on, undo)
+
+    def _arrived(self, offer: dict, instance: Any, undo: Undo) -> list[Disk]:
+        """Return the disks the source offers, here; those it sent as files are taken in by the dom0 plugins."""
+        if offer.keys() <= {"base_copy", "cow"}:
+            vdi_ref, _ = self._direct_vhd.take_in(instance["uuid"])
+            undo.add(self._disks.destroy_vdi, vdi_ref)
+            self._session.call_xenapi("VDI.set_name_label", vdi_ref, self._finder.name(instance))
+            self._session.call_xenapi("VDI.set_other_config", vdi_ref, self._disks.marks(instance["uuid"], "root"))
+            return [Disk(vdi_ref, ROOT, bootable=True)]
+        if offer.get("version") != VERSION:
+            raise exception.MigrationError(reason="the source offers its disks in a form this host does not know")
+        return [self._take(MovedDisk(**disk), offer, instance, undo) for disk in offer["disks"]]
 
     def _grow_root(self, disks: list[Disk], wanted_b: int) -> None:
         for disk in disks:

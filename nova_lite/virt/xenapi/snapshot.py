@@ -8,11 +8,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import XenAPI
 from oslo_log import log as logging
 
 from nova_lite import concurrency, exception
 from nova_lite.objects import task_states
+from nova_lite.virt.driver import HypervisorUnavailable
 from nova_lite.virt.xenapi import instances
+from nova_lite.virt.xenapi.direct_vhd import DirectVhd
 from nova_lite.virt.xenapi.disks import Disks
 from nova_lite.virt.xenapi.lookup import VmFinder
 from nova_lite.virt.xenapi.plan import Undo
@@ -33,11 +36,13 @@ class CoalesceTimeout(exception.NovaException):
 class Snapshots:
     """Makes images of instances."""
 
-    def __init__(self, session, finder: VmFinder, disks: Disks, storage: Storage, image_api, conf):
+    def __init__(self, session, finder: VmFinder, disks: Disks, storage: Storage, direct: DirectVhd, image_api,
+                 conf):
         self._session = session
         self._finder = finder
         self._disks = disks
         self._storage = storage
+        self._direct = direct
         self._image_api = image_api
         self._transfers = Transfers(session)
         self._conf = conf
@@ -54,7 +59,7 @@ class Snapshots:
         self._remove_leftovers(disks, live)
         chain = parents_of(live, disks)
         with Undo(f"snapshot {self._finder.name(instance)}") as undo:
-            snapshot_ref = self._session.call_long("VDI.snapshot", vdi_ref, {})
+            snapshot_ref = self._freeze(vdi_ref, live)
             undo.add(self._disks.destroy_vdi, snapshot_ref)
             self._session.call_xenapi("VDI.set_name_label", snapshot_ref, f"{self._finder.name(instance)}-snapshot")
             # Where others share the former parent (clones of a cached image), nothing is merged into it.
@@ -62,13 +67,36 @@ class Snapshots:
                 self.wait_for_coalesce(vdi_ref, live["SR"], chain)
             report(task_state=task_states.IMAGE_PENDING_UPLOAD)
             report(task_state=task_states.IMAGE_UPLOADING, expected_state=task_states.IMAGE_PENDING_UPLOAD)
-            self._upload(context, instance, image_id, snapshot_ref)
+            if self._is_sent_directly(live["SR"]):
+                self._send_directly(context, instance, image_id, snapshot_ref)
+            else:
+                self._upload(context, instance, image_id, snapshot_ref)
         self._disks.destroy_vdi(snapshot_ref)
+
+    def _is_sent_directly(self, sr_ref: str) -> bool:
+        sr = self._storage.for_guests()
+        return sr.ref == sr_ref and self._direct.is_usable(sr)
+
+    def _send_directly(self, context: Any, instance: Any, image_id: str, snapshot_ref: str) -> None:
+        chain = parents_of(*self._look(snapshot_ref))
+        properties = self._image_meta(instance)["properties"]
+        self._direct.send(context, image_id, chain, self._storage.for_guests(), properties)
 
     def _look(self, vdi_ref: str) -> tuple[dict, dict[str, dict]]:
         """Return the record of the disk, and {ref: record} of all disks in its repository."""
         live = self._session.call_xenapi("VDI.get_record", vdi_ref)
         return live, self._session.records_where("VDI", SR=live["SR"])
+
+    def _freeze(self, vdi_ref: str, live: dict) -> str:
+        """Snapshot the disk. When nobody knows whether the host did, the one it did make goes again."""
+        try:
+            return self._session.call_long("VDI.snapshot", vdi_ref, {})
+        except HypervisorUnavailable:
+            with suppress(XenAPI.Failure, exception.NovaException):
+                for snapshot_ref in self._session.call_xenapi("VDI.get_snapshots", vdi_ref):
+                    if snapshot_ref not in live["snapshots"]:
+                        self._disks.destroy_vdi(snapshot_ref)
+            raise
 
     def _remove_leftovers(self, disks: dict[str, dict], live: dict) -> None:
         """Remove snapshots of this disk that an earlier, interrupted upload left behind."""

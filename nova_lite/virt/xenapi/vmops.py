@@ -11,6 +11,7 @@ from nova_lite.virt.virtapi import VirtAPI
 from nova_lite.virt.xenapi import firewall, instances, vif
 from nova_lite.virt.xenapi.agent import Agents, cmp_version
 from nova_lite.virt.xenapi.destroy import Destroyer
+from nova_lite.virt.xenapi.direct_vhd import DirectVhd
 from nova_lite.virt.xenapi.disks import Disks
 from nova_lite.virt.xenapi.domains import DomainIds
 from nova_lite.virt.xenapi.host import Host
@@ -72,7 +73,8 @@ class VMOps:
         self.storage = Storage(session, conf.xenserver.sr_matching_filter, conf.host_state_interval)
         self.host = Host(session, self.cache, self.storage, conf.host_state_interval)
         images = Images(image_api)
-        self.disks = Disks(session, self.storage, images, conf)
+        self.direct_vhd = DirectVhd(session, self.storage, conf)
+        self.disks = Disks(session, self.storage, images, self.direct_vhd, conf)
         self.volumes = VolumeOps(session, self.finder, self.disks, self.storage, conf)
         self.kernels = Kernels(session, self.disks, images, image_api, conf)
         self.agents = Agents(session, self.finder, self._virtapi, conf)
@@ -91,11 +93,11 @@ class VMOps:
             virtapi=self._virtapi, conf=conf)
         self.rescuer = Rescue(session, self.finder, self.cache, self.disks, self.power, self.spawner, self.destroyer)
         self.reboots = RebootPoller(session, self.power, self._virtapi)
-        self.snapshots = Snapshots(session, self.finder, self.disks, self.storage, image_api, conf)
+        self.snapshots = Snapshots(session, self.finder, self.disks, self.storage, self.direct_vhd, image_api, conf)
         self.migrations = Migrations(
             session=session, finder=self.finder, cache=self.cache, disks=self.disks, storage=self.storage,
             power=self.power, destroyer=self.destroyer, spawner=self.spawner, volumes=self.volumes,
-            virtapi=self._virtapi, conf=conf)
+            direct_vhd=self.direct_vhd, virtapi=self._virtapi, conf=conf)
         self.live_migrations = LiveMigrations(
             session=session, finder=self.finder, cache=self.cache, disks=self.disks, storage=self.storage,
             volumes=self.volumes, kernels=self.kernels, live_xenstore=self.live_xenstore, virtapi=self._virtapi)

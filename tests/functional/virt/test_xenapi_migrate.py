@@ -149,4 +149,4 @@ def test_defect_32_a_smaller_disk_is_refused_before_anything_happens(source, ins
 
 def test_what_another_driver_offers_is_refused_in_one_line(destination, instance):
     with pytest.raises(exception.MigrationError, match="form"):
-        finish(destination, instance, {"base_copy": "uuid", "cow": "uuid"})
+        finish(destination, instance, {"version": 99})

@@ -21,6 +21,8 @@ LIFECYCLE = {
     power_state.SUSPENDED: event.EVENT_LIFECYCLE_STOPPED,
 }
 FIRST_PICTURE_S = 30
+NEED_PLUGINS = ("guest agents", "changes of a running guest's xenstore", "console logs", "kernel and ramdisk files",
+                "image_handler = direct_vhd")
 EVENTS_WAITING = 1000
 
 
@@ -85,6 +87,8 @@ class XenAPIDriver(driver.ComputeDriver):
                 call_timeout=options.call_timeout, task_timeout=options.task_timeout,
                 task_poll_interval=options.task_poll_interval, clock=self._clock)
             vmops = VMOps(session, session.product_version, self.virtapi, self._conf, self._image_api)
+            if session.plugin_version is None:
+                LOG.warning("The host has no dom0 plugins. Not available without them: %s", ", ".join(NEED_PLUGINS))
             vmops.cache.on_change = self._vm_changed
             vmops.cache.start()
             self._session, self._vmops = session, vmops

@@ -8,6 +8,7 @@ from nova_lite import exception
 from nova_lite.objects import power_state
 from nova_lite.virt.driver import ComputeDriver
 from nova_lite.virt.xenapi import XenAPIDriver
+from nova_lite.xensim import Simulator
 from tests.fixtures.processes import wait_until
 from tests.fixtures.xen_bench import make_instance, make_network_info, vbds
 
@@ -238,7 +239,6 @@ def test_the_host_tells_about_itself(bench, driver):
 
 @exercises("host_power_action")
 def test_guests_are_shut_down_before_their_host(make_bench, tmp_path):
-    from nova_lite.xensim import Simulator
     with Simulator(state_dir=str(tmp_path / "alone")) as simulator:
         bench = make_bench(at=simulator)
         instance, _ = spawned(bench)
@@ -279,3 +279,12 @@ def test_counters_that_the_host_does_not_keep_are_refused(driver, method):
 def test_swap_ephemeral_and_iso_disks_come_through_the_driver_too(bench, driver):
     instance, _ = spawned(bench, flavor={"swap": 64, "ephemeral_gb": 1})
     assert set(vbds(bench, bench.vm(instance))) == {"0", "2", "4"}
+
+
+def test_what_is_missing_without_the_plugins_is_told_once(make_bench, tmp_path, caplog):
+    with Simulator(state_dir=str(tmp_path / "bare")) as simulator:
+        bench = make_bench(at=simulator)
+        bench.driver.get_available_nodes()
+        told = [record.getMessage() for record in caplog.records if "dom0 plugins" in record.getMessage()]
+        assert len(told) == 1 and "guest agents" in told[0]
+        assert bench.vm(bench.spawn())["power_state"] == "Running"

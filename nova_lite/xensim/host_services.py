@@ -24,6 +24,7 @@ SSH_TIMEOUT_LIMIT_S = 172_800
 CONSOLE_TIMEOUT_LIMIT_S = 345_600
 FACTORY_TIME_SERVERS = tuple(f"{number}.xenserver.pool.ntp.org" for number in range(4))
 UPLOAD_TIMEOUT_S = 60
+LOG_LINES = 1000
 REPLY_S = 0.5  # what a reply takes to arrive before the agent that sent it goes away
 CAPABILITIES = ("xenserver-config", "xenserver-logs", "hardware-info", "network-config", "system-load")
 
@@ -37,6 +38,7 @@ class HostServices(Noun):
         # Ends and begins the service of a host; set by whoever has its sockets.
         self.restart_agents: Callable[[], None] = lambda: None
         self.stop_agent: Callable[[str], None] = lambda _host_ref: None
+        self.start_agent: Callable[[str], None] = lambda _host_ref: None
 
     # logs
 
@@ -61,7 +63,11 @@ class HostServices(Noun):
     @call("host.get_log")
     def get_log(self, _caller, ref):
         self.db.row("host", ref)
-        raise ApiError("NOT_IMPLEMENTED", "get_log")  # XenServer's own answer
+        entries = self.toolstack.faults.log.entries()[-LOG_LINES:]
+        return "".join(
+            f"{timestamp_text(entry['ended'])} xapi: {entry['method']}: {entry['result']} ({entry['seconds']:.3f} s)\n"
+            for entry in entries
+        )
 
     @call("host.send_debug_keys")
     def send_debug_keys(self, _caller, ref, keys):
@@ -125,6 +131,14 @@ class HostServices(Noun):
     @call("host.shutdown_agent")
     def shutdown_agent(self, caller):
         self._later(lambda: self.stop_agent(caller.host_ref))
+
+    def power_off(self, host_ref: str) -> None:
+        """Let a host fall silent once the reply that says so has been sent."""
+        self._later(lambda: self.stop_agent(host_ref))
+
+    def power_up(self, host_ref: str) -> None:
+        """Let a host answer again."""
+        self.start_agent(host_ref)
 
     def _later(self, action: Callable[[], None]) -> None:
         timer = threading.Timer(REPLY_S, action)

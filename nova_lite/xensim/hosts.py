@@ -1,7 +1,6 @@
 """Hosts and the pool record."""
 
 import time
-import urllib.parse
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -9,7 +8,6 @@ from nova_lite.xensim.db import Row
 from nova_lite.xensim.errors import ApiError
 from nova_lite.xensim.model import NULL
 from nova_lite.xensim.noun import Noun, call
-from nova_lite.xensim.remote import RemoteControl
 from nova_lite.xensim.values import timestamp_text
 from nova_lite.xensim.vm_rules import HALTED, has_pv_drivers
 
@@ -124,6 +122,8 @@ class Hosts(Noun):
     def shutdown(self, _caller, ref):
         self._check_down(ref)
         self.db.set("host_metrics", self.db.get("host", ref, "metrics"), live=False)
+        self.toolstack.dead_hosts.add(ref)
+        self.toolstack.host_services.power_off(ref)
 
     @call("host.reboot")
     def reboot(self, _caller, ref):
@@ -136,6 +136,8 @@ class Hosts(Noun):
     def power_on(self, _caller, ref):
         if not self.db.get("host", ref, "power_on_mode"):
             raise ApiError("HOST_POWER_ON_MODE_DISABLED")
+        self.toolstack.dead_hosts.discard(ref)
+        self.toolstack.host_services.power_up(ref)
         self.db.set("host_metrics", self.db.get("host", ref, "metrics"), live=True)
         self.db.set("host", ref, enabled=True)
 
@@ -201,8 +203,9 @@ class Hosts(Noun):
         return sorted(self.db.schema.calls)
 
     @call("host.is_in_emergency_mode")
-    def is_in_emergency_mode(self, _caller):
-        return False
+    def is_in_emergency_mode(self, caller):
+        master_ref = self.toolstack.master_ref
+        return caller.host_ref != master_ref and master_ref in self.toolstack.dead_hosts
 
     @call("host.migrate_receive")
     def migrate_receive(self, caller, ref, network_ref, _options):
@@ -218,53 +221,6 @@ class Hosts(Noun):
 
 
 class Pools(Noun):
-    @call("pool.join")
-    def join(self, caller, address, username, password):
-        self._join(caller, address, username, password, is_forced=False)
-
-    @call("pool.join_force")
-    def join_force(self, caller, address, username, password):
-        self._join(caller, address, username, password, is_forced=True)
-
-    def _join(self, caller, address: str, username: str, password: str, *, is_forced: bool) -> None:
-        """Become a slave of another simulated pool: its master takes the host over, this one only points to it.
-
-        An address without a port means the port this host itself listens on. Local disks and VMs stay behind.
-        """
-        self._check_can_join(is_forced)
-        host = self.db.row("host", self.toolstack.master_ref)
-        own_url = urllib.parse.urlsplit(self.toolstack.urls.get(host.ref, "http://127.0.0.1:80"))
-        url = f"{own_url.scheme}://{address}" if ":" in address else f"{own_url.scheme}://{address}:{own_url.port}"
-        metrics = self.db.row("host_metrics", host["metrics"])
-        with self.toolstack.unlocked():
-            self._hand_over(
-                RemoteControl(url, username, password),
-                name=host["name_label"],
-                address=host["address"],
-                memory_mib=metrics["memory_total"] >> 20,
-                cpus=len(host["host_CPUs"]),
-            )
-        self.toolstack.joined_to = address
-        self.toolstack.sessions.end_all()
-
-    @staticmethod
-    def _hand_over(master: RemoteControl, **host) -> None:
-        try:
-            master.adopt_host(**host)
-        except PermissionError:
-            raise ApiError("SESSION_AUTHENTICATION_FAILED", "root", "Authentication failure") from None
-        except (OSError, ValueError):
-            raise ApiError("JOINING_HOST_CONNECTION_FAILED") from None
-
-    def _check_can_join(self, is_forced: bool) -> None:
-        """Raise why this host cannot join another pool."""
-        if len(self.db.tables["host"]) > 1:
-            raise ApiError("JOINING_HOST_CANNOT_BE_MASTER_OF_OTHER_HOSTS")
-        if any(vm["power_state"] != HALTED and not vm["is_control_domain"] for vm in self.db.rows("VM")):
-            raise ApiError("JOINING_HOST_CANNOT_HAVE_RUNNING_VMS")
-        if not is_forced and any(sr["shared"] and not sr["is_tools_sr"] for sr in self.db.rows("SR")):
-            raise ApiError("JOINING_HOST_CANNOT_CONTAIN_SHARED_SRS")
-
     @call("pool.is_slave")
     def is_slave(self, _caller, host):
         return host != self.toolstack.master_ref
@@ -273,9 +229,10 @@ class Pools(Noun):
     def sync_database(self, _caller):
         self.db.row("pool", self.toolstack.pool_ref)
 
-    @call("pool.designate_new_master")
+    @call("pool.designate_new_master", operation="designate_new_master")
     def designate_new_master(self, _caller, host):
-        self.db.row("host", host)
+        if not self.db.get("host_metrics", self.db.get("host", host, "metrics"), "live"):
+            raise ApiError("HOST_OFFLINE", host)
         if host != self.toolstack.master_ref:
             self.toolstack.promote(host)
 

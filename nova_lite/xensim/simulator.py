@@ -78,6 +78,7 @@ class Simulator:
         self.toolstack.extensions.directory = self._extensions
         self.toolstack.host_services.restart_agents = self.restart_toolstack
         self.toolstack.host_services.stop_agent = self.close_host
+        self.toolstack.host_services.start_agent = self.open_host
         self.control = Control(self.toolstack, self)
         try:
             self._install(directory, listen, tls)

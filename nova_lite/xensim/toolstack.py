@@ -31,6 +31,7 @@ from nova_lite.xensim.host_services import HostServices
 from nova_lite.xensim.hosts import Hosts, Pools
 from nova_lite.xensim.images import ImageStore
 from nova_lite.xensim.iscsi import Iscsi
+from nova_lite.xensim.joining import Joining
 from nova_lite.xensim.metrics import DataSources
 from nova_lite.xensim.migration import Migration
 from nova_lite.xensim.model import load_schema
@@ -54,8 +55,17 @@ from nova_lite.xensim.workload_balancing import WorkloadBalancing
 
 # Nouns that no other part asks for anything.
 STANDALONE = (
-    Secrets, DataSources, Migration, Bonds, DatabaseReplicas, PoolServices, Updates, VmServices, WorkloadBalancing,
-)  # fmt: skip
+    Secrets,
+    DataSources,
+    Migration,
+    Bonds,
+    DatabaseReplicas,
+    PoolServices,
+    Updates,
+    VmServices,
+    WorkloadBalancing,
+    Joining,
+)
 
 
 class Toolstack:

@@ -482,10 +482,6 @@ class Cases:
         return "VM.set_shadow_multiplier_live", [c.started(), 2.0], ["shadow memory"]
 
     @staticmethod
-    def not_implemented(c, _):
-        return "host.get_log", [c.host()], ["get_log"]
-
-    @staticmethod
     def host_not_disabled(c, _):
         return "host.reboot", [c.host()], []
 

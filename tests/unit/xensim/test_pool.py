@@ -4,6 +4,7 @@ import pytest
 import XenAPI
 
 from nova_lite.xensim import HostPlan, Simulator
+from tests.fixtures.processes import wait_until
 from tests.fixtures.xensim import logged_in
 from tests.unit.xensim.conftest import Client
 
@@ -34,6 +35,15 @@ def hosts(client):
 def shared_sr(client):
     return client.api.SR.create(client.host(), {"server": "nas", "serverpath": "/x"}, "0", "shared", "", "nfs", "user",
                                 True, {})  # fmt: skip
+
+
+def local_sr(client, host):
+    """Return the repository on a host's own disk."""
+    for pbd in client.api.host.get_PBDs(host):
+        sr = client.api.PBD.get_SR(pbd)
+        if client.api.SR.get_type(sr) == "ext":
+            return sr
+    raise LookupError(host)
 
 
 def test_a_slave_names_its_master_before_it_looks_at_the_password(pool, client):
@@ -158,6 +168,58 @@ def test_when_the_master_dies_a_slave_can_be_told_to_take_over(pool, client, hos
     again.login_with_password(pool.username, pool.password)
     assert details(error) == ["HOST_IN_EMERGENCY_MODE"]
     assert again.xenapi.pool.get_master(again.xenapi.pool.get_all()[0]) == hosts[1]
+
+
+def test_a_host_that_was_shut_down_is_silent_until_it_is_powered_on(pool, client, hosts):
+    def is_silent():
+        try:
+            XenAPI.Session(pool.urls[2]).login_with_password(pool.username, pool.password)
+        except OSError:
+            return True
+        except XenAPI.Failure:
+            return False
+
+    client.api.host.disable(hosts[2])
+    client.api.host.shutdown(hosts[2])
+    wait_until(is_silent, "the host still answers")
+
+    with pytest.raises(XenAPI.Failure) as unpowered:
+        client.api.host.power_on(hosts[2])
+    with pytest.raises(XenAPI.Failure) as offline:
+        client.api.pool.designate_new_master(hosts[2])
+    client.api.host.set_power_on_mode(hosts[2], "wake-on-lan", {})
+    client.api.host.power_on(hosts[2])
+
+    assert details(unpowered) == ["HOST_POWER_ON_MODE_DISABLED"]
+    assert details(offline) == ["HOST_OFFLINE", hosts[2]]
+    wait_until(lambda: not is_silent(), "the host does not answer")
+
+
+def test_what_keeps_a_host_from_being_emptied_is_named(client, hosts):
+    vm = client.vm(affinity=hosts[1])
+    client.vbd(vm, client.vdi(sr=local_sr(client, hosts[1])))
+    client.api.VM.start(vm, False, False)
+
+    preventing = client.api.host.get_vms_which_prevent_evacuation(hosts[1])
+    with pytest.raises(XenAPI.Failure) as error:
+        client.api.host.assert_can_evacuate(hosts[1])
+
+    reason = ["VM_REQUIRES_SR", vm, local_sr(client, hosts[1])]
+    assert preventing == {vm: reason}
+    assert details(error) == ["CANNOT_EVACUATE_HOST", ",".join(reason)]
+
+
+def test_an_operation_on_a_vm_of_a_dead_host_names_the_host(pool, client, hosts):
+    vm = client.vm(affinity=hosts[1])
+    client.api.VM.start(vm, False, False)
+    pool.control.kill_host(hosts[1])
+
+    with pytest.raises(XenAPI.Failure) as error:
+        client.api.VM.hard_shutdown(vm)
+    client.api.VM.power_state_reset(vm)
+
+    assert details(error) == ["HOST_OFFLINE", hosts[1]]
+    assert client.api.VM.get_power_state(vm) == "Halted"
 
 
 def test_a_dead_hosts_vms_stay_running_until_it_is_declared_dead(pool, client, hosts):
@@ -304,6 +366,46 @@ class TestJoining:
 
         assert details(error)[0] == expected
         assert joining.api.host.get_all()
+
+    def refused(self, joining, address):
+        with pytest.raises(XenAPI.Failure) as error:
+            joining.api.pool.join(address, "root", "xensim")
+        return details(error)
+
+    def test_what_a_host_has_of_its_own_keeps_it_alone(self, pool, joining, newcomer):
+        api, host, address = joining.api, joining.host(), self.address(pool)
+        network = api.network.create({"name_label": "tagged", "other_config": {}})
+        (pif,) = api.PIF.get_all_records_where('field "management"="true"')
+        vm = joining.started()
+
+        api.VM.suspend(vm)
+        suspended = self.refused(joining, address)
+        api.VM.hard_shutdown(vm)
+        vlan = api.VLAN.create(pif, "7", network)
+        tagged = self.refused(joining, address)
+        api.VLAN.destroy(vlan)
+        shared = api.SR.create(host, {"server": "n", "serverpath": "/x"}, "0", "s", "", "nfs", "user", True, {})
+        sharing = self.refused(joining, address)
+        api.PBD.unplug(api.SR.get_PBDs(shared)[0])
+        api.SR.forget(shared)
+        itself = self.refused(joining, self.address(newcomer))
+
+        assert suspended == ["JOINING_HOST_CANNOT_HAVE_RUNNING_OR_SUSPENDED_VMS"]
+        assert tagged == ["POOL_JOINING_HOST_HAS_NON_MANAGEMENT_VLANS"]
+        assert sharing == ["JOINING_HOST_CANNOT_CONTAIN_SHARED_SRS"]
+        assert itself == ["HOST_ITS_OWN_SLAVE"]
+
+    def test_a_host_joins_only_its_like(self, pool, client, joining):
+        api, host = joining.api, joining.host()
+        api.host.apply_edition(host, "free", False)
+        licensed = self.refused(joining, self.address(pool))
+        api.host.apply_edition(host, "trial", False)
+        pool.control.directory("corp", [{"name": "admin", "sid": "S-1", "password": "x"}])
+        ref = client.api.pool.get_all()[0]
+        client.api.pool.enable_external_auth(ref, {"user": "admin", "pass": "x"}, "corp", "AD")
+
+        assert licensed == ["LICENSE_HOST_POOL_MISMATCH"]
+        assert self.refused(joining, self.address(pool)) == ["POOL_JOINING_EXTERNAL_AUTH_MISMATCH"]
 
     def test_a_host_with_running_vms_or_hosts_of_its_own_does_not_join(self, pool, client, joining):
         joining.started()

@@ -51,7 +51,6 @@ def certificate(key, *, days=1):
 
 # What is refused, as (call, arguments, error); HOST, POOL, VM and PIF stand for references.
 REFUSALS = [
-    ("host.get_log", ["HOST"], ["NOT_IMPLEMENTED", "get_log"]),
     ("host.apply_edition", ["HOST", "gold", False], ["INVALID_EDITION", "gold"]),
     ("host.license_add", ["HOST", "x"], ["LICENSE_PROCESSING_ERROR"]),
     ("host.set_servertime", ["HOST", "20300101T00:00:00Z"], ["NOT_ALLOWED_WHEN_NTP_IS_ENABLED", "HOST"]),
@@ -164,6 +163,7 @@ class TestHosts:
 
         assert "Xen version 4.17" in first
         assert client.api.host.dmesg(named["HOST"]) == ""
+        assert "host.dmesg_clear: Success" in client.api.host.get_log(named["HOST"])
 
     def test_a_disabled_host_takes_its_local_storage_as_a_cache(self, client, named):
         client.api.host.disable(named["HOST"])

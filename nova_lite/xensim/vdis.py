@@ -136,7 +136,9 @@ class Vdis(Noun):
             self.db.set("VDI", snapshot_ref, snapshot_of=NULL)
         for vm in list(self.db.select("VM", suspend_VDI=ref)):
             self.db.set("VM", vm.ref, suspend_VDI=NULL)
+        sr_ref = self.db.get("VDI", ref, "SR")
         self.db.destroy("VDI", ref)
+        self.toolstack.repositories.measure(sr_ref)
 
     @call("VDI.forget", operation="forget")
     @call("VDI.db_forget")

@@ -17,6 +17,8 @@ from tests.chaos.xen.pair import Pair
 PLACES_A_DAY = 1
 WHICH = os.environ.get("NOVA_LITE_CHAOS_KILLS") or str(datetime.date.today().toordinal())
 
+pytestmark = pytest.mark.timeout(3600 if WHICH == "all" else 300)
+
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):

@@ -16,6 +16,9 @@ from nova_lite.virt.xenapi.simple_dh import PRIME, SimpleDH
 LOG = logging.getLogger(__name__)
 
 ADMINISTRATOR_HOME = "/root"
+# A guest writes into its xenstore, and so into these replies, what it likes.
+LARGEST_REPLY = 64 * 1024
+SHOWN_OF_REPLY = 200
 SUCCESS, KEY_ACCEPTED, OLD_RESET_DONE = "0", "D0", "500"
 
 
@@ -61,10 +64,10 @@ class Agents:
         while True:
             reply = self._call(instance, "version", vm_ref=vm_ref)
             if reply["returncode"] == SUCCESS:
-                return _cleaned(reply["message"])
+                return shown(_cleaned(reply["message"]))
             if reply["returncode"] == "notimplemented" or self._session.clock.monotonic() >= deadline:
                 LOG.warning("The agent of %s does not tell its version: %s", self._finder.name(instance),
-                            reply["message"])
+                            shown(reply["message"]))
                 return None
             current = self._domid(instance, vm_ref)
             if domid is not None and current != domid:
@@ -76,9 +79,10 @@ class Agents:
         """Have the agent replace itself; returns its message, None when it refused."""
         reply = self._call(instance, "agentupdate", {"url": url, "md5sum": md5sum}, vm_ref)
         if reply["returncode"] != SUCCESS:
-            LOG.error("The agent of %s does not update itself: %s", self._finder.name(instance), reply["message"])
+            LOG.error("The agent of %s does not update itself: %s", self._finder.name(instance),
+                      shown(reply["message"]))
             return None
-        return _cleaned(reply["message"])
+        return shown(_cleaned(reply["message"]))
 
     def set_admin_password(self, instance: Any, new_pass: str, vm_ref: str | None = None) -> str:
         """Set the administrator's password; returns the agent's message. Raises AgentError, NotImplementedError."""
@@ -90,8 +94,9 @@ class Agents:
         exchange.compute_shared(_public_key(reply["message"]))
         # Some agents expect the line end; those that do not strip it.
         sealed = exchange.encrypt(f"{new_pass}\n")
-        reply = self._require(self._call(instance, "password", {"enc_pass": sealed}, vm_ref), "password", SUCCESS)
-        return _cleaned(reply["message"])
+        reply = self._require(self._call(instance, "password", {"enc_pass": sealed}, vm_ref), "password", SUCCESS,
+                              new_pass)
+        return shown(_cleaned(reply["message"]), secret=new_pass)
 
     def inject_file(self, instance: Any, path: str | bytes, contents: str | bytes, vm_ref: str | None = None) -> str:
         """Write a file in the guest; returns the agent's message. Raises NotImplementedError when it cannot."""
@@ -99,8 +104,8 @@ class Agents:
         arguments = {"b64_path": _base64(path), "b64_contents": _base64(contents)}
         reply = self._call(instance, "inject_file", arguments, vm_ref)
         if reply["returncode"] != SUCCESS:
-            raise NotImplementedError(f"the guest agent did not write the file: {reply['message']}")
-        return _cleaned(reply["message"])
+            raise NotImplementedError(f"the guest agent did not write the file: {shown(reply['message'])}")
+        return shown(_cleaned(reply["message"]))
 
     def reset_network(self, instance: Any, vm_ref: str | None = None) -> None:
         """Have the guest apply its network configuration. Raises AgentError, NotImplementedError."""
@@ -178,9 +183,11 @@ class Agents:
                 return {"returncode": "notimplemented", "message": "the agent plugin is not installed on the host"}
             return _failed(errors.last_line(failure))
         try:
+            if len(text) > LARGEST_REPLY:
+                raise ValueError("the reply is too long")
             reply = json.loads(text)
-            return {"returncode": str(reply["returncode"]), "message": str(reply.get("message", ""))}
-        except (ValueError, TypeError, KeyError):
+            return {"returncode": shown(str(reply["returncode"]), 40), "message": str(reply.get("message", ""))}
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return {"returncode": "error", "message": "unable to deserialize response"}
 
     def _domid(self, instance: Any, vm_ref: str | None) -> int:
@@ -197,19 +204,19 @@ class Agents:
             self._session.clock.sleep(1)
         return old_domid
 
-    def _require(self, reply: dict[str, str], function: str, code: str) -> dict[str, str]:
+    def _require(self, reply: dict[str, str], function: str, code: str, secret: str = "") -> dict[str, str]:
         if reply["returncode"] != code:
-            self._fail(reply, function)
+            self._fail(reply, function, secret)
         return reply
 
     @staticmethod
-    def _fail(reply: dict[str, str], function: str) -> None:
+    def _fail(reply: dict[str, str], function: str, secret: str = "") -> None:
         if reply["returncode"] == "timeout":
             raise exception.AgentTimeout(method=function)
         if reply["returncode"] == "notimplemented":
             raise exception.AgentNotImplemented(method=function)
         raise exception.AgentError(f"The guest agent answered {function} with {reply['returncode']}: "
-                                   f"{reply['message']}")
+                                   f"{shown(reply['message'], secret=secret)}")
 
 
 def _failed(text: str) -> dict[str, str]:
@@ -227,6 +234,14 @@ def _public_key(message: str) -> int:
     if not 1 < public < PRIME - 1:
         raise exception.AgentError("The guest agent sent a public key outside the group")
     return public
+
+
+def shown(text: str, length: int = SHOWN_OF_REPLY, secret: str = "") -> str:
+    """Return what a guest said as it may be shown: one printable line of bounded length, without the secret."""
+    if secret:
+        text = text.replace(secret, "***")
+    line = "".join(character if character.isprintable() else "?" for character in text[:length + 1])
+    return line if len(line) <= length else line[:length] + "..."
 
 
 def _cleaned(message: str) -> str:

@@ -72,11 +72,14 @@ class Destroyer:
         if shutdown:
             self._stop(vm_ref, gently=any(vbd["other_config"].get("osvol") for vbd in vbds.values()))
         self._volumes.detach_all(vm_ref, vbds)
+        stubborn = []
         if destroy_disks:
-            self._destroy_own_disks({ref: vbd for ref, vbd in vbds.items() if vbd["VDI"] not in keep})
+            stubborn = self._destroy_own_disks({ref: vbd for ref, vbd in vbds.items() if vbd["VDI"] not in keep})
             self._kernels.remove_for(instance, vm_ref)
         self._vifs.unplug(instance, network_info)
         self.remove_record(vm_ref)
+        for vdi_ref in stubborn:  # nothing holds them any more
+            self._is_destroyed(vdi_ref)
         if unfilter:
             self._firewall.unfilter_instance(instance, network_info=network_info)
 
@@ -118,12 +121,17 @@ class Destroyer:
                 raise
         self._cache.note_state(vm_ref, "Halted")
 
-    def _destroy_own_disks(self, vbds: dict[str, dict]) -> None:
-        for vdi_ref in self._disks.own(vbds):
-            try:
-                self._disks.destroy_vdi(vdi_ref)
-            except exception.StorageError as error:
-                LOG.error("%s", error)
+    def _destroy_own_disks(self, vbds: dict[str, dict]) -> list[str]:
+        """Destroy the VM's own disks; returns those the host did not let go yet."""
+        return [vdi_ref for vdi_ref in self._disks.own(vbds) if not self._is_destroyed(vdi_ref)]
+
+    def _is_destroyed(self, vdi_ref: str) -> bool:
+        try:
+            self._disks.destroy_vdi(vdi_ref)
+        except exception.StorageError as error:
+            LOG.error("%s", error)
+            return False
+        return True
 
     def remove_record(self, vm_ref: str) -> None:
         """Destroy the VM record, stopping the VM first if it turns out to run. Disks stay."""
@@ -148,6 +156,8 @@ class Destroyer:
             kept = {vbd["VDI"] for vbd in self._disks.vbds_of(original_ref).values()}
         self._domains.note_leaving(rescue_ref)
         self._stop(rescue_ref)
-        self._destroy_own_disks({ref: vbd for ref, vbd in vbds.items()
-                                 if vbd["VDI"] not in kept and not vbd["other_config"].get("nova_borrowed")})
+        stubborn = self._destroy_own_disks({ref: vbd for ref, vbd in vbds.items() if vbd["VDI"] not in kept
+                                            and not vbd["other_config"].get("nova_borrowed")})
         self.remove_record(rescue_ref)
+        for vdi_ref in stubborn:
+            self._is_destroyed(vdi_ref)

@@ -3,13 +3,14 @@
 import re
 import string
 import uuid as uuidlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import XenAPI
 from oslo_log import log as logging
 
 from nova_lite import exception
-from nova_lite.virt.driver import block_device_info_get_mapping
+from nova_lite.virt.driver import HypervisorUnavailable, block_device_info_get_mapping
 from nova_lite.virt.xenapi import errors, records
 from nova_lite.virt.xenapi.disks import ROOT, Disks
 from nova_lite.virt.xenapi.lookup import VmFinder
@@ -152,7 +153,13 @@ class VolumeOps:
             raise
 
     def _introduce(self, target: Target, undo: Undo) -> str:
-        sr_ref = self._session.call_xenapi("SR.introduce", target.sr_uuid, target.label, "", "iscsi", "", False, {})
+        try:
+            sr_ref = self._session.call_xenapi("SR.introduce", target.sr_uuid, target.label, "", "iscsi", "", False, {})
+        except HypervisorUnavailable:  # nobody knows whether the host did
+            with suppress(XenAPI.Failure, exception.NovaException):
+                if unseen_ref := self._find_sr(target):
+                    self.forget(unseen_ref)
+            raise
         undo.add(self.forget, sr_ref)
         self._plug_here(sr_ref, target, undo)
         return sr_ref

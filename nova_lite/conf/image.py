@@ -9,8 +9,8 @@ def options() -> list[tuple[str | None, list[cfg.Opt]]]:
     """Return the options of this module by group."""
     return [
         ("image", [
-            cfg.StrOpt("backend", default="local", help="Adapter behind the image port: local, or the name of an "
-                       "entry point in the group nova_lite.image."),
+            cfg.StrOpt("backend", default="local", help="Adapter behind the image port: local, glance, or the name "
+                       "of an entry point in the group nova_lite.image."),
             cfg.StrOpt("store_path", default="$state_path/images", help="Directory of the local image store."),
         ]),
         (None, _glance()),

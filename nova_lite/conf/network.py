@@ -9,8 +9,8 @@ def options() -> list[tuple[str | None, list[cfg.Opt]]]:
     """Return the options of this module by group."""
     return [
         ("network", [
-            cfg.StrOpt("backend", default="local", help="Adapter behind the network port: local, or the name of an "
-                       "entry point in the group nova_lite.network."),
+            cfg.StrOpt("backend", default="local", help="Adapter behind the network port: local, neutron, or the name "
+                       "of an entry point in the group nova_lite.network."),
         ]),
         (None, [
             cfg.StrOpt("network_topic", default="network", help="Topic older neighbours use for network services."),

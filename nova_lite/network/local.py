@@ -11,8 +11,8 @@ from oslo_log import log as logging
 
 from nova_lite import exception
 from nova_lite.context import RequestContext
-from nova_lite.network.port import NetworkAPI
-from nova_lite.objects import InstanceInfoCache, NetworkRequestList
+from nova_lite.network import info_cache
+from nova_lite.network.port import NetworkAPI, requests_of
 from nova_lite.objects import network_model as model
 
 LOG = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class LocalNetworkAPI(NetworkAPI):
     # -- asking --
 
     def validate_networks(self, context: RequestContext, requested_networks: Any) -> None:
-        for request in _requests(requested_networks):
+        for request in requests_of(requested_networks):
             self._refuse_port(request)
             network = self._network(context, request.network_id)
             if request.get("address"):
@@ -83,7 +83,7 @@ class LocalNetworkAPI(NetworkAPI):
 
     def _wanted(self, context: RequestContext, instance: Any,
                 requested_networks: Any) -> list[tuple[dict[str, Any], str | None]]:
-        requests = _requests(requested_networks)
+        requests = requests_of(requested_networks)
         if not requests:
             return [(network, None) for network in self._networks_of(context, instance["project_id"])]
         for request in requests:
@@ -119,7 +119,7 @@ class LocalNetworkAPI(NetworkAPI):
         database, elevated = context.services.db, context.elevated(read_deleted="yes")
         database.fixed_ip_deallocate_by_instance(elevated, instance["uuid"])
         database.virtual_interface_delete_by_instance(elevated, instance["uuid"])
-        self._save_cache(context, instance["uuid"], model.NetworkInfo(), update_cells=True)
+        info_cache.save(context, instance["uuid"], model.NetworkInfo(), update_cells=True)
 
     def allocate_port_for_instance(self, context: RequestContext, instance: Any, port_id: str | None,
                                    network_id: str | None = None, requested_ip: str | None = None,
@@ -173,24 +173,13 @@ class LocalNetworkAPI(NetworkAPI):
     def get_instance_nw_info(self, context: RequestContext, instance: Any,
                              conductor_api: Any = None) -> model.NetworkInfo:
         info = self._network_info(context, instance["uuid"])
-        self._save_cache(context, instance["uuid"], info, update_cells=False)
+        info_cache.save(context, instance["uuid"], info, update_cells=False)
         return info
 
     def _refreshed(self, context: RequestContext, instance: Any) -> model.NetworkInfo:
         info = self._network_info(context, instance["uuid"])
-        self._save_cache(context, instance["uuid"], info, update_cells=True)
+        info_cache.save(context, instance["uuid"], info, update_cells=True)
         return info
-
-    def _save_cache(self, context: RequestContext, instance_uuid: str, info: model.NetworkInfo,
-                    update_cells: bool) -> None:
-        try:
-            cache = InstanceInfoCache.get_by_instance_uuid(context, instance_uuid)
-        except exception.InstanceInfoCacheNotFound:
-            LOG.debug("Instance %s has no info cache any more", instance_uuid)
-            return
-        if update_cells or cache.network_info_text() != info.json():
-            cache.network_info = info
-            cache.save(update_cells=update_cells)
 
     def _addresses_of(self, context: RequestContext, instance_uuid: str) -> list[dict[str, Any]]:
         return context.services.db.fixed_ip_get_by_instance(context.elevated(), instance_uuid)
@@ -269,7 +258,3 @@ def eui64(cidr: str, mac: str) -> str:
     parts = [int(part, 16) for part in mac.split(":")]
     identifier = bytes([parts[0] ^ 0x02, *parts[1:3], 0xFF, 0xFE, *parts[3:]])
     return str(ipaddress.ip_network(cidr)[int.from_bytes(identifier, "big")])
-
-
-def _requests(requested_networks: Any) -> list[Any]:
-    return list(NetworkRequestList.of(requested_networks) or ())

@@ -4,7 +4,9 @@ import abc
 from collections.abc import Collection
 from typing import Any
 
+from nova_lite import exception
 from nova_lite.context import RequestContext
+from nova_lite.objects import NetworkRequestList
 from nova_lite.objects.network_model import NetworkInfo
 
 
@@ -76,3 +78,11 @@ class NetworkAPI(abc.ABC):
     def wait_active(self, context: RequestContext, instance: Any, vif_ids: Collection[str],
                     timeout_s: float) -> None:
         """Return when the interfaces can be used. Raises VirtualInterfacePlugException after `timeout_s`."""
+
+
+def requests_of(requested_networks: Any) -> list[Any]:
+    """Return what was asked for, one NetworkRequest each. Raises FixedIpInvalid for an address that is none."""
+    try:
+        return list(NetworkRequestList.of(requested_networks) or ())
+    except ValueError as error:
+        raise exception.FixedIpInvalid(address=str(error).partition(" ")[0].strip("'")) from error

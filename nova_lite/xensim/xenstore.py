@@ -13,7 +13,7 @@ CHANGES_KEPT = 1000
 PRIVATE, READ, WRITE, BOTH = "n", "r", "w", "b"
 
 
-@dataclass
+@dataclass(slots=True)
 class Node:
     """A text, what lies below it, and its permissions: the owner first, with what all others may do."""
 

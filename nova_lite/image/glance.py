@@ -1,7 +1,7 @@
 """Images of OpenStack's image service (Glance, API 2)."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from oslo_config import cfg
@@ -97,10 +97,12 @@ class GlanceImageAPI(ImageAPI):
         return _known(self._service.ask("GET", f"/images/{_id(image_id)}", meanings=_meanings(image_id)).json())
 
     def _upload(self, image_id: str, data: ImageData) -> None:
+        def refused(reason: str) -> Callable[[], Exception]:
+            return lambda: exception.ImageUnacceptable(image_id=image_id, reason=reason)
+
         self._service.ask("PUT", f"/images/{_id(image_id)}/file", data=_pieces(data), meanings={
-            **_meanings(image_id), 409: lambda: exception.ImageUnacceptable(
-                image_id=image_id, reason="its content is there already and cannot be changed"),
-            415: lambda: exception.ImageUnacceptable(image_id=image_id, reason="its content is not of its disk_format")},
+            **_meanings(image_id), 409: refused("its content is there already and cannot be changed"),
+            415: refused("its content is not of its disk_format")},
             headers={"Content-Type": "application/octet-stream"})
 
 

@@ -38,7 +38,8 @@ class CinderVolumeAPI(VolumeAPI):
                image_id: str | None = None, volume_type: str | None = None, metadata: dict[str, str] | None = None,
                availability_zone: str | None = None) -> Volume:
         wanted = {"size": size, "name": name, "description": description, "volume_type": volume_type,
-                  "snapshot_id": snapshot and snapshot["id"], "imageRef": image_id, "availability_zone": availability_zone,
+                  "snapshot_id": snapshot and snapshot["id"], "imageRef": image_id,
+                  "availability_zone": availability_zone,
                   "metadata": {**(metadata or {}), _PROJECT: context.project_id or ""}}
         answer = self._service.ask("POST", "/volumes", meanings={
             400: lambda: exception.InvalidVolume(reason="the volume service refuses it"),

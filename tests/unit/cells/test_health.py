@@ -5,17 +5,30 @@ import threading
 import pytest
 
 from nova_lite import exception, objects
+from nova_lite.cells.cell_state import CellState
 from tests.fixtures.clock import FakeClock
 from tests.unit.cells.tree import eventually
 
 LINE = {"api": None, "west": "api", "rack1": "west"}
 
 
+@pytest.fixture(scope="module")
+def lasting_tree(make_lasting_tree):
+    return make_lasting_tree(LINE, clock=FakeClock())
+
+
 @pytest.fixture
-def tree(make_live_tree):
-    tree = make_live_tree(LINE, clock=FakeClock())
-    tree.know_each_other()
-    return tree
+def tree(lasting_tree):
+    """Three cells that know what kind they are, and have not heard each other's beats."""
+    lasting_tree.know_each_other()
+    for cell in lasting_tree:
+        cell.runner.outbox.kick()
+    lasting_tree.settle()
+    for cell in lasting_tree:
+        for neighbour in cell.state.get_neighbours():
+            neighbour.peer_version, neighbour.load, neighbour.round_trip_s = 1, None, None
+            neighbour.last_seen = CellState("never").last_seen
+    return lasting_tree
 
 
 def beat(tree, *cells):
@@ -29,15 +42,18 @@ def seen(tree, cell, neighbour):
 
 def test_D28_a_heartbeat_tells_the_parent_what_waits_and_comes_back(tree):
     west = tree["west"]
-    west.runner._setup_response_queue(type("Request", (), {"uuid": "waiting"}), ["rack1"])
+    request = type("Request", (), {"uuid": "waiting"})
+    west.runner._setup_response_queue(request, ["rack1"])
+    try:
+        beat(tree, "west")
+        eventually(lambda: seen(tree, "west", "api")["round_trip_s"] is not None)
+        beat(tree, "west")
 
-    beat(tree, "west")
-    eventually(lambda: seen(tree, "west", "api")["round_trip_s"] is not None)
-    beat(tree, "west")
-
-    told = eventually(lambda: (one := seen(tree, "api", "west"))["round_trip_s"] is not None and one)
-    assert told["load"] == {"outbox_rows": 0, "outbox_oldest_s": 0.0, "waiting": 1, "round_trip_s": 0.0}
-    assert seen(tree, "west", "rack1")["waiting"] == 1
+        told = eventually(lambda: (one := seen(tree, "api", "west"))["round_trip_s"] is not None and one)
+        assert told["load"] == {"outbox_rows": 0, "outbox_oldest_s": 0.0, "waiting": 1, "round_trip_s": 0.0}
+        assert seen(tree, "west", "rack1")["waiting"] == 1
+    finally:
+        west.runner._cleanup_response_queue(request)
 
 
 def test_D28_how_far_a_cells_updates_lag_behind_is_told(tree, monkeypatch):
@@ -90,10 +106,10 @@ def test_a_parent_that_never_answered_a_beat_is_asked_all_the_same(tree):
     assert west.manager.get_keypair_at_top(west.context(), "u1", "key").name == "key"
 
 
-def test_beats_go_to_no_reference_parent(tree):
+def test_beats_go_to_no_reference_parent(tree, monkeypatch):
     sent = threading.Event()
     tree["west"].parent("api").peer_version = None
-    tree["west"].parent("api").driver.send_message_to_cell = lambda *_args, **_kwargs: sent.set()
+    monkeypatch.setattr(tree["west"].parent("api").driver, "send_message_to_cell", lambda *_args, **_kwargs: sent.set())
 
     beat(tree, "west")
 

@@ -39,16 +39,18 @@ class PowerSync:
         self._pool.shutdown()
 
     def sync_all(self, context: RequestContext) -> None:
-        """Reconcile every idle instance of this host, from one bulk query of the hypervisor."""
+        """Reconcile every idle instance of this host, from one bulk query of the hypervisor and one of the database.
+
+        Those that agree with their guests are not looked at again.
+        """
         instances = self._here.instances(context)
         states = self._here.power_states(instances)
         if len(states) != len(instances):
             LOG.warning("Host %s has %s instances in the database and %s guests at the hypervisor",
                         self._here.name, len(instances), len(states))
-        jobs = [
-            self._pool.submit(self._sync_isolated, context, instance, states.get(instance.uuid, power_state.NOSTATE))
-            for instance in instances if instance.task_state is None and self._begin(instance.uuid)
-        ]
+        found = [(instance, states.get(instance.uuid, power_state.NOSTATE)) for instance in instances]
+        jobs = [self._pool.submit(self._sync_isolated, context, instance, state) for instance, state in found
+                if instance.task_state is None and not _agree(instance, state) and self._begin(instance.uuid)]
         concurrent.futures.wait(jobs)
 
     def _begin(self, uuid: str) -> bool:
@@ -144,3 +146,16 @@ class PowerSync:
             getattr(self._here.services.compute_api, method)(context, instance)
         except exception.NovaException as error:
             LOG.warning("Could not %s instance %s: %s", method, instance.uuid, error)
+
+
+def _agree(instance: objects.Instance, state: int) -> bool:
+    """Tell whether there is nothing to write of an instance, and nothing to do or to warn of."""
+    if instance.power_state != state:
+        return False
+    harmless = {
+        vm_states.ACTIVE: (power_state.RUNNING,),
+        vm_states.STOPPED: (power_state.NOSTATE, *_DOWN),
+        vm_states.SOFT_DELETED: (power_state.NOSTATE, power_state.SHUTDOWN),
+        vm_states.DELETED: (power_state.NOSTATE, power_state.SHUTDOWN),
+    }
+    return instance.vm_state not in harmless or state in harmless[instance.vm_state]

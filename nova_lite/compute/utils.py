@@ -95,18 +95,21 @@ class EventReporter:
         self.conductor = conductor
         self.event_name = event_name
         self.instance_uuids = instance_uuids
+        self._started: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> "EventReporter":
         for uuid in self.instance_uuids:
-            self.conductor.action_event_start(self.context,
-                                              pack_action_event_start(self.context, uuid, self.event_name))
+            event = self.conductor.action_event_start(self.context,
+                                                      pack_action_event_start(self.context, uuid, self.event_name))
+            if isinstance(event, dict):
+                self._started[uuid] = {name: event[name] for name in ("id", "action_id") if name in event}
         return self
 
     def __exit__(self, exc_type: type[BaseException] | None, exc_val: BaseException | None,
                  exc_tb: TracebackType | None) -> None:
         for uuid in self.instance_uuids:
-            self.conductor.action_event_finish(
-                self.context, pack_action_event_finish(self.context, uuid, self.event_name, exc_val, exc_tb))
+            packed = pack_action_event_finish(self.context, uuid, self.event_name, exc_val, exc_tb)
+            self.conductor.action_event_finish(self.context, {**packed, **self._started.get(uuid, {})})
 
 
 def _now(context: RequestContext) -> datetime.datetime:

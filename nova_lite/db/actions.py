@@ -78,20 +78,25 @@ class Actions(Part):
     def action_event_finish(self, context: Any, values: Mapping[str, Any]) -> dict[str, Any] | None:
         """Set the end of a step: ``event, instance_uuid, request_id, result``, perhaps ``finish_time, traceback,
         details``. A result 'Error' (any case) marks the action. None when there is no such step.
+
+        ``id`` and ``action_id`` of the row that action_event_start gave spare the search for it.
         """
         with self.store.writer(context) as session:
-            action = self._action(session, values["instance_uuid"], values["request_id"])
-            event = action and session.one(sqlalchemy.select(EVENTS).where(
-                EVENTS.c.action_id == action["id"], EVENTS.c.event == values["event"]).order_by(
-                EVENTS.c.id.desc()).limit(1))
-            if not event:
+            event = dict(values) if "action_id" in values else self._latest_event(session, values)
+            if event is None:
                 return None
             changes = {name: values[name] for name in ("result", "traceback", "details") if name in values}
             changes["finish_time"] = values.get("finish_time") or session.now
             session.update_rows(models.InstanceActionEvent, EVENTS.c.id == event["id"], **changes)
             if (values.get("result") or "").lower() == "error":
-                session.update_rows(models.InstanceAction, ACTIONS.c.id == action["id"], message=_MESSAGE_ON_ERROR)
+                session.update_rows(models.InstanceAction, ACTIONS.c.id == event["action_id"],
+                                    message=_MESSAGE_ON_ERROR)
             return {**event, **changes, "updated_at": session.now}
+
+    def _latest_event(self, session: RowSession, values: Mapping[str, Any]) -> dict[str, Any] | None:
+        return session.one(sqlalchemy.select(EVENTS).join(ACTIONS, ACTIONS.c.id == EVENTS.c.action_id).where(
+            ACTIONS.c.instance_uuid == values["instance_uuid"], ACTIONS.c.request_id == values["request_id"],
+            EVENTS.c.event == values["event"]).order_by(ACTIONS.c.id.desc(), EVENTS.c.id.desc()).limit(1))
 
     @operation
     def action_events_get(self, context: Any, action_id: int) -> list[dict[str, Any]]:

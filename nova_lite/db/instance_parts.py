@@ -106,7 +106,7 @@ class InstanceParts(Part):
             row = session.one(sqlalchemy.select(CACHES).where(CACHES.c.instance_uuid == instance_uuid))
             if row is not None and (row["deleted"] or row["network_info"] == values["network_info"]):
                 return row
-            row = write_info_cache(session, instance_uuid, values["network_info"])
+            row = write_info_cache(session, instance_uuid, values["network_info"], row)
             if replicate and self.db.has_parents(context):
                 self._instances.tell(session, {"uuid": instance_uuid, "deleted": 0, "revision": revision,
                                                "info_cache": row}, ["info_cache"])

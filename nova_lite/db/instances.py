@@ -453,13 +453,16 @@ def replace_pairs(session: RowSession, model: Any, uuid: str, old: Mapping[str, 
     return dict(new)
 
 
-def write_info_cache(session: RowSession, uuid: str, network_info: str | None) -> dict[str, Any]:
-    """Write the network info of an instance, whether there is a row or not, and return the row."""
+def write_info_cache(session: RowSession, uuid: str, network_info: str | None,
+                     before: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Write the network info of an instance, whether there is a row or not, and return the row; `before`: as it was."""
     table = models.InstanceInfoCache.__table__
-    count = session.update_rows(models.InstanceInfoCache, table.c.instance_uuid == uuid, network_info=network_info)
-    if not count:
-        session.insert_row(models.InstanceInfoCache, {"instance_uuid": uuid, "network_info": network_info})
-    return session.one(sqlalchemy.select(table).where(table.c.instance_uuid == uuid))
+    if before is None:
+        before = session.one(sqlalchemy.select(table).where(table.c.instance_uuid == uuid))
+    if before is None:
+        return session.insert_row(models.InstanceInfoCache, {"instance_uuid": uuid, "network_info": network_info})
+    session.update_rows(models.InstanceInfoCache, table.c.instance_uuid == uuid, network_info=network_info)
+    return {**before, "network_info": network_info, "updated_at": session.now}
 
 
 def _has_cache(row: Mapping[str, Any], network_info: str | None) -> bool:

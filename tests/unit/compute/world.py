@@ -55,8 +55,8 @@ class RecordingComputeAPI:
 class World:
     """A cell with one compute host, `here`; `add_host` adds more on the same database and broker."""
 
-    def __init__(self, directory, *, cidr="10.1.0.0/28", **options):
-        overrides = {(None, name): value for name, value in options.items()}
+    def __init__(self, directory, *, cidr="10.1.0.0/28", grouped=None, **options):
+        overrides = {**{(None, name): value for name, value in options.items()}, **(grouped or {})}
         self.services = make_services(directory, cell_name="here", overrides={
             (None, "host"): "here", (None, "compute_driver"): "fake.FakeDriver", **overrides})
         self.conf, self.clock, self.db = self.services.conf, self.services.clock, self.services.db

@@ -165,7 +165,7 @@ class Load:
 
 @pytest.fixture(scope="module")
 def node():
-    with rabbit_node() as made:
+    with rabbit_node(vhosts=3) as made:
         yield made
 
 

@@ -64,11 +64,20 @@ class Operations:
 
     @contextlib.contextmanager
     def recorded(self, class_name: str, ref: str, operation: str, caller: Caller) -> Iterator[None]:
-        """Check the operation, then show it on the object while the block runs."""
+        """Check the operation; show it on the object, and a disk's also on its repository, while the block runs."""
         self.check(class_name, ref, operation)
         if class_name == "VM" and operation not in NEEDS_NO_HOST:
             self._check_reachable(self._db.get("VM", ref, "resident_on"))
         task_ref = unlisted_task() if is_null(caller.task_ref) else caller.task_ref
+        with contextlib.ExitStack() as shown:
+            shown.enter_context(self._shown(class_name, ref, operation, task_ref))
+            if class_name == "VDI":
+                repository_ref = self._db.get("VDI", ref, "SR")
+                shown.enter_context(self._shown("SR", repository_ref, f"vdi_{operation}", task_ref))
+            yield
+
+    @contextlib.contextmanager
+    def _shown(self, class_name: str, ref: str, operation: str, task_ref: str) -> Iterator[None]:
         running = self._db.get(class_name, ref, "current_operations")
         self._db.set(class_name, ref, current_operations={**running, task_ref: operation})
         self.refresh()

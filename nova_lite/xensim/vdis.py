@@ -110,11 +110,11 @@ class Vdis(Noun):
     # making and removing
 
     @call("VDI.create")
-    def create(self, _caller, args):
+    def create(self, caller, args):
         sr = self.db.row("SR", args["SR"])
-        self.toolstack.operations.check("SR", sr.ref, "vdi_create")
         fields = {name: value for name, value in args.items() if name not in ("SR", "virtual_size", "sm_config")}
-        return self.new(sr, args["virtual_size"], sm_config=args.get("sm_config"), **fields)
+        with self.toolstack.operations.recorded("SR", sr.ref, "vdi_create", caller):
+            return self.new(sr, args["virtual_size"], sm_config=args.get("sm_config"), **fields)
 
     @call("VDI.destroy", operation="destroy")
     def destroy(self, _caller, ref):

@@ -67,6 +67,21 @@ def test_a_big_import_allocates_what_is_written_and_keeps_what_was_there(disks, 
     assert 4 * block < used < 4 * block + MIB
 
 
+def test_a_disks_operation_shows_on_its_repository_too(xensim, client):
+    vdi, sr = client.vdi(), client.default_sr()
+    xensim.control.delay("VDI.snapshot", 60)
+
+    task, token = client.api.Async.VDI.snapshot(vdi), ""
+    while not client.api.VDI.get_current_operations(vdi):
+        token = client.events(["VDI"], token, 10)["token"]
+    running = client.api.SR.get_current_operations(sr)
+    client.api.task.cancel(task)
+    client.finished(task)
+
+    assert running == {task: "vdi_snapshot"}
+    assert client.api.SR.get_current_operations(sr) == {}
+
+
 def test_an_exported_vhd_is_read_by_qemu(disks, client, tmp_path):
     vdi, content = client.vdi(size_mib=6), os.urandom(5 * MIB) + bytes(MIB)
     disks.put(vdi, content)

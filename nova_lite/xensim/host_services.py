@@ -39,6 +39,7 @@ class HostServices(Noun):
         self.restart_agents: Callable[[], None] = lambda: None
         self.stop_agent: Callable[[str], None] = lambda _host_ref: None
         self.start_agent: Callable[[str], None] = lambda _host_ref: None
+        self.retire_agent: Callable[[str], None] = lambda _host_ref: None
 
     # logs
 
@@ -135,6 +136,10 @@ class HostServices(Noun):
     def power_off(self, host_ref: str) -> None:
         """Let a host fall silent once the reply that says so has been sent."""
         self._later(lambda: self.stop_agent(host_ref))
+
+    def retire(self, host_ref: str) -> None:
+        """Let a host that left the pool fall silent: it starts anew, as a host nobody knows."""
+        self._later(lambda: self.retire_agent(host_ref))
 
     def power_up(self, host_ref: str) -> None:
         """Let a host answer again."""

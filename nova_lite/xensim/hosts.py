@@ -249,6 +249,7 @@ class Pools(Noun):
             if not vm["is_control_domain"] and vm["power_state"] != HALTED:
                 raise ApiError("HOST_HAS_RESIDENT_VMS", host_ref)
         self.toolstack.hosts.remove(host_ref)
+        self.toolstack.host_services.retire(host_ref)
 
     @call("pool.recover_slaves")
     def recover_slaves(self, _caller):

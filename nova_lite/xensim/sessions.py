@@ -17,6 +17,7 @@ IDLE_LIMIT_S = 24 * 3600
 REFRESH_S = 600
 ANONYMOUS_LIMIT = 400
 ORIGINATOR_LIMIT = 500
+USER_LIMIT = 500
 FAILED_LOGIN_S = 5.0
 LOCAL_CALLS = frozenset(
     {
@@ -96,7 +97,9 @@ class Sessions(Noun):
             originator=originator,
             **self._rights(user),
         )
-        self._enforce_limit(originator)
+        self._enforce_limit(ORIGINATOR_LIMIT if originator else ANONYMOUS_LIMIT, originator=originator)
+        if user:
+            self._enforce_limit(USER_LIMIT, auth_user_name=username)
         return session_ref
 
     def _rights(self, user: Entry | None) -> dict[str, Any]:
@@ -111,10 +114,9 @@ class Sessions(Noun):
             "rbac_permissions": directory.permissions_of(user),
         }
 
-    def _enforce_limit(self, originator: str) -> None:
-        """Above the limit the least recently used sessions without a pending task go."""
-        limit = ORIGINATOR_LIMIT if originator else ANONYMOUS_LIMIT
-        rows = [row for row in self.db.select("session", originator=originator) if not row["pool"]]
+    def _enforce_limit(self, limit: int, **alike: str) -> None:
+        """Above the limit the least recently used of alike sessions without a pending task go."""
+        rows = [row for row in self.db.select("session", **alike) if not row["pool"]]
         excess = len(rows) - limit
         for row in sorted(rows, key=lambda row: (row["last_active"], row.created))[: max(excess, 0)]:
             pending = (self.db.find("task", ref) for ref in row["tasks"])

@@ -79,6 +79,7 @@ class Simulator:
         self.toolstack.host_services.restart_agents = self.restart_toolstack
         self.toolstack.host_services.stop_agent = self.close_host
         self.toolstack.host_services.start_agent = self.open_host
+        self.toolstack.host_services.retire_agent = self.retire_host
         self.control = Control(self.toolstack, self)
         try:
             self._install(directory, listen, tls)
@@ -232,6 +233,11 @@ class Simulator:
         """Stop answering on a host's sockets, as a host that lost power does."""
         for listener in self._listeners.get(host_ref, []):
             listener.stop()
+
+    def retire_host(self, host_ref: str) -> None:
+        """Stop answering on the sockets of a host that has left the pool for good."""
+        self.close_host(host_ref)
+        self._listeners.pop(host_ref, None)
 
     def open_host(self, host_ref: str) -> None:
         """Answer again on a host's sockets."""

@@ -19,3 +19,11 @@ def internal_error(text: str) -> ApiError:
 
 class MalformedRequest(Exception):
     """The body is not a request at all: answered with an HTTP error page."""
+
+
+class DuplicateMember(Exception):
+    """A struct or object has two members of one name: which of them was meant, nobody can know."""
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        self.description = ["INTERNAL_ERROR", f"Failure: two members are named {name[:60]!r}"]

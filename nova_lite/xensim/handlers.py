@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from nova_lite.xensim.call_log import shortened
-from nova_lite.xensim.errors import ApiError, MalformedRequest, internal_error
+from nova_lite.xensim.errors import ApiError, DuplicateMember, MalformedRequest, internal_error
 from nova_lite.xensim.faults import Fault, Occasion
 from nova_lite.xensim.http import DropConnection, HttpError, Request
 from nova_lite.xensim.noun import Caller
@@ -94,15 +94,21 @@ class Rpc:
                 name, parameters = parse_request(body)
             except MalformedRequest as error:
                 raise HttpError(500, str(error)) from None
-            reply = self._dispatcher.answer(name, parameters, self._xml, caller)
+            except DuplicateMember as error:
+                reply = self._xml.failure(error.description)
+            else:
+                reply = self._dispatcher.answer(name, parameters, self._xml, caller)
         request.reply(200, reply, {"Content-Type": "text/xml", **CORS})
 
     def json(self, request: Request, caller: Caller) -> None:
         try:
-            wire, name, parameters = parse_json_request(request.body(BODY_LIMIT))
+            wire, name, parameters, duplicate = parse_json_request(request.body(BODY_LIMIT))
         except MalformedRequest as error:
             raise HttpError(500, str(error)) from None
-        reply = self._dispatcher.answer(name, parameters, wire, caller)
+        if duplicate is not None:
+            reply = wire.failure(DuplicateMember(duplicate).description)
+        else:
+            reply = self._dispatcher.answer(name, parameters, wire, caller)
         request.reply(200, reply, {"Content-Type": "application/json", **CORS})
 
     def preflight(self, request: Request, _caller: Caller) -> None:

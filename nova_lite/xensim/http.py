@@ -6,11 +6,13 @@ import socket
 import ssl
 import threading
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 HEAD_LIMIT = 64 * 1024
 HANDSHAKE_TIMEOUT_S = 10.0
+REQUEST_TIMEOUT_S = 60.0
+CONNECTION_LIMIT = 1000  # of one listener; more are told that the service is busy
 BUFFER_SIZE = 64 * 1024
 REASONS = {
     200: "OK",
@@ -87,7 +89,10 @@ class Request:
             raise HttpError(400, "a Content-Length is required")
         if length > limit:
             raise HttpError(400, f"the body is longer than {limit} bytes")
-        body = self.stream.read(length)
+        if self.connection.ahead >= length:
+            return self.stream.read(length)
+        with self.connection.patience():
+            body = self.stream.read(length)
         if len(body) < length:
             raise DropConnection
         return body
@@ -119,7 +124,8 @@ class Connection:
         self.is_trusted = is_trusted
         self.is_control = False  # serves the simulator's own control path
         self._handle = handle
-        self.reader = sock.makefile("rb", BUFFER_SIZE)
+        self.reader: Any = sock.makefile("rb", BUFFER_SIZE)
+        self.ahead = 0  # bytes of the body that came together with the head
 
     def serve(self) -> None:
         try:
@@ -130,16 +136,34 @@ class Connection:
         finally:
             self.close()
 
+    def refuse(self, error: HttpError) -> None:
+        """Answer whatever is asked with an error, and end the connection."""
+        request = Request("", "/", "HTTP/1.0", {}, self)
+        with contextlib.suppress(OSError):
+            request.reply(error.status, error_page(error), {"Content-Type": "text/html"})
+        self.close()
+
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(OSError, ValueError):
             self.socket.close()
 
+    @contextlib.contextmanager
+    def patience(self) -> Iterator[None]:
+        """Wait no longer than REQUEST_TIMEOUT_S for each piece of what a client began to send. Raises HttpError 408."""
+        self.socket.settimeout(REQUEST_TIMEOUT_S)
+        try:
+            yield
+        except TimeoutError:
+            raise HttpError(408, "the request did not come to its end") from None
+        finally:
+            self.socket.settimeout(None)
+
     def _serve_one(self) -> bool:
         request = Request("", "/", "HTTP/1.1", {}, self)
         try:
-            head = self._read_head()
+            head = self._await_head()
             if head is None:
                 return False
             request = Request(*head, self)
@@ -150,6 +174,16 @@ class Connection:
             request.keeps_alive = False
             request.reply(error.status, error_page(error), {"Content-Type": "text/html", **error.headers})
         return request.keeps_alive
+
+    def _await_head(self) -> tuple[str, str, str, dict[str, str]] | None:
+        """Wait for a request without a limit; once it has begun its head has to come soon."""
+        received = self.reader.peek(1)
+        end = received.find(b"\r\n\r\n")
+        self.ahead = len(received) - end - 4 if end >= 0 else 0
+        if not received or end >= 0:
+            return self._read_head()
+        with self.patience():
+            return self._read_head()
 
     def _read_head(self) -> tuple[str, str, str, dict[str, str]] | None:
         """Return (method, target, version, headers), None at the end of the connection."""
@@ -248,8 +282,12 @@ class Listener:
             return
         with self._lock:
             self._connections.add(connection)
+            is_busy = len(self._connections) > CONNECTION_LIMIT
         try:
-            connection.serve()
+            if is_busy:
+                connection.refuse(HttpError(503, "too many connections"))
+            else:
+                connection.serve()
         finally:
             with self._lock:
                 self._connections.discard(connection)

@@ -4,6 +4,7 @@ Values inside the simulator: str for string, secret, enum, ref and datetime (`YY
 list for set, dict for map and record.
 """
 
+import math
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -92,9 +93,12 @@ class Reader:
         if isinstance(value, bool):
             raise _mismatch(type_, value)
         try:
-            return float(value)
+            number = float(value)
         except (TypeError, ValueError, OverflowError):
             raise _mismatch(type_, value) from None
+        if math.isnan(number):
+            raise _mismatch(type_, value)
+        return number
 
     def _read_bool(self, type_, value):
         if not isinstance(value, bool):

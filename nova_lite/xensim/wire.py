@@ -171,10 +171,25 @@ class JsonWire:
         return f'{{"result": null, "error": {json.dumps(description)}, "id": {self._id}}}'.encode()
 
 
-def parse_json_request(body: bytes) -> tuple[JsonWire, str, list[Any]]:
-    """Return (wire for the reply, method, parameters). Raises MalformedRequest."""
+class NotedMembers:
+    """Makes objects of pairs, and remembers a name that came twice."""
+
+    def __init__(self) -> None:
+        self.duplicate: str | None = None
+
+    def __call__(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        members = dict(pairs)
+        if len(members) < len(pairs):
+            left = dict.fromkeys(members)
+            self.duplicate = next(name for name, _ in pairs if left.pop(name, name) is not None)
+        return members
+
+
+def parse_json_request(body: bytes) -> tuple[JsonWire, str, list[Any], str | None]:
+    """Return (wire for the reply, method, parameters, a member's name that came twice). Raises MalformedRequest."""
+    noted = NotedMembers()
     try:
-        request = json.loads(body)
+        request = json.loads(body, object_pairs_hook=noted)
     except (ValueError, RecursionError) as error:
         raise MalformedRequest(f"not JSON: {error}") from None
     if not isinstance(request, dict):
@@ -184,7 +199,8 @@ def parse_json_request(body: bytes) -> tuple[JsonWire, str, list[Any]]:
         raise MalformedRequest("not a JSON-RPC request: jsonrpc must be absent or 2.0, method a string")
     if isinstance(request_id, bool) or not isinstance(request_id, int | str):
         raise MalformedRequest("not a JSON-RPC request: id must be a number or a string")
-    return JsonWire(version, request_id), method, _parameters(version, request.get("params"))
+    parameters = _parameters(version, request.get("params"))
+    return JsonWire(version, request_id), method, parameters, noted.duplicate
 
 
 def _parameters(version: str, parameters: Any) -> list[Any]:

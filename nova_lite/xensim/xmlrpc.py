@@ -6,7 +6,7 @@ from typing import Any
 from xml.parsers import expat
 from xml.sax.saxutils import escape
 
-from nova_lite.xensim.errors import MalformedRequest
+from nova_lite.xensim.errors import DuplicateMember, MalformedRequest
 from nova_lite.xensim.model import Type
 from nova_lite.xensim.values import DateTimeText
 
@@ -56,7 +56,7 @@ class RequestParser:
         self.parameters: list[Any] = []
 
     def parse(self, body: bytes) -> tuple[str, list[Any]]:
-        """Return (method name, parameters). Raises MalformedRequest."""
+        """Return (method name, parameters). Raises MalformedRequest, DuplicateMember."""
         try:
             self._parser.Parse(body, True)
         except (expat.ExpatError, KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
@@ -110,11 +110,14 @@ class RequestParser:
         elif self._stack[-1][0] == "array":
             self._stack[-1][1].append(value)
         else:
-            self._stack[-1][1][self._stack[-1][2]] = value
+            _, members, name = self._stack[-1]
+            if name in members:
+                raise DuplicateMember(name)
+            members[name] = value
 
 
 def parse_request(body: bytes) -> tuple[str, list[Any]]:
-    """Return (method name, parameters) of a methodCall. Raises MalformedRequest."""
+    """Return (method name, parameters) of a methodCall. Raises MalformedRequest, DuplicateMember."""
     return RequestParser().parse(body)
 
 

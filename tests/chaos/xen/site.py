@@ -1,7 +1,9 @@
 """A cell whose compute services manage real driver's hosts: what one process of the chaos tests holds."""
 
 import io
+import json
 import logging
+import pathlib
 import random
 import time
 import uuid
@@ -22,10 +24,31 @@ PORTAL = "10.0.0.9:3260"
 
 
 class Targets(VolumeShelf):
-    """Volumes that are iSCSI targets named after them, known to every process of a cell."""
+    """Volumes that are iSCSI targets named after them; their states are files that every process of a cell sees."""
+
+    def __init__(self, directory):
+        super().__init__()
+        self._directory = pathlib.Path(directory)
 
     def get(self, context, volume_id):
-        return {"id": volume_id, "status": "available", "instance_uuid": None, "mountpoint": None}
+        try:
+            return json.loads((self._directory / volume_id).read_text())
+        except FileNotFoundError:
+            return {"id": volume_id, "status": "available", "instance_uuid": None, "mountpoint": None}
+
+    def _change(self, volume_id, **changes):
+        written = self._directory / f"{volume_id}.new"
+        written.write_text(json.dumps({**self.get(None, volume_id), **changes}))
+        written.rename(self._directory / volume_id)
+
+    def _set(self, volume_id, status):
+        self._change(volume_id, status=status)
+
+    def attach(self, context, volume, instance_uuid, mountpoint):
+        self._change(volume["id"], status="in-use", instance_uuid=instance_uuid, mountpoint=mountpoint)
+
+    def detach(self, context, volume):
+        self._change(volume["id"], status="available", instance_uuid=None, mountpoint=None)
 
     def initialize_connection(self, context, volume, connector):
         return {"driver_volume_type": "iscsi", "data": {
@@ -33,15 +56,6 @@ class Targets(VolumeShelf):
             "target_lun": 0}}
 
     def terminate_connection(self, context, volume, connector):
-        """Nothing is kept about it."""
-
-    def _set(self, volume_id, status):
-        """Nothing is kept about it."""
-
-    def attach(self, context, volume, instance_uuid, mountpoint):
-        """Nothing is kept about it."""
-
-    def detach(self, context, volume):
         """Nothing is kept about it."""
 
 
@@ -68,7 +82,7 @@ class Site:
         self.rpc = Rpc(first, clock=services.clock)
         services = services.with_(
             notifier=RecordingNotifier(), rpc=self.rpc, network_api=network.load(first), image_api=image.load(first),
-            volume_api=Targets())
+            volume_api=Targets(directory))
         self.services = services.with_(compute_api=API(services))
         self.context = RequestContext("alice", "blue", is_admin=True).bind(self.services)
         self.hosts = {host: self._manager(host, conf) for host, conf in confs_by_host.items()}
@@ -175,9 +189,11 @@ class Site:
         self.of(instance_uuid).snapshot_instance(self.context, made, instance)
 
     def attach(self, instance_uuid, volume_id):
+        self.services.volume_api.reserve_volume(self.context, volume_id)
         self.of(instance_uuid).attach_volume(self.context, volume_id, "/dev/xvdf", self.load(instance_uuid))
 
     def detach(self, instance_uuid, volume_id):
+        self.services.volume_api.begin_detaching(self.context, volume_id)
         self.of(instance_uuid).detach_volume(self.context, volume_id, self.load(instance_uuid))
 
     def delete(self, instance_uuid):

@@ -1,6 +1,7 @@
 """What a cell knows of itself and its neighbours: names, brokers, capabilities, capacities."""
 
 import copy
+import datetime
 import json
 import os
 import threading
@@ -13,6 +14,7 @@ from oslo_log import log as logging
 from nova_lite import context, exception, servicegroup
 from nova_lite.cells import capacities, passwords, routing, utils
 from nova_lite.cells.cell_state import CellState
+from nova_lite.objects import vm_states
 
 __all__ = ["CellState", "CellStateManager", "CellStateManagerDB", "CellStateManagerFile"]
 
@@ -21,6 +23,7 @@ LOG = logging.getLogger(__name__)
 _FIRST_LOAD_RETRY_S = 30
 _FIRST_LOAD_ATTEMPTS = 121
 _RECOUNT_INTERVAL_S = 3.0
+_ON_ITS_WAY_S = 300
 
 
 class CellStateManager:
@@ -233,9 +236,20 @@ class CellStateManager:
               if service["binary"] == "nova-compute" and not service["disabled"]
               and self._servicegroup.service_is_up(service)}
         nodes = [node for node in db.compute_node_get_all(ctxt) if node["host"] in up]
-        self.my_cell_state.update_capacities(
-            capacities.capacities(nodes, db.flavor_get_all(ctxt), self._conf.cells.reserve_percent,
-                                  self._conf.ram_allocation_ratio, self._conf.disk_allocation_ratio))
+        report = capacities.capacities(nodes, db.flavor_get_all(ctxt), self._conf.cells.reserve_percent,
+                                       self._conf.ram_allocation_ratio, self._conf.disk_allocation_ratio)
+        for row in self._without_host(ctxt) if report else ():
+            report = capacities.debit(report, row["memory_mb"] or 0, capacities.disk_slot_mb(row), 1)
+        self.my_cell_state.update_capacities(report)
+
+    def _without_host(self, ctxt) -> list[dict[str, Any]]:
+        """Return the instances that were sent here lately and have no host yet: no host counts them, and without them
+        each report would offer again what was given away since the last one."""
+        since = (self._clock.utcnow() - datetime.timedelta(seconds=_ON_ITS_WAY_S)).replace(tzinfo=None)
+        rows = self.services.db.instance_get_all_by_filters(
+            ctxt, {"vm_state": vm_states.BUILDING, "deleted": False}, columns_to_join=())
+        return [row for row in rows if row["host"] is None and row["created_at"] >= since
+                and (self.parents or row["cell_name"] == self.our_name)]
 
     def _admin_context(self):
         return context.get_admin_context().bind(self.services)

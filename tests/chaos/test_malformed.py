@@ -79,6 +79,7 @@ def resident_mb():
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+@pytest.mark.timeout(max(300, _COUNT // 20))
 def test_malformed_messages_are_refused_and_counted_and_nothing_stays(top):
     dice = random.Random(_SEED)
     runner = top.runner

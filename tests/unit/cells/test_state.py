@@ -22,7 +22,7 @@ class Table:
     """The rows a state manager reads; can fail."""
 
     def __init__(self, clock):
-        self.cells, self.failures, self.reads = [], 0, 0
+        self.cells, self.failures, self.reads, self.building = [], 0, 0, []
         self.services = [{"host": host, "binary": "nova-compute", "disabled": False, "forced_down": False,
                           "last_seen_up": clock.naive()} for host in ("h1", "h2")]
 
@@ -41,6 +41,10 @@ class Table:
 
     def flavor_get_all(self, ctxt):
         return [{"memory_mb": 512, "root_gb": 1, "ephemeral_gb": 0}]
+
+    def instance_get_all_by_filters(self, ctxt, filters, columns_to_join):
+        assert filters == {"vm_state": "building", "deleted": False}
+        return self.building
 
     def cell_create(self, ctxt, values):
         self.cells.append(values)
@@ -217,6 +221,15 @@ def test_D16c_hosts_that_are_off_do_not_count(make, table, change):
     table.services[0].update(change)
 
     assert make().get_our_capacities()["ram_free"]["total_mb"] == 512
+
+
+@pytest.mark.parametrize(("values", "units"), [
+    ({}, 2), ({"host": "h1"}, 3), ({"created_at": datetime.datetime(2001, 1, 1)}, 3)])
+def test_what_was_sent_here_and_has_no_host_yet_is_not_offered_again(make, table, clock, values, units):
+    table.building = [{"host": None, "memory_mb": 512, "root_gb": 1, "ephemeral_gb": 0, "cell_name": None,
+                       "created_at": clock.naive(), **values}]
+
+    assert make().get_our_capacities()["ram_free"]["units_by_mb"] == {"512": units}
 
 
 def test_a_change_of_capacity_is_counted_soon_but_not_all_the_time(make, table, clock):

@@ -23,11 +23,15 @@ LED_TO = {"VBD": [("VM", "VM"), ("VDI", "VDI")], "VIF": [("VM", "VM")], "PBD": [
 # What the master does alone with the record of a VM.
 NEEDS_NO_HOST = frozenset({"power_state_reset", "metadata_export", "query_services"})
 
+# What the master does by itself, whatever the host of a VM is doing.
+WITHOUT_HOST = frozenset({"power_state_reset", "metadata_export", "update_allowed_operations", "assert_operation_valid"})
+
 
 class Operations:
     """Knows for each object what runs on it and what may be started. Expects the tables' lock to be held."""
 
     def __init__(self, toolstack: "Toolstack"):
+        self._toolstack = toolstack
         self._db = toolstack.db
         self._faults = toolstack.faults
         self._touched: dict[tuple[str, str], None] = {}
@@ -51,8 +55,15 @@ class Operations:
             error = rules.error(row, operation)
             if error:
                 raise error
+        if class_name in ("VM", "VBD", "VIF") and operation not in WITHOUT_HOST:
+            self._check_host_answers(row if class_name == "VM" else self._db.row("VM", row["VM"]))
         if operation in PLUGGING and self._faults.rejects_overlapping_plugs:
             self._check_no_plug_runs(row)
+
+    def _check_host_answers(self, vm: Row) -> None:
+        """The master cannot ask a host for anything that has lost its power, or is cut off."""
+        if vm["resident_on"] in self._toolstack.dead_hosts:
+            raise ApiError("HOST_OFFLINE", vm["resident_on"])
 
     def _check_no_plug_runs(self, device: Row) -> None:
         vm = self._db.row("VM", device["VM"])

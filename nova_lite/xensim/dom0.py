@@ -1,7 +1,7 @@
 """Each host's dom0 as plugins see it: a process of their own, XenAPIPlugin, a local socket, the xenstore tools.
 
 For every host a small tree of files is made: `bin` with the xenstore tools, `lib` with the helper module, `xapi` the
-local XenAPI socket, `xenstored` the socket that the tools use.
+local XenAPI socket, `xenstored` that of xenstore, `xenstore-tools` the one that the tools use.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from xml.parsers.expat import ExpatError
 from xmlrpc.client import Fault, dumps, loads
@@ -21,6 +22,7 @@ from nova_lite.xensim.noun import Noun, call
 from nova_lite.xensim.scratch import Scratch
 from nova_lite.xensim.visitors import StoreError, Visitor
 from nova_lite.xensim.xenstore import XenStore
+from nova_lite.xensim.xenstored import Connection
 
 if TYPE_CHECKING:
     from nova_lite.xensim.toolstack import Toolstack
@@ -127,7 +129,7 @@ class Dom0(Noun):
         self.plugin_directory = plugin_directory
         # Unix socket paths are short: not below the state directory, whose path may be long.
         self._scratch = Scratch("xensim-dom0-")
-        self._stores: dict[str, tuple[str, socket.socket]] = {}
+        self._sockets: dict[str, list[socket.socket]] = {}  # of each host that has run a program, and its programs
 
     def socket_path(self, host_ref: str) -> str:
         """Return the path of a host's local XenAPI socket."""
@@ -140,21 +142,19 @@ class Dom0(Noun):
         return path
 
     def stop(self) -> None:
-        for _path, listener in self._stores.values():
+        for sock in [each for sockets in self._sockets.values() for each in sockets]:
             with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)  # the serving thread then closes it
+                sock.shutdown(socket.SHUT_RDWR)  # the serving thread then closes it
         self._scratch.remove()
 
     def _prepare(self, host_ref: str) -> str:
         """Make the files a plugin on the host needs; return its root directory."""
         root = self._root(host_ref)
-        if host_ref not in self._stores:
-            path = os.path.join(root, "xenstored")
-            listener = socket.socket(socket.AF_UNIX)
-            listener.bind(path)
-            listener.listen(64)
-            self._stores[host_ref] = (path, listener)
-            threading.Thread(target=self._serve_xenstore, args=(host_ref, listener), daemon=True).start()
+        if host_ref not in self._sockets:
+            self._sockets[host_ref] = []
+            path = os.path.join(root, "xenstore-tools")
+            self._listen(host_ref, path, self._serve_tool)
+            self._listen(host_ref, os.path.join(root, "xenstored"), self._serve_library)
             with contextlib.suppress(FileExistsError):
                 os.symlink(os.path.realpath(sys.executable), os.path.join(root, "bin", "python3"))
             for tool in TOOLS:
@@ -166,6 +166,24 @@ class Dom0(Noun):
                 file.write(HELPER_TEXT.format(path=self.socket_path(host_ref)))
         return root
 
+    def _listen(self, host_ref: str, path: str, serve: Callable[[str, socket.socket], None]) -> None:
+        """Serve each client of a Unix socket by a thread of its own."""
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(path)
+        listener.listen(64)
+        self._sockets[host_ref].append(listener)
+
+        def accept() -> None:
+            while True:
+                try:
+                    client, _ = listener.accept()
+                except OSError:
+                    listener.close()
+                    return
+                threading.Thread(target=serve, args=(host_ref, client), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+
     def environment(self, host_ref: str) -> dict[str, str]:
         """Return the environment of a program in a host's dom0."""
         root = self._prepare(host_ref)
@@ -173,6 +191,7 @@ class Dom0(Noun):
             "PATH": f"{root}/bin:/sbin:/usr/sbin:/bin:/usr/bin",
             "PYTHONPATH": f"{root}/lib",
             "PYTHONDONTWRITEBYTECODE": "1",
+            "XENSTORED_PATH": f"{root}/xenstored",
         }
 
     # plugins
@@ -223,21 +242,21 @@ class Dom0(Noun):
             raise ApiError(*map(str, answer["ErrorDescription"]))
         raise ApiError("XENAPI_PLUGIN_FAILURE", "unexpected XMLRPC result", output)
 
-    # xenstore tools
+    # xenstore
 
-    def _serve_xenstore(self, host_ref: str, listener: socket.socket) -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                listener.close()
-                return
-            with client, contextlib.suppress(OSError, ValueError, KeyError):
-                tool, *arguments, _end = client.makefile("rb").read().decode("utf-8", "replace").split("\0")
-                with self.toolstack.lock:
-                    store = self.toolstack.domains.store(host_ref)
-                    status, out, err = run_tool(store, tool, arguments)
-                client.sendall("\0".join([str(status), out, err]).encode())
+    def _serve_library(self, host_ref: str, client: socket.socket) -> None:
+        """Serve a program that speaks the protocol of xenstore itself."""
+        self._sockets[host_ref].append(client)
+        Connection(self.toolstack, host_ref, client).serve()
+        self._sockets[host_ref].remove(client)
+
+    def _serve_tool(self, host_ref: str, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError, ValueError, KeyError):
+            tool, *arguments, _end = client.makefile("rb").read().decode("utf-8", "replace").split("\0")
+            with self.toolstack.lock:
+                store = self.toolstack.domains.store(host_ref)
+                status, out, err = run_tool(store, tool, arguments)
+            client.sendall("\0".join([str(status), out, err]).encode())
 
 
 def run_tool(store: XenStore, tool: str, arguments: list[str]) -> tuple[int, str, str]:

@@ -1,6 +1,8 @@
 """The rules of xenstore for those who are bound by them, and what kinds of guest make of it."""
 
 import json
+import socket
+import struct
 
 import pytest
 import XenAPI
@@ -157,6 +159,89 @@ class TestWatches:
         store.put(f"{HOME}/data/x", "1")
 
         assert seen == ["data"]
+
+
+class TestLibraries:
+    """Programs in dom0 that speak xenstore's own protocol."""
+
+    DIRECTORY, READ, GET_PERMS, WATCH, BEGIN, END, WRITE, RM, SET_PERMS, EVENT, ERROR = (
+        1,
+        2,
+        3,
+        4,
+        6,
+        7,
+        11,
+        13,
+        14,
+        15,
+        16,
+    )
+
+    @pytest.fixture
+    def connect(self, xensim, client):
+        host = client.host()
+        with xensim.toolstack.lock:
+            path = xensim.toolstack.dom0.environment(host)["XENSTORED_PATH"]
+        opened = []
+
+        def connected():
+            sock = socket.socket(socket.AF_UNIX)
+            sock.settimeout(60)
+            sock.connect(path)
+            opened.append(sock)
+            stream = sock.makefile("rb")
+
+            def ask(kind, payload, transaction=0):
+                """Send, and return (type, payload) of what comes back; None only waits for what comes."""
+                if payload is not None:
+                    content = payload.encode()
+                    sock.sendall(struct.pack("=IIII", kind, 9, transaction, len(content)) + content)
+                kind, _, _, length = struct.unpack("=IIII", stream.read(16))
+                return kind, stream.read(length).decode()
+
+            return ask
+
+        yield connected
+        for sock in opened:
+            sock.close()
+
+    def test_texts_are_written_listed_and_given_away(self, connect):
+        ask = connect()
+
+        assert ask(self.WRITE, "/tool/x\0value") == (self.WRITE, "OK\0")
+        assert ask(self.READ, "/tool/x\0") == (self.READ, "value")
+        assert ask(self.DIRECTORY, "/tool\0") == (self.DIRECTORY, "x\0")
+        assert ask(self.SET_PERMS, "/tool/x\0n0\0r5\0") == (self.SET_PERMS, "OK\0")
+        assert ask(self.GET_PERMS, "/tool/x\0") == (self.GET_PERMS, "n0\0r5\0")
+        assert ask(self.RM, "/tool\0") == (self.RM, "OK\0")
+        assert ask(self.READ, "/tool/x\0") == (self.ERROR, "ENOENT\0")
+        assert ask(self.READ, "//\0") == (self.ERROR, "EINVAL\0")
+        assert ask(77, "x\0") == (self.ERROR, "ENOSYS\0")
+
+    def test_transactions_of_two_programs_conflict(self, connect):
+        first, second = connect(), connect()
+        number = int(first(self.BEGIN, "\0")[1].rstrip("\0"))
+        first(self.WRITE, "/tool/x\0mine", number)
+
+        second(self.WRITE, "/tool/x\0yours")
+
+        assert first(self.END, "T\0", number) == (self.ERROR, "EAGAIN\0")
+        assert first(self.READ, "/tool/x\0") == (self.READ, "yours")
+
+    def test_a_watch_tells_one_program_what_another_or_the_toolstack_does(self, connect, client):
+        watching, writing = connect(), connect()
+        vm = client.vm()
+        assert watching(self.WATCH, "/local/domain\0t\0") == (self.EVENT, "/local/domain\0t\0")
+        assert watching(0, None) == (self.WATCH, "OK\0")
+
+        writing(self.WRITE, "/local/domain/0/tool\0x")
+        from_program = watching(0, None)
+        client.api.VM.start(vm, False, False)
+        from_toolstack = watching(0, None)
+
+        assert from_program == (self.EVENT, "/local/domain/0/tool\0t\0")
+        assert from_toolstack[1].startswith("/local/domain/") and from_toolstack[0] == self.EVENT
 
 
 class TestKindsOfGuest:

@@ -23,15 +23,11 @@ LED_TO = {"VBD": [("VM", "VM"), ("VDI", "VDI")], "VIF": [("VM", "VM")], "PBD": [
 # What the master does alone with the record of a VM.
 NEEDS_NO_HOST = frozenset({"power_state_reset", "metadata_export", "query_services"})
 
-# What the master does by itself, whatever the host of a VM is doing.
-WITHOUT_HOST = frozenset({"power_state_reset", "metadata_export", "update_allowed_operations", "assert_operation_valid"})
-
 
 class Operations:
     """Knows for each object what runs on it and what may be started. Expects the tables' lock to be held."""
 
     def __init__(self, toolstack: "Toolstack"):
-        self._toolstack = toolstack
         self._db = toolstack.db
         self._faults = toolstack.faults
         self._touched: dict[tuple[str, str], None] = {}
@@ -55,15 +51,8 @@ class Operations:
             error = rules.error(row, operation)
             if error:
                 raise error
-        if class_name in ("VM", "VBD", "VIF") and operation not in WITHOUT_HOST:
-            self._check_host_answers(row if class_name == "VM" else self._db.row("VM", row["VM"]))
         if operation in PLUGGING and self._faults.rejects_overlapping_plugs:
             self._check_no_plug_runs(row)
-
-    def _check_host_answers(self, vm: Row) -> None:
-        """The master cannot ask a host for anything that has lost its power, or is cut off."""
-        if vm["resident_on"] in self._toolstack.dead_hosts:
-            raise ApiError("HOST_OFFLINE", vm["resident_on"])
 
     def _check_no_plug_runs(self, device: Row) -> None:
         vm = self._db.row("VM", device["VM"])
@@ -77,8 +66,9 @@ class Operations:
     def recorded(self, class_name: str, ref: str, operation: str, caller: Caller) -> Iterator[None]:
         """Check the operation; show it on the object, and a disk's also on its repository, while the block runs."""
         self.check(class_name, ref, operation)
-        if class_name == "VM" and operation not in NEEDS_NO_HOST:
-            self._check_reachable(self._db.get("VM", ref, "resident_on"))
+        if class_name in ("VM", "VBD", "VIF") and operation not in NEEDS_NO_HOST:
+            vm_ref = ref if class_name == "VM" else self._db.get(class_name, ref, "VM")
+            self._check_reachable(self._db.get("VM", vm_ref, "resident_on"))
         task_ref = unlisted_task() if is_null(caller.task_ref) else caller.task_ref
         with contextlib.ExitStack() as shown:
             shown.enter_context(self._shown(class_name, ref, operation, task_ref))

@@ -8,6 +8,7 @@ from typing import Any
 
 from nova_lite import exception, notifications, policy
 from nova_lite.compute import api_block_devices as block_devices
+from nova_lite.compute import api_checks as checks
 from nova_lite.compute.api_actions import InstanceActionAPI
 from nova_lite.compute.api_aggregates import AggregateAPI
 from nova_lite.compute.api_consoles import Consoles
@@ -443,6 +444,7 @@ class API:
     @guarded(lock=True, placed=False)
     def update(self, context: RequestContext, instance: Any, **extra: Any) -> Instance:
         """Change fields of the instance (display_name, access_ip_v4, …) and say so; returns it."""
+        checks.check_fields(extra)
         before = instance.obj_clone()
         instance.update(extra)
         instance.save()

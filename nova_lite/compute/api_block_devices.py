@@ -33,6 +33,7 @@ def wanted(context: RequestContext, conf: cfg.ConfigOpts, image: dict[str, Any],
     properties = properties_of(image)
     sources = [_virtual_disks(properties), _listed(properties.get("block_device_mapping")), requested]
     found: list[BlockDeviceMapping] = []
+    _check_wish(context, requested, root_device, conf)
     for source in sources:
         for mapping in BlockDeviceMappingList.of(context, source, root_device, conf.default_ephemeral_format):
             if not mapping.get("device_name") and not block_device.is_root(mapping) and not mapping.get("source_type"):
@@ -41,6 +42,18 @@ def wanted(context: RequestContext, conf: cfg.ConfigOpts, image: dict[str, Any],
                      if not block_device.same_device(other.get("device_name"), mapping.get("device_name"))]
             found.append(mapping)
     return BlockDeviceMappingList(context, objects=[one for one in found if not block_device.is_image_root(one)])
+
+
+def _check_wish(context: RequestContext, requested: Any, root_device: str | None, conf: Any) -> None:
+    """Raise InvalidBDM for a device name that is asked for twice, and for sizes that no disk has."""
+    names: list[str] = []
+    for mapping in BlockDeviceMappingList.of(context, requested, root_device, conf.default_ephemeral_format):
+        name, size_gb = mapping.get("device_name"), mapping.get("volume_size")
+        if name and any(block_device.same_device(name, other) for other in names):
+            raise exception.InvalidBDM(f"Block device {name[:255]} is asked for twice")
+        if size_gb is not None and size_gb < 0:
+            raise exception.InvalidBDM(f"A block device cannot have {size_gb} GB")
+        names += [name] if name else []
 
 
 def _listed(value: Any) -> list[dict[str, Any]]:

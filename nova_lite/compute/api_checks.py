@@ -2,6 +2,8 @@
 
 import base64
 import binascii
+import ipaddress
+from collections.abc import Mapping
 from typing import Any
 
 from oslo_utils import strutils
@@ -12,6 +14,41 @@ from nova_lite.objects import Flavor
 
 MAX_USER_DATA_B = 65535
 MAX_METADATA_LENGTH = 255
+MAX_TEXT_LENGTH = 255  # of names and descriptions, as their columns have it
+_TEXTS = ("display_name", "display_description", "key_name", "hostname")
+_ADDRESSES = {"access_ip_v4": ipaddress.IPv4Address, "access_ip_v6": ipaddress.IPv6Address}
+
+
+def check_fields(fields: Mapping[str, Any]) -> None:
+    """Raise Invalid for names and descriptions that no column takes, and for access addresses that are none."""
+    for name in _TEXTS:
+        if fields.get(name) is not None:
+            check_text(name, fields[name])
+    for name, kind in _ADDRESSES.items():
+        if fields.get(name):
+            try:
+                kind(str(fields[name]))
+            except ValueError as error:
+                raise exception.Invalid(f"{name}: {str(error)[:100]}") from error
+
+
+def check_text(name: str, text: Any, longest: int = MAX_TEXT_LENGTH) -> None:
+    """Raise Invalid for what is no text, too long, or cannot be written as UTF-8."""
+    if not isinstance(text, str):
+        raise exception.Invalid(f"{name} must be a text")
+    if len(text) > longest:
+        raise exception.Invalid(f"{name} has {len(text)} characters, more than {longest}")
+    if not is_utf8(text):
+        raise exception.Invalid(f"{name} is no valid UTF-8")
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text holds no halves of characters, such as undecodable bytes leave behind."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_flavor(flavor: Flavor) -> None:
@@ -48,14 +85,18 @@ def check_metadata(quotas: Any, context: RequestContext, metadata: dict[str, Any
             if len(text) > MAX_METADATA_LENGTH:
                 raise exception.InvalidMetadataSize(
                     reason=f"a {what} of metadata has {len(text)} characters, more than {MAX_METADATA_LENGTH}")
+            if not is_utf8(text):
+                raise exception.InvalidMetadata(reason=f"a {what} of metadata is no valid UTF-8")
 
 
 def check_injected_files(quotas: Any, context: RequestContext, files: list | None) -> None:
-    """Raise Base64Exception, OnsetFileLimitExceeded, OnsetFilePathLimitExceeded or OnsetFileContentLimitExceeded."""
+    """Raise Base64Exception, Invalid for a path, and OnsetFile(Limit|PathLimit|ContentLimit)Exceeded."""
     if not files:
         return
     longest_path = longest_content = 0
     for path, contents in files:
+        if not isinstance(path, str) or not is_utf8(path):
+            raise exception.Invalid("the path of an injected file is no valid UTF-8")
         try:
             size_b = len(base64.b64decode(contents, validate=False))
         except (binascii.Error, ValueError, TypeError) as error:

@@ -143,6 +143,7 @@ class InstanceCreation:
             context, self._services.conf.default_instance_type))
         order.requested_networks = NetworkRequestList.of(order.requested_networks)
         self._check_count(order)
+        checks.check_fields(vars(order))
         checks.check_flavor(order.flavor)
         checks.check_user_data(order.user_data)
         checks.check_metadata(self._quotas, context, order.metadata)

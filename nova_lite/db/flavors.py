@@ -12,6 +12,8 @@ from nova_lite.db.operations import Part, operation
 from nova_lite.db.store import RowSession, visible
 
 FLAVORS = models.InstanceType.__table__
+_MOST = 2 ** 31
+_LONGEST = 255
 SPECS = models.InstanceTypeExtraSpec.__table__
 ACCESS = models.InstanceTypeProject.__table__
 KEYS = models.KeyPair.__table__
@@ -32,8 +34,12 @@ class Flavors(Part):
     @operation
     def flavor_create(self, context: Any, values: Mapping[str, Any],
                       projects: Iterable[str] | None = None) -> dict[str, Any]:
-        """Insert a flavor, its ``extra_specs`` and projects, and return it. Raises FlavorExists, FlavorIdExists."""
+        """Insert a flavor, its ``extra_specs`` and projects, and return it.
+
+        Raises FlavorExists, FlavorIdExists, InvalidInput for impossible sizes and names.
+        """
         values = dict(values)
+        _check(values)
         specs, projects = values.pop("extra_specs", None) or {}, projects or values.pop("projects", None) or ()
         values.pop("projects", None)
         with self.store.writer(context) as session:
@@ -187,6 +193,17 @@ class Flavors(Part):
                 ACCESS.c.instance_type_id.in_(list(by_id)), ACCESS.c.deleted == 0).order_by(ACCESS.c.id)):
             by_id[access["instance_type_id"]]["projects"].append(access["project_id"])
         return rows
+
+
+def _check(values: Mapping[str, Any]) -> None:
+    for name, least in (("memory_mb", 1), ("vcpus", 1), ("root_gb", 0), ("ephemeral_gb", 0), ("swap", 0)):
+        value = values.get(name)
+        if value is not None and not least <= value < _MOST:
+            raise exception.InvalidInput(reason=f"{name} of a flavor is {least} to {_MOST - 1}, not {value}")
+    for name in ("name", "flavorid"):
+        length = len(str(values.get(name) or ""))
+        if not 0 < length <= _LONGEST:
+            raise exception.InvalidInput(reason=f"{name} of a flavor has 1 to {_LONGEST} characters, not {length}")
 
 
 class KeyPairs(Part):

@@ -42,7 +42,8 @@ def _connection() -> list[cfg.Opt]:
         cfg.BoolOpt("check_host", default=False, deprecated_opts=_flat("xenapi_check_host"),
                     help="Insist that nova-compute runs in a guest of the host it manages."),
         cfg.BoolOpt("independent_compute", default=True,
-                    help="nova-compute runs anywhere and attaches no disks to itself."),
+                    help="nova-compute runs anywhere and leaves the inside of disks alone; without it, partitions "
+                    "follow their disks (auto_disk_config), in copies that travel here and back."),
         cfg.BoolOpt("use_join_force", default=True, deprecated_opts=_flat("use_join_force"),
                     help="Join pools even if the hosts differ."),
         cfg.StrOpt("console_public_hostname", deprecated_opts=_flat("console_public_hostname"),
@@ -118,11 +119,11 @@ def _images() -> list[cfg.Opt]:
         cfg.StrOpt("cache_images", default="all", choices=["all", "some", "none"],
                    help="Images kept on the host: all, those with the property cache_in_nova=True, or none.",
                    deprecated_opts=_flat("cache_images")),
-        seconds("image_cache_max_age", 24 * 3600, "Cached images that no disk needs are removed when they were not used "
-                "for this long; 0 keeps them."),
+        seconds("image_cache_max_age", 24 * 3600, "Cached images that no disk needs are removed when they were not "
+                "used for this long; 0 keeps them."),
         cfg.IntOpt("image_cache_max_size_gb", default=0, min=0,
-                   help="Cached images that no disk needs are removed, the longest unused first, while all cached images "
-                   "together take more than this; 0 is no bound."),
+                   help="Cached images that no disk needs are removed, the longest unused first, while all cached "
+                   "images together take more than this; 0 is no bound."),
         cfg.IntOpt("image_compression_level", min=1, max=9, help="Gzip level of uploaded snapshots."),
         cfg.StrOpt("image_handler", default="vdi_remote_stream",
                    choices=["direct_vhd", "vdi_local_dev", "vdi_remote_stream"],

@@ -2,11 +2,13 @@
 
 import socket
 
+import XenAPI
 from oslo_log import log as logging
 
 from nova_lite import concurrency, exception
 from nova_lite.objects import power_state
 from nova_lite.virt import driver, event
+from nova_lite.virt.xenapi import errors
 from nova_lite.virt.xenapi.session import XenAPISession
 from nova_lite.virt.xenapi.transport import TlsPolicy
 from nova_lite.virt.xenapi.vmops import VMOps
@@ -28,14 +30,13 @@ EVENTS_WAITING = 1000
 
 # What this driver does in one way only: an option that asks for another is refused rather than overlooked.
 SERVED = {
-    "independent_compute": True,
-    "check_host": False,
     "plugin_wire": "json",
     "image_upload_handler": "",
     "generate_swap": True,
     "remap_vbd_dev": False,
-    "sparse_copy": True,
     "console_public_hostname": None,
+    "block_device_creation_timeout": 10,
+    "agent_path": "usr/sbin/xe-update-networking",
     "ipxe_network_name": None,
     "ipxe_boot_menu_url": None,
 }
@@ -51,6 +52,22 @@ def unsupported(conf):
         yield "[xenserver] image_handler = vdi_local_dev is not supported, only vdi_remote_stream and direct_vhd"
     if conf.flat_injected:
         yield "flat_injected = True is not supported: use a config drive or the guest agent"
+
+
+def check_host(session, path="/sys/hypervisor/uuid"):
+    """Raise ConfigurationError unless this service runs in a guest of the host it manages."""
+    try:
+        with open(path) as own:
+            uuid = own.read().strip()
+        session.call_xenapi("VM.get_by_uuid", uuid)
+    except OSError as error:
+        raise exception.ConfigurationError(
+            reason=f"[xenserver] check_host: this machine is no guest of XenServer: {error}") from None
+    except XenAPI.Failure as failure:
+        if not errors.is_gone(failure):
+            raise
+        raise exception.ConfigurationError(
+            reason=f"[xenserver] check_host: this machine is guest {uuid}, which {session} does not know") from None
 
 
 class XenAPIDriver(driver.ComputeDriver):
@@ -87,6 +104,8 @@ class XenAPIDriver(driver.ComputeDriver):
                 call_timeout=options.call_timeout, task_timeout=options.task_timeout,
                 task_poll_interval=options.task_poll_interval, clock=self._clock)
             vmops = VMOps(session, session.product_version, self.virtapi, self._conf, self._image_api)
+            if options.check_host:
+                check_host(session)
             if session.plugin_version is None:
                 LOG.warning("The host has no dom0 plugins. Not available without them: %s", ", ".join(NEED_PLUGINS))
             vmops.cache.on_change = self._vm_changed

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from oslo_log import log as logging
 
 from nova_lite import concurrency, exception
 from nova_lite.virt.xenapi import errors, instances, records
+from nova_lite.virt.xenapi.auto_disk import AutoDisk
 from nova_lite.virt.xenapi.direct_vhd import DirectVhd
 from nova_lite.virt.xenapi.disks import CD_KINDS, ROOT, Disk, Disks, cd
 from nova_lite.virt.xenapi.lookup import VmFinder
@@ -24,6 +25,8 @@ from nova_lite.virt.xenapi.vm_cache import VmCache
 LOG = logging.getLogger(__name__)
 
 VERSION = 1
+# Marks the attachment of a smaller copy of the root disk to the VM left behind.
+SHRUNK = "nova_shrunk"
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Migrations:
     """Moves instances between hosts while they are switched off."""
 
     def __init__(self, *, session, finder: VmFinder, cache: VmCache, disks: Disks, storage: Storage, power, destroyer,
-                 spawner, volumes, direct_vhd: DirectVhd, virtapi, conf):
+                 spawner, volumes, direct_vhd: DirectVhd, auto_disk: AutoDisk, virtapi, conf):
         self._session = session
         self._finder = finder
         self._cache = cache
@@ -95,6 +98,7 @@ class Migrations:
         self._spawner = spawner
         self._volumes = volumes
         self._direct_vhd = direct_vhd
+        self._auto_disk = auto_disk
         self._virtapi = virtapi
         self._transfers = Transfers(session)
         self.sessions = SourceSessions(session, conf.xenserver.task_timeout)
@@ -108,7 +112,7 @@ class Migrations:
         Raises ResizeError for a flavor the disks do not fit; InstanceFaultRollback when something failed and the
         instance is as it was.
         """
-        check_resize(instance, instance_type)
+        shrinks = check_resize(instance, instance_type, self._auto_disk.is_wanted)
         step = self._progress(context, instance, total_steps)
         vm = self._finder.vm(instance)
         try:
@@ -121,6 +125,8 @@ class Migrations:
                     undo.add(self._power.start, vm.ref)
                 step(2)
                 disks = self._disks_of(vm.ref)
+                if shrinks:
+                    disks[0] = self._shrunk_root(vm, instance, instance_type["root_gb"] * records.GIB, undo)
                 step(3)
                 handle, fingerprint = self.sessions.open(instance["uuid"])
                 undo.add(self.sessions.close, instance["uuid"])
@@ -130,6 +136,14 @@ class Migrations:
             raise exception.InstanceFaultRollback(error) from error
         return json.dumps({"version": VERSION, "url": self._url(), "session_ref": handle,
                            "tls_fingerprint": fingerprint, "disks": [asdict(disk) for disk in disks]})
+
+    def _shrunk_root(self, vm: Any, instance: Any, size_b: int, undo: Undo) -> MovedDisk:
+        """Return a smaller copy of the root disk; the VM left behind holds it until the migration ends."""
+        copy_ref = self._auto_disk.shrunk_copy(self._disks.root_vdi_of(vm.ref), size_b, vm.name_label,
+                                               self._disks.marks(instance["uuid"], "root"), undo)
+        record = records.vbd(vm.ref, copy_ref, "autodetect", other_config={SHRUNK: "True"})
+        undo.add(self._disks.destroy_vbd, self._session.call_xenapi("VBD.create", record))
+        return MovedDisk(ROOT, "root", self._session.call_xenapi("VDI.get_uuid", copy_ref), size_b)
 
     def _progress(self, context: Any, instance: Any, total_steps: int):
         def report(done: int) -> None:
@@ -153,7 +167,7 @@ class Migrations:
     def _disks_of(self, vm_ref: str) -> list[MovedDisk]:
         found = []
         for vbd in self._disks.vbds_of(vm_ref).values():
-            if vbd["VDI"] not in self._disks.own({"": vbd}):
+            if vbd["VDI"] not in self._disks.own({"": vbd}) or SHRUNK in vbd["other_config"]:
                 continue
             vdi = self._session.call_xenapi("VDI.get_record", vbd["VDI"])
             kind = vdi["other_config"].get("nova_disk_type", "root" if vbd["userdevice"] == str(ROOT) else "user")
@@ -173,7 +187,7 @@ class Migrations:
             disks = self._arrived(offer, instance, undo)
             if resize_instance:
                 flavor = instances.flavor_of(context, instance, self._virtapi)
-                self._grow_root(disks, flavor["root_gb"] * records.GIB)
+                self._grow_root(instance, disks, flavor["root_gb"] * records.GIB)
             self._spawner.build_from_disks(context, instance, image_meta, network_info, disks, block_device_info,
                                            power_on, undo)
 
@@ -189,10 +203,14 @@ class Migrations:
             raise exception.MigrationError(reason="the source offers its disks in a form this host does not know")
         return [self._take(MovedDisk(**disk), offer, instance, undo) for disk in offer["disks"]]
 
-    def _grow_root(self, disks: list[Disk], wanted_b: int) -> None:
+    def _grow_root(self, instance: Any, disks: list[Disk], wanted_b: int) -> None:
         for disk in disks:
-            if disk.userdevice == ROOT:
-                self._disks.grow(disk.vdi_ref, self._disks.virtual_size_b(disk.vdi_ref), wanted_b)
+            if disk.userdevice != ROOT:
+                continue
+            actual_b = self._disks.virtual_size_b(disk.vdi_ref)
+            self._disks.grow(disk.vdi_ref, actual_b, wanted_b)
+            if wanted_b > actual_b and self._auto_disk.is_wanted(instance):
+                self._auto_disk.fill(disk.vdi_ref)
 
     def _take(self, moved: MovedDisk, offer: dict, instance: Any, undo: Undo) -> Disk:
         vdi_ref = self._reachable(moved.vdi_uuid) or self._pull(moved, offer, instance, undo)
@@ -237,6 +255,12 @@ class Migrations:
     def _disks_used_by(self, vm_ref: str | None) -> set[str]:
         return {vbd["VDI"] for vbd in self._disks.vbds_of(vm_ref).values()} if vm_ref else set()
 
+    def _remove_shrunk(self, vm_ref: str) -> None:
+        for vbd_ref, vbd in self._disks.vbds_of(vm_ref).items():
+            if SHRUNK in vbd["other_config"]:
+                self._disks.destroy_vbd(vbd_ref)
+                self._disks.destroy_vdi(vbd["VDI"])
+
     def revert(self, instance: Any, block_device_info: dict | None = None, power_on: bool = True) -> None:
         """Take the VM left behind back into service under its name, and start it."""
         self.sessions.close(instance["uuid"])
@@ -250,22 +274,28 @@ class Migrations:
             if newer_ref is not None:
                 self._destroyer.destroy_vm(instance, newer_ref, keep=self._disks_used_by(original_ref))
             self._rename(original_ref, name_label)
+            self._remove_shrunk(original_ref)
             with Undo(f"attach the volumes of {name_label}") as undo:
                 self._volumes.attach_mapped(original_ref, block_device_info, undo)
         if power_on and self._finder.fresh(original_ref).power_state.lower() == "halted":
             self._power.start(original_ref)
 
 
-def check_resize(instance: Any, instance_type: Any) -> None:
-    """Raise ResizeError for a flavor whose disks are smaller than the instance's: they are not shrunk here."""
+def check_resize(instance: Any, instance_type: Any, may_shrink: Callable[[Any], bool] = lambda instance: False) -> bool:
+    """Tell whether the root disk has to shrink for this flavor.
+
+    Raises ResizeError where it may not, and for a flavor with smaller ephemeral disks: those never shrink.
+    """
     old_gb, new_gb = instances.read(instance, "root_gb") or 0, instance_type["root_gb"]
     if old_gb and not new_gb:
         raise exception.ResizeError(reason="Can't resize a disk to 0 GB.")
-    if old_gb > new_gb:
+    shrinks = old_gb > new_gb
+    if shrinks and not may_shrink(instance):
         raise exception.ResizeError(reason=f"the root disk of {old_gb} GB cannot shrink to {new_gb} GB")
     old_gb, new_gb = instances.read(instance, "ephemeral_gb") or 0, instances.read(instance_type, "ephemeral_gb") or 0
     if old_gb > new_gb:
         raise exception.ResizeError(reason=f"the ephemeral disks of {old_gb} GB cannot shrink to {new_gb} GB")
+    return shrinks
 
 
 def whole_vhd(blocks: Iterator[bytes]) -> Iterator[bytes]:

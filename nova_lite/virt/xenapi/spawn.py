@@ -13,6 +13,7 @@ from nova_lite import exception
 from nova_lite.objects import vm_mode
 from nova_lite.virt.driver import HypervisorUnavailable, block_device_info_get_mapping
 from nova_lite.virt.xenapi import instances, records, vif
+from nova_lite.virt.xenapi.auto_disk import AutoDisk
 from nova_lite.virt.xenapi.disks import CD_KINDS, CONFIG_DRIVE, EPHEMERAL, ROOT, SWAP, Disk, Disks, cd
 from nova_lite.virt.xenapi.errors import NULL_REF
 from nova_lite.virt.xenapi.images import ImageType
@@ -113,14 +114,15 @@ class Evacuation:
 class Spawner:
     """Builds VMs for instances."""
 
-    def __init__(self, *, session, finder, cache, host, disks: Disks, local_disks, kernels, volumes, vifs, firewall,
-                 power, destroyer, agents, virtapi, conf):
+    def __init__(self, *, session, finder, cache, host, disks: Disks, local_disks, auto_disk: AutoDisk, kernels,
+                 volumes, vifs, firewall, power, destroyer, agents, virtapi, conf):
         self._session = session
         self._finder = finder
         self._cache = cache
         self._host = host
         self._disks = disks
         self._local_disks = local_disks
+        self._auto_disk = auto_disk
         self._kernels = kernels
         self._volumes = volumes
         self._vifs = vifs
@@ -274,8 +276,11 @@ class Spawner:
             return
         # A rescue disk is as large as its image.
         root_gb = 0 if build.is_rescue else build.flavor["root_gb"]
-        build.disks.append(self._disks.root_from_image(build.context, build.instance, build.image_meta,
-                                                       build.name_label, root_gb, build.undo))
+        root = self._disks.root_from_image(build.context, build.instance, build.image_meta, build.name_label, root_gb,
+                                           build.undo)
+        if not build.is_rescue and self._auto_disk.is_wanted(build.instance):
+            self._auto_disk.fill(root.vdi_ref)
+        build.disks.append(root)
 
     def _add_cd(self, build: Build) -> None:
         installation = self._disks.iso_from_image(build.context, build.instance, build.image_meta, build.undo)

@@ -10,6 +10,7 @@ from nova_lite import exception
 from nova_lite.virt.virtapi import VirtAPI
 from nova_lite.virt.xenapi import firewall, instances, vif
 from nova_lite.virt.xenapi.agent import Agents, cmp_version
+from nova_lite.virt.xenapi.auto_disk import AutoDisk
 from nova_lite.virt.xenapi.destroy import Destroyer
 from nova_lite.virt.xenapi.direct_vhd import DirectVhd
 from nova_lite.virt.xenapi.disks import Disks
@@ -75,6 +76,7 @@ class VMOps:
         images = Images(image_api)
         self.direct_vhd = DirectVhd(session, self.storage, conf)
         self.disks = Disks(session, self.storage, images, self.direct_vhd, conf)
+        self.auto_disk = AutoDisk(session, self.disks, conf)
         self.volumes = VolumeOps(session, self.finder, self.disks, self.storage, conf)
         self.kernels = Kernels(session, self.disks, images, image_api, conf)
         self.agents = Agents(session, self.finder, self._virtapi, conf)
@@ -88,7 +90,8 @@ class VMOps:
         self.settling = Settling(session, self.finder, self.power, self.destroyer, self.leftovers)
         self.spawner = Spawner(
             session=session, finder=self.finder, cache=self.cache, host=self.host, disks=self.disks,
-            local_disks=LocalDisks(self.disks, conf), kernels=self.kernels, volumes=self.volumes, vifs=self.vifs,
+            local_disks=LocalDisks(self.disks, conf), auto_disk=self.auto_disk, kernels=self.kernels,
+            volumes=self.volumes, vifs=self.vifs,
             firewall=self.firewall_driver, power=self.power, destroyer=self.destroyer, agents=self.agents,
             virtapi=self._virtapi, conf=conf)
         self.rescuer = Rescue(session, self.finder, self.cache, self.disks, self.power, self.spawner, self.destroyer)
@@ -97,7 +100,7 @@ class VMOps:
         self.migrations = Migrations(
             session=session, finder=self.finder, cache=self.cache, disks=self.disks, storage=self.storage,
             power=self.power, destroyer=self.destroyer, spawner=self.spawner, volumes=self.volumes,
-            direct_vhd=self.direct_vhd, virtapi=self._virtapi, conf=conf)
+            direct_vhd=self.direct_vhd, auto_disk=self.auto_disk, virtapi=self._virtapi, conf=conf)
         self.live_migrations = LiveMigrations(
             session=session, finder=self.finder, cache=self.cache, disks=self.disks, storage=self.storage,
             volumes=self.volumes, kernels=self.kernels, live_xenstore=self.live_xenstore, virtapi=self._virtapi)

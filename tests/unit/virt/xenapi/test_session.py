@@ -210,8 +210,8 @@ def test_closing_leaves_no_session_behind(simulator):
 
 
 @pytest.mark.parametrize(("name", "value"), [
-    ("image_handler", "vdi_local_dev"), ("plugin_wire", "legacy"), ("check_host", True), ("independent_compute", False),
-    ("generate_swap", False), ("remap_vbd_dev", True), ("sparse_copy", False), ("console_public_hostname", "name"),
+    ("image_handler", "vdi_local_dev"), ("plugin_wire", "legacy"), ("agent_path", "elsewhere"),
+    ("generate_swap", False), ("remap_vbd_dev", True), ("console_public_hostname", "name"),
     ("ipxe_network_name", "boot"), ("ipxe_boot_menu_url", "http://menu")])
 def test_an_option_this_driver_does_not_serve_is_refused_in_one_line(make_conf, name, value):
     with pytest.raises(exception.ConfigurationError, match=name):

@@ -77,9 +77,9 @@ class BuildOrders:
 
     def _give_again(self, order: dict[str, Any], uuids: list[str], cell_name: str) -> None:
         ctxt = RequestContext.from_dict(order["payload"]["ctxt"]).bind(self._services)
-        kwargs = self._arguments(ctxt, order)
-        kwargs["instances"] = [one for one in kwargs["instances"] if one["uuid"] in set(uuids)]
         try:
+            kwargs = self._arguments(ctxt, order)
+            kwargs["instances"] = [one for one in kwargs["instances"] if one["uuid"] in set(uuids)]
             if cell_name:
                 self._runner.build_here(ctxt, cell_name, kwargs)
             else:

@@ -19,7 +19,8 @@ LOG = logging.getLogger(__name__)
 
 PRIORITIES = ("DEBUG", "WARN", "INFO", "ERROR", "CRITICAL")
 _SECRET_PARTS = ("_pass", "password")
-_SECRET_KEYS = frozenset(("injected_files", "files_to_inject", "user_data", "token"))
+_SECRET_KEYS = frozenset(("injected_files", "files_to_inject", "file_contents", "user_data", "token",
+                         "connection_info", "disk_info"))
 _MAX_DEPTH = 20
 
 

@@ -118,7 +118,7 @@ class Disks:
     def _clone_of_image(self, context: Any, image_meta: dict, sr: StorageRepository, limit_b: int) -> tuple[str, int]:
         """Return (VDI, virtual size) of a new copy of the cached image; fetches it where it is not cached."""
         for may_be_gone in (True, False):
-            base = self._base(context, image_meta, sr)
+            base = self._base(context, image_meta, sr, limit_b)
             _check_fits(base.virtual_size_b, limit_b)
             try:
                 return self._clone(base, sr), base.virtual_size_b
@@ -128,7 +128,7 @@ class Disks:
                     raise
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def _base(self, context: Any, image_meta: dict, sr: StorageRepository) -> Base:
+    def _base(self, context: Any, image_meta: dict, sr: StorageRepository, limit_b: int) -> Base:
         image_id = image_meta["id"]
         label = f"Glance Image {image_id}"
         self._image_used_at[image_id] = self._session.clock.time()
@@ -139,7 +139,7 @@ class Disks:
                     return Base(vdi_ref, int(vdi["virtual_size"]))
             now = str(int(self._session.clock.time()))
             started = {"nova_import_started": now, "nova_host": self._session.host_uuid}
-            vdi_ref, size_b = self._import_image(context, image_meta, sr, label, started, 0)
+            vdi_ref, size_b = self._import_image(context, image_meta, sr, label, started, limit_b)
             cached = {"image-id": image_id, "cached-time": now}
             with Undo(f"cache image {image_id}") as undo:
                 undo.add(self.destroy_vdi, vdi_ref)
@@ -272,13 +272,22 @@ class Disks:
         return [vbd["VDI"] for vbd in vbds.values() if _is_own(vbd)]
 
     def destroy_vdi(self, vdi_ref: str) -> None:
-        """Destroy the VDI; one that is gone is no error. Raises StorageError."""
-        try:
-            self._session.call_xenapi("VDI.destroy", vdi_ref)
-        except XenAPI.Failure as failure:
-            if errors.is_gone(failure):
+        """Destroy the VDI; one that is gone is no error, one the host is busy with is waited for. Raises StorageError.
+
+        A broken import keeps the disk busy for a moment after its connection ended.
+        """
+        for pause_s in (*BUSY_PAUSES_S, None):
+            try:
+                self._session.call_xenapi("VDI.destroy", vdi_ref)
+            except XenAPI.Failure as failure:
+                if errors.is_gone(failure):
+                    return
+                if pause_s is None or not errors.is_code(failure, *BUSY):
+                    raise exception.StorageError(
+                        f"Unable to destroy VDI {vdi_ref}: {errors.describe(failure)}") from failure
+                self._session.clock.sleep(pause_s)
+            else:
                 return
-            raise exception.StorageError(f"Unable to destroy VDI {vdi_ref}: {errors.describe(failure)}") from failure
 
     def unplug(self, vm_ref: str, vbd_ref: str) -> None:
         """Unplug a VBD, waiting out a guest or another operation that holds it. Raises StorageError."""
@@ -321,6 +330,8 @@ class Disks:
                     f"Unable to destroy VBD {vbd_ref}: {errors.describe(failure)}") from failure
 
 
+BUSY = ("OTHER_OPERATION_IN_PROGRESS", "VDI_IN_USE")
+BUSY_PAUSES_S = (0.2, 0.5, 1, 2)
 RETRY_UNPLUG = ("DEVICE_DETACH_REJECTED", "INTERNAL_ERROR", "VM_MISSING_PV_DRIVERS", "OPERATION_NOT_ALLOWED",
                 "OTHER_OPERATION_IN_PROGRESS", "DEVICE_DETACH_TIMEOUT")
 

@@ -23,6 +23,8 @@ from nova_lite.virt.xenapi.transfer import CHUNK_B, chunks
 LOG = logging.getLogger(__name__)
 
 SECTOR_B = 512
+# What an image may have beside its disk: tables, bitmaps, the end of an archive.
+LARGEST_REST_B = 16 * CHUNK_B
 FIRST_SECTOR = 63
 VHD_COOKIE = b"conectix"
 VHD_FIXED, VHD_DYNAMIC = 2, 3
@@ -63,11 +65,13 @@ class DiskImage:
 
 
 class _Measured(io.RawIOBase):
-    """A stream that hashes what is read from it."""
+    """A stream that hashes what is read from it, and ends with an error where it is longer than the image says."""
 
-    def __init__(self, stream: BinaryIO, digest):
+    def __init__(self, stream: BinaryIO, digest, image_meta: dict):
         self._stream = stream
         self._digest = digest
+        self._image_id = image_meta["id"]
+        self._expected_b = image_meta.get("size") or None
         self.read_b = 0
 
     def readable(self):
@@ -77,11 +81,17 @@ class _Measured(io.RawIOBase):
         block = self._stream.read(size)
         self._digest.update(block)
         self.read_b += len(block)
+        if self._expected_b is not None and self.read_b > self._expected_b:
+            LOG.warning("Image %s has more than the %d bytes it is said to have", self._image_id, self._expected_b)
+            raise exception.CouldNotFetchImage(image=self._image_id)
         return block
 
     def drain(self) -> None:
+        """Read what follows the disk, which is little. Raises ImageUnacceptable where it does not end."""
+        limit_b = self.read_b + LARGEST_REST_B
         while self.read(CHUNK_B):
-            pass
+            if self._expected_b is None and self.read_b > limit_b:
+                raise exception.ImageUnacceptable(image_id=self._image_id, reason="it does not end with its disk")
 
 
 class Images:
@@ -101,7 +111,7 @@ class Images:
         kind = ImageType.of(image_meta)
         with ExitStack() as stack:
             stream = stack.enter_context(self._image_api.open(context, image_meta["id"]))
-            measured = _Measured(stream, _digest_of(image_meta))
+            measured = _Measured(stream, _digest_of(image_meta), image_meta)
             disk = self._as_disk(kind, measured, image_meta, stack)
             yield disk
             measured.drain()
@@ -209,6 +219,9 @@ def _vhd_disk(head: bytes, stream, size_b: int, image_meta: dict) -> DiskImage:
         # The host compares these times along a chain: one of the future makes it think that a parent was changed.
         raise exception.ImageUnacceptable(
             image_id=image_meta["id"], reason="its VHD is from the future: a clock is wrong where it was made, or here")
+    if size_b > virtual_size_b + virtual_size_b // 256 + LARGEST_REST_B:
+        raise exception.ImageUnacceptable(image_id=image_meta["id"],
+                                          reason="its VHD is larger than the disk it describes")
     disk_type, = struct.unpack(">I", head[60:64])
     if disk_type != VHD_DYNAMIC:
         raise exception.ImageUnacceptable(image_id=image_meta["id"], reason=f"its VHD type is {disk_type}, not dynamic")

@@ -486,6 +486,25 @@ class Cases:
         return "host.reboot", [c.host()], []
 
     @staticmethod
+    def host_disabled(c, _):
+        vm = c.vm()
+        c.api.host.disable(c.host())
+        details = refused(c, "VM.start", vm, False, False)
+        c.api.host.enable(c.host())
+        return details, None, [c.host()]
+
+    @staticmethod
+    def licence_restriction(c, _):
+        c.api.host.apply_edition(c.host(), "free", False)
+        details = refused(c, "pool.enable_ha", [], {})
+        c.api.host.apply_edition(c.host(), "trial", False)
+        return details, None, ["HA"]
+
+    @staticmethod
+    def ha_too_few_hosts(c, _):
+        return "pool.enable_ha", [[], {}], []
+
+    @staticmethod
     def only_provision_template(c, _):
         return "VM.provision", [c.vm()], []
 
@@ -557,8 +576,9 @@ def test_the_error_is_exactly_the_one_that_clients_know(c, simulator, name):
 
     details = call if arguments is None else refused(c, call, *arguments)
     simulator.control.clear()
-    for vm, record in c.api.VM.get_all_records().items():
-        if record["power_state"] == "Running" and not record["is_control_domain"]:
+    control_domain = c.api.host.get_control_domain(c.host())
+    for vm in c.api.host.get_resident_VMs(c.host()):
+        if vm != control_domain:
             c.api.VM.hard_shutdown(vm)
 
     assert details == [code, *(details[1:] if rest is None else rest)]

@@ -1,7 +1,7 @@
 """nova-compute dies at any point of any action: on its next start every instance is in order.
 
-In the test's process a death is an exception that nothing but Python's own clean-up sees, raised before one call of the
-database or the driver; the guests of the fake hypervisor outlive it. A real process is killed too.
+Or the database refuses everything in the middle of it. In the test's process a death is an exception that nothing but Python's own clean-up sees, raised before one call of the
+database or the driver; the guests of the fake hypervisor outlive it.
 
 NOVA_LITE_CRASH_POINTS=all tries every point; by default every action is tried at a few points spread over it.
 """
@@ -10,6 +10,7 @@ import json
 import os
 
 import pytest
+from oslo_db import exception as db_exception
 
 from nova_lite import exception, objects
 from nova_lite.compute import rpcapi
@@ -17,7 +18,7 @@ from nova_lite.compute.manager import ComputeManager
 from nova_lite.objects import power_state, task_states, vm_states
 from tests.unit.compute.world import World
 
-POINTS = os.environ.get("NOVA_LITE_CRASH_POINTS", "4")
+POINTS = os.environ.get("NOVA_LITE_CRASH_POINTS", "3")
 RUNNING, DOWN = power_state.RUNNING, power_state.SHUTDOWN
 IDLE = {vm_states.ACTIVE, vm_states.STOPPED, vm_states.PAUSED, vm_states.SUSPENDED, vm_states.RESCUED,
         vm_states.SOFT_DELETED, vm_states.ERROR, vm_states.RESIZED}
@@ -33,6 +34,7 @@ class Killer:
     def __init__(self, world):
         self._world = world
         self.calls = []
+        self.error = Death
         self._die_at = None
         self._dead = False
         self._originals = []
@@ -51,17 +53,21 @@ class Killer:
         original = getattr(owner, name)
 
         def watched(*args, **kwargs):
-            if self._dead:
-                raise Death
-            if self._die_at is not None:
-                self.calls.append(name)
-                if len(self.calls) == self._die_at:
-                    self._dead = True
-                    raise Death
+            if self.error is Death or owner is self._world.db:
+                self._count(name)
             return original(*args, **kwargs)
 
         setattr(owner, name, watched)
         self._originals.append((owner, name))
+
+    def _count(self, name):
+        if self._dead:
+            raise self.error
+        if self._die_at is not None:
+            self.calls.append(name)
+            if len(self.calls) == self._die_at:
+                self._dead = True
+                raise self.error
 
     def run(self, action, die_at):
         """Run the action; tell whether it died."""
@@ -137,9 +143,9 @@ class Deaths:
                 return server, f"{server} died in {method} at {self.killer.calls[-1]}"
         return None, made
 
-    def settle(self):
+    def settle(self, rounds=4):
         """Let the hosts notice, in their time, what nobody works on, until nothing is left to deliver."""
-        for _ in range(4):
+        for _ in range(rounds):
             self.deliver()
             self.world.clock.advance(3700)
             for compute in self.hosts.values():
@@ -268,6 +274,33 @@ def test_a_host_that_dies_in_an_action_puts_its_instance_in_order_when_it_comes_
 
         if not is_nobodys(deaths.found(instance)):
             wrong += [f"{left_at}: {complaint}" for complaint in complaints(deaths, instance, ACTIONS[method][2])]
+        deaths.clear(instance)
+
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.fixture
+def database_goes_away(deaths):
+    """From the call that is told on, the database refuses everything until the action has ended."""
+    deaths.killer.error = db_exception.DBConnectionError("refused")
+    yield
+    deaths.killer.error = Death
+
+
+@pytest.mark.parametrize("method", ACTIONS)
+def test_an_action_that_the_database_leaves_alone_ends_in_order_once_it_is_back(deaths, method, database_goes_away):
+    world, wrong = deaths.world, []
+    for point in points(calls_of(deaths, method)):
+        instance, arguments = prepared(deaths, method)
+        act = getattr(world.compute, method)
+        deaths.killer.run(lambda act=act, i=instance, a=arguments: act(world.context, instance=i, **a), point)
+        left_at = f"refused from call {point}, {deaths.killer.calls[-1]}"
+
+        deaths.settle(rounds=1)
+
+        if not is_nobodys(deaths.found(instance)):
+            allowed = ACTIONS[method][2] | {vm_states.ERROR}
+            wrong += [f"{left_at}: {complaint}" for complaint in complaints(deaths, instance, allowed)]
         deaths.clear(instance)
 
     assert not wrong, "\n".join(wrong)

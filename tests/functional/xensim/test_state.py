@@ -20,7 +20,7 @@ from tests.fixtures.xen_invariants import Snapshot
 from tests.fixtures.xensim import SimulatorProcess, logged_in
 
 MIB = 1024 * 1024
-ROUNDS = int(os.environ.get("NOVA_LITE_KILLS", "4"))
+ROUNDS = int(os.environ.get("NOVA_LITE_KILLS", "3"))
 SEED = int(os.environ.get("NOVA_LITE_CHAOS_SEED", "20"))
 
 

@@ -1,7 +1,8 @@
 """nova-compute dies at any point of any action: on its next start every instance is in order.
 
-Or the database refuses everything in the middle of it. In the test's process a death is an exception that nothing but Python's own clean-up sees, raised before one call of the
-database or the driver; the guests of the fake hypervisor outlive it.
+In the test's process a death is an exception that nothing but Python's own clean-up sees, raised before one call of the
+database or the driver; the guests of the fake hypervisor outlive it. In other runs the database refuses everything from
+one of its calls on.
 
 NOVA_LITE_CRASH_POINTS=all tries every point; by default every action is tried at a few points spread over it.
 """

@@ -1,13 +1,16 @@
 """The schema: what the migrations make is what the models say."""
 
+import datetime
 import subprocess
 import sys
 
+import pytest
 import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from nova_lite.context import RequestContext
 from nova_lite.db import models, revision, schema
 from nova_lite.db.api import Database
 from tests.fixtures.processes import REPOSITORY
@@ -76,3 +79,64 @@ def test_syncing_again_brings_no_flavor_back(tmp_path):
     database.sync()
 
     assert "m1.tiny" not in [row["name"] for row in database.flavor_get_all(None)]
+
+
+def upgraded_from_the_first_release(database):
+    """Make a database as the first release left it, upgrade it, and return what it holds then."""
+    schema.upgrade(database.store, "001")
+    with database.writer(None) as session:
+        session.execute(sqlalchemy.text(
+            "INSERT INTO instances (uuid, vm_state, deleted, locked, auto_disk_config, shutdown_terminate, "
+            "disable_terminate, cleaned, revision) "
+            f"VALUES ('u1', 'active', 0, {_false(database)}, {_false(database)}, {_false(database)}, "
+            f"{_false(database)}, 0, 7)"))
+    database.sync()
+    with database.reader(None) as session:
+        row = session.one(sqlalchemy.select(models.Instance.__table__.c.uuid).where(
+            models.Instance.__table__.c.revision == 7))
+    return row["uuid"], database.version()
+
+
+def _false(database):
+    return "false" if database.store.engines.url.get_backend_name() == "postgresql" else "0"
+
+
+def test_a_database_of_the_first_release_keeps_its_rows(tmp_path):
+    database = Database(make_conf(tmp_path))
+
+    assert upgraded_from_the_first_release(database) == ("u1", revision.CURRENT)
+    with database.store.engines.reader.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, models.Base.metadata) == []
+
+
+HOT = {
+    "a page of a project": {"filters": {"project_id": "p", "deleted": False}, "limit": 100},
+    "a page of all": {"filters": {"deleted": False}, "limit": 100},
+    "a later page of all": {"filters": {"deleted": False}, "limit": 100, "marker": "marker"},
+    "a host's": {"filters": {"host": "h", "deleted": False}},
+    "what has changed": {"filters": {"changes-since": datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)}},
+    "what is healed": {"filters": {}, "sort_key": "deleted", "sort_dir": "asc", "limit": 100},
+}
+
+
+@pytest.mark.parametrize("what", HOT)
+def test_lists_of_many_instances_read_no_table_from_end_to_end(tmp_path, what):
+    database = synced(tmp_path)
+    admin = RequestContext("admin", "admin", is_admin=True)
+    database.instance_create(admin, {"uuid": "marker"})
+    engine, plans = database.store.engines.reader, []
+
+    @sqlalchemy.event.listens_for(engine, "before_cursor_execute")
+    def explain(connection, cursor, statement, parameters, context, many):
+        if statement.startswith("SELECT"):
+            cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans.extend(row[3] for row in cursor.fetchall())
+
+    database.instance_get_all_by_filters(admin, **HOT[what])
+
+    assert plans
+    assert [step for step in plans if step.startswith("SCAN") and "INDEX" not in step and "changed" not in step
+            and "subquery" not in step.lower()] == []
+    assert not [step for step in plans if "TEMP B-TREE FOR ORDER BY" in step] or what == "what has changed"
+    database.dispose()

@@ -6,6 +6,7 @@ from typing import Any
 from oslo_log import log as logging
 
 from nova_lite import exception
+from nova_lite.cells.remote_exceptions import first_line
 from nova_lite.context import RequestContext
 from nova_lite.objects import base, vm_states
 
@@ -68,7 +69,7 @@ class BuildOrders:
         for response in self._runner.builds_here(ctxt, uuids):
             if response.failure:
                 LOG.info("Cell %s cannot be asked for the build of instances %s: %s", response.cell_name, uuids,
-                         str(response.error).split("\n")[0])
+                         first_line(response.error))
                 return {}
             nowhere.difference_update(response.value)
             by_cell[response.cell_name] = [uuid for uuid, is_in_hand in response.value.items() if not is_in_hand]
@@ -85,7 +86,7 @@ class BuildOrders:
             else:
                 self._runner.build_instances(ctxt, self._runner.state_manager.get_my_state(), kwargs)
         except exception.NovaException as error:
-            LOG.warning("The build of instances %s cannot be ordered now: %s", uuids, error)
+            LOG.warning("The build of instances %s cannot be ordered now: %s", uuids, first_line(error))
 
     def _arguments(self, ctxt, order: dict[str, Any]) -> dict[str, Any]:
         return {name: base.from_wire(ctxt, value) for name, value in order["payload"]["kwargs"].items()}

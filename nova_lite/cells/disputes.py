@@ -6,6 +6,7 @@ import threading
 from oslo_log import log as logging
 
 from nova_lite import exception
+from nova_lite.cells.remote_exceptions import first_line
 
 LOG = logging.getLogger(__name__)
 
@@ -40,7 +41,8 @@ class Disputes:
             try:
                 self._decide(ctxt, claimant, uuid)
             except exception.NovaException as error:
-                LOG.warning("Cell %s tells of instance %s, it cannot be decided whose it is: %s", claimant, uuid, error)
+                LOG.warning("Cell %s tells of instance %s, it cannot be decided whose it is: %s", claimant, uuid,
+                            first_line(error))
 
     def _decide(self, ctxt, claimant: str, uuid: str) -> None:
         owner = self._runner.services.db.instance_get_by_uuid(ctxt, uuid, columns_to_join=())["cell_name"]

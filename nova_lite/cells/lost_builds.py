@@ -6,6 +6,7 @@ from typing import Any
 from oslo_log import log as logging
 
 from nova_lite import exception
+from nova_lite.cells.remote_exceptions import first_line
 from nova_lite.objects import vm_states
 
 LOG = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class LostBuilds:
         try:
             there = self._runner.instances_here(ctxt, cell_name, uuids).value_or_raise()
         except exception.NovaException as error:
-            LOG.warning("Cell %s cannot be asked for the builds of instances %s: %s", cell_name, uuids, error)
+            LOG.warning("Cell %s cannot be asked for the builds of instances %s: %s", cell_name, uuids,
+                        first_line(error))
             return []
         return [uuid for uuid in uuids if uuid not in there]

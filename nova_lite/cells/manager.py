@@ -10,6 +10,7 @@ from nova_lite.cells import legacy, operations, own_methods, routing, utils
 from nova_lite.cells.lost_builds import LostBuilds
 from nova_lite.cells.messaging import MessageRunner
 from nova_lite.cells.partial import PartialResults
+from nova_lite.cells.remote_exceptions import first_line
 from nova_lite.cells.reports import Reports
 from nova_lite.cells.state import CellStateManager
 from nova_lite.objects import base
@@ -94,7 +95,7 @@ class CellsManager(manager.Manager):
                 healer.heal_some(ctxt, self.services.conf.cells.instance_update_num_instances,
                                  lambda instance: self._sync_instance(ctxt, instance))
         except exception.NovaException as error:
-            LOG.warning("Instances could not be compared with the top, or not be told to it: %s", error)
+            LOG.warning("Instances could not be compared with the top, or not be told to it: %s", first_line(error))
 
     @manager.periodic_task(spacing=3600)
     def _forget_deletions(self, ctxt):

@@ -11,6 +11,7 @@ from oslo_log import log as logging
 
 from nova_lite import concurrency, context, exception
 from nova_lite.cells import messages, routing
+from nova_lite.cells.remote_exceptions import first_line
 from nova_lite.cells.share import Share
 
 LOG = logging.getLogger(__name__)
@@ -169,7 +170,8 @@ class Outbox:
             return self._send_batch(ctxt, path, entries)
         except Exception as error:  # edge: whatever it was, the rows stay and are sent again
             self.counts["failed"] += 1
-            LOG.warning("%d upward updates wait, cell %s cannot be told: %s", len(entries), parent.name, error)
+            LOG.warning("%d upward updates wait, cell %s cannot be told: %s", len(entries), parent.name,
+                        first_line(error))
             return 0
 
     def _send_batch(self, ctxt, path: str, entries: list[Entry]) -> int:

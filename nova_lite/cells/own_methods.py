@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from nova_lite.cells.remote_exceptions import first_line
+
 NAMESPACE = "nova_lite"
 VERSION = "1.0"
 _SIBLING_TIMEOUT_S = 5.0
@@ -48,7 +50,7 @@ class OwnCellsMethods:
 
     def tree_info(self, ctxt) -> list[dict[str, Any]]:
         """Return what every cell below, and this one, tells of itself; {'cell', 'error'} for those that failed."""
-        return [{"cell": response.cell_name, "error": str(response.error).split("\n")[0]} if response.failure
+        return [{"cell": response.cell_name, "error": first_line(response.error)} if response.failure
                 else response.value for response in self._runner.tree_info(ctxt)]
 
     def build_decisions(self, ctxt, request_id: str) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from oslo_log import log as logging
 
+from nova_lite.cells.remote_exceptions import first_line
 from nova_lite.cells.response import Response
 
 LOG = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class PartialResults:
             return [dict(failure) for _name, failure in sorted(self._failures.items())]
 
     def _note_failure(self, response: Response, operation: str) -> None:
-        reason = str(response.error).split("\n")[0][:_MAX_REASON_CHARS]
+        reason = first_line(response.error)[:_MAX_REASON_CHARS]
         failure = {"cell": response.cell_name, "operation": operation, "error": reason,
                    "time": self._clock.utcnow().isoformat()}
         with self._lock:

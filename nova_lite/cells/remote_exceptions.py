@@ -60,6 +60,11 @@ def deserialize_remote_exception(data: str, allowed_remote_exmods: Iterable[str]
     return _with_text(error, "\n".join([text, "\n".join(trace)]))
 
 
+def first_line(error: BaseException) -> str:
+    """Return what an exception says, without the traceback that one of another cell brings along."""
+    return str(error).split("\n", 1)[0]
+
+
 def _wire_name(cls: type) -> tuple[str, str]:
     class_name, module = _plain_name(cls.__name__, cls.__module__)
     if module != OUR_MODULE:

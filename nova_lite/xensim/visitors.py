@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from nova_lite.xensim.xenstore import BOTH, READ, WRITE, Node, XenStore
 
-PATH = re.compile(r"/?[A-Za-z0-9_@-][A-Za-z0-9_@:-]*(/[A-Za-z0-9_@:-]+)*$")
+PATH = re.compile(r"/?[A-Za-z0-9_@-]+(/[A-Za-z0-9_@-]+)*$")
 PERMISSION = re.compile(r"[nrwb]\d{1,5}$")
 ABSOLUTE_LIMIT, RELATIVE_LIMIT = 3072, 2048
 PAYLOAD_LIMIT = 4096

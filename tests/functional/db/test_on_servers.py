@@ -2,10 +2,11 @@
 
 import oslo_db.exception
 import pytest
+import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from nova_lite.db import models
+from nova_lite.db import models, revision
 from nova_lite.db.api import Database
 from tests.unit.db.test_concurrency import (
     at_once,
@@ -15,6 +16,7 @@ from tests.unit.db.test_concurrency import (
     test_of_many_who_expect_one_state_one_wins,
     test_readers_do_not_wait_for_a_writer,
 )
+from tests.unit.db.test_migrations import upgraded_from_the_first_release
 
 __all__ = [
     "test_no_address_is_given_twice",
@@ -70,3 +72,16 @@ def test_an_operation_on_a_server_that_is_gone_tells_so(tmp_path, services):
 
     with pytest.raises(oslo_db.exception.DBConnectionError):
         gone.ping()
+
+
+def test_a_database_of_the_first_release_comes_to_the_newest_schema_with_its_rows(server_urls, services):
+    services.conf.set_override("connection", server_urls["rack1"], group="database")
+    old = Database(services.conf, services.clock)
+    metadata = sqlalchemy.MetaData()
+    metadata.reflect(old.store.engines.writer)
+    metadata.drop_all(old.store.engines.writer)
+
+    found = upgraded_from_the_first_release(old)
+    old.dispose()
+
+    assert found == ("u1", revision.CURRENT)

@@ -142,7 +142,7 @@ class Metrics:
         by_vm: dict[str, list[Column]] = defaultdict(list)
         known_until = start
         for column in parse_updates(document):
-            known_until = max(known_until, *column.times[-1:])
+            known_until = max([known_until, *column.times[-1:]])
             if column.kind == "vm" and column.name.startswith("vif_"):
                 by_vm[column.uuid].append(column)
         here = {vm.uuid: vm for vm in self._cache.here()}

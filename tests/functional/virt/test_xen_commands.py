@@ -24,8 +24,8 @@ from tests.fixtures.xen_probe import XenProbe
 @pytest.fixture(scope="module")
 def host(tmp_path_factory):
     simulator = Simulator(state_dir=str(tmp_path_factory.mktemp("host")), name="commands", plugins=str(PLUGINS))
-    simulator.control.failed_login_delay(0)
     simulator.start()
+    simulator.control.failed_login_delay(0)
     yield simulator
     simulator.stop()
 

@@ -77,7 +77,7 @@ def test_disks_travel_over_tls(encrypted, make_bench):
     bench = make_bench(at=encrypted, connection_verify=False)
     instance = bench.spawn()
     assert bench.vm(instance)["power_state"] == "Running"
-    assert bench.driver.get_vnc_console(instance)["port"] == 443
+    assert bench.driver.get_vnc_console(instance)["port"] == bench.vmops._session.host_endpoint.port
     larger = {**instance["flavor"], "root_gb": 2}
     disk_info = bench.vmops.migrate_disk_and_power_off(None, instance, "127.0.0.1", larger)
     assert json.loads(disk_info)["tls_fingerprint"]

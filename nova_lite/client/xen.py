@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from nova_lite import conf as configuration
 from nova_lite import exception
@@ -19,6 +20,9 @@ UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 class OnHost:
     """A command on one host: the one of the configuration, or the one its options name."""
+
+    app: Any
+    status: int
 
     def add_host_options(self, parser) -> None:
         group = parser.add_argument_group("host (default: section [xenserver] of the configuration)")

@@ -1,8 +1,8 @@
 """kill -9 of nova-compute before and after every XenAPI call of what it does to instances.
 
 After a restart each operation is done or undone, it can be done again, and when the instance is deleted the hosts are
-as empty as before. By default one place of each operation is tried, another every day; NOVA_LITE_CHAOS_KILLS=all tries
-every one (about ten minutes), NOVA_LITE_CHAOS_KILLS=7 those of day 7.
+as empty as before. By default one place of some operations is tried, others every day; NOVA_LITE_CHAOS_KILLS=all tries
+every one of all (about ten minutes), NOVA_LITE_CHAOS_KILLS=7 those of day 7.
 """
 
 import datetime
@@ -14,8 +14,10 @@ import pytest
 from tests.chaos.xen.operations import OPERATIONS
 from tests.chaos.xen.pair import Pair
 
+OPERATIONS_A_DAY = 5
 PLACES_A_DAY = 1
 WHICH = os.environ.get("NOVA_LITE_CHAOS_KILLS") or str(datetime.date.today().toordinal())
+TODAY = list(OPERATIONS) if WHICH == "all" else random.Random(WHICH).sample(list(OPERATIONS), OPERATIONS_A_DAY)
 
 pytestmark = pytest.mark.timeout(3600 if WHICH == "all" else 300)
 
@@ -52,7 +54,7 @@ def kill(pair, name, nth, after):
     return ""
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", TODAY)
 def test_an_operation_that_is_killed_is_done_or_undone_and_can_be_done_again(pair, name):
     whole = pair.run(name)
     assert "problem" not in whole, whole["problem"]

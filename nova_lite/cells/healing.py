@@ -10,7 +10,7 @@ from oslo_log import log as logging
 from nova_lite import exception, objects
 from nova_lite.cells import replica, routing, utils
 from nova_lite.db import models
-from nova_lite.objects import base
+from nova_lite.objects import base, vm_states
 
 LOG = logging.getLogger(__name__)
 
@@ -39,7 +39,8 @@ class Healer:
         except exception.InstanceNotFound:
             return
         if instance.deleted:
-            self._runner.instance_destroy_at_top(ctxt, instance, revision=instance.revision)
+            if not self._was_given_back(ctxt, instance):
+                self._runner.instance_destroy_at_top(ctxt, instance, revision=instance.revision)
             return
         replica.mark_replicated(instance)
         self._runner.instance_update_at_top(ctxt, instance, revision=instance.revision, snapshot=True)
@@ -148,9 +149,14 @@ class Healer:
         self._all, others = _take(
             self._all, lambda: utils.get_instances_to_sync(ctxt, deleted=False, uuids_only=True))
         uuids = list(dict.fromkeys([*lately, *others]))
-        found = {instance.uuid: None if instance.deleted else replica.digest(instance)
-                 for some in batched(uuids, _READ_AT_ONCE) for instance in load(ctxt, some)}
-        return {uuid: found.get(uuid) for uuid in uuids}
+        return {instance.uuid: None if instance.deleted else replica.digest(instance)
+                for some in batched(uuids, _READ_AT_ONCE) for instance in load(ctxt, some)
+                if not (instance.deleted and self._was_given_back(ctxt, instance))}
+
+    def _was_given_back(self, ctxt, instance) -> bool:
+        """Whether a row is gone because its build failed here: the instance lives on, elsewhere or in an order."""
+        return (instance.vm_state == vm_states.BUILDING
+                and self._services.db.tombstone_get(ctxt, instance.uuid) is None)
 
     def _changed_lately(self, ctxt) -> Iterator[str]:
         threshold_s = self._services.conf.cells.instance_updated_at_threshold

@@ -177,6 +177,36 @@ def test_what_no_host_has_taken_up_for_long_goes_back_to_the_cell_above(tree):
     assert west.find(instance.uuid).deleted
 
 
+def test_a_build_that_was_given_back_is_no_deletion(tree, monkeypatch):
+    api, west = tree["api"], tree["west"]
+    instance, _kwargs = write_down(tree)
+    west.create(vm_state=vm_states.BUILDING, task_state=task_states.SCHEDULING, uuid=instance.uuid)
+    tree.settle()
+    assert api.find(instance.uuid).cell_name == "api!west"
+    with monkeypatch.context() as patch:  # the word of it is lost
+        patch.setattr(west.runner.scheduler, "build_failed", lambda *_args: None)
+        west.runner.scheduler.local_build_failed(west.context(), [instance.uuid], "no host")
+    assert west.find(instance.uuid).deleted
+
+    west.runner.healer.sweep(west.context())
+    west.runner.healer.push(west.context(), instance.uuid)
+    tree.settle()
+
+    assert not api.find(instance.uuid).deleted
+
+
+def test_an_instance_deleted_while_it_was_built_is_told_as_deleted(tree):
+    api, west = tree["api"], tree["west"]
+    instance, _kwargs = write_down(tree)
+    row = west.create(vm_state=vm_states.BUILDING, task_state=task_states.SCHEDULING, uuid=instance.uuid)
+    tree.settle()
+    west.db.instance_destroy(west.context(), row.uuid, replicate=False)
+
+    west.runner.healer.sweep(west.context())
+
+    eventually(lambda: api.find(instance.uuid).deleted)
+
+
 def test_what_an_order_holds_cannot_be_read_in_the_table(tree):
     write_down(tree)
 

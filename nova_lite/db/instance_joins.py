@@ -32,7 +32,8 @@ def join_parts(session: RowSession, rows: list[dict[str, Any]], names: Collectio
 @functools.cache
 def _together(kind: str) -> tuple[Any, Any]:
     """Return the statement for several parts of one instance, and of many: made once, and so prepared once."""
-    one, many = sqlalchemy.bindparam("uuid"), sqlalchemy.bindparam("uuids", expanding=True)
+    one: Any = sqlalchemy.bindparam("uuid")
+    many: Any = sqlalchemy.bindparam("uuids", expanding=True)
     made = {"rows": _select_rows, "lists": _select_lists}[kind]
     return made(lambda column: column == one), made(lambda column: column.in_(many))
 

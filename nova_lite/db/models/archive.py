@@ -3,6 +3,8 @@
 They have the same columns and no constraints but the key, because what a row points to may be archived later or never.
 """
 
+from typing import Any
+
 import sqlalchemy
 
 from nova_lite.db.models import accounting, consoles, flavors, hosts, instances, networks
@@ -27,7 +29,8 @@ OTHERS = (networks.SecurityGroupInstanceAssociation, networks.SecurityGroupRule,
 def _shadow(table: sqlalchemy.Table) -> sqlalchemy.Table:
     columns = [sqlalchemy.Column(column.name, column.type, primary_key=column.primary_key, autoincrement=False,
                                  nullable=column.nullable) for column in table.columns]
-    return sqlalchemy.Table(f"{PREFIX}{table.name}", Base.metadata, *columns, **OPTIONS)
+    options: dict[str, Any] = OPTIONS
+    return sqlalchemy.Table(f"{PREFIX}{table.name}", Base.metadata, *columns, **options)
 
 
 # {name of a table: the one its rows are archived in}

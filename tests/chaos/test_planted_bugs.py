@@ -11,9 +11,11 @@ import sqlalchemy
 from nova_lite.cells.messaging import MessageRunner
 from nova_lite.cells.outbox import Outbox
 from nova_lite.cells.replica import Replica
+from nova_lite.cells.skew import Skew
 from nova_lite.db.api import Database
 
-pytestmark = pytest.mark.skipif("NOVA_LITE_CHAOS_SEEDS" not in os.environ, reason="NOVA_LITE_CHAOS_SEEDS is not set")
+pytestmark = [pytest.mark.timeout(900), pytest.mark.skipif("NOVA_LITE_CHAOS_SEEDS" not in os.environ,
+                                                           reason="NOVA_LITE_CHAOS_SEEDS is not set")]
 
 _SEEDS = (1, 2, 3)
 
@@ -60,6 +62,10 @@ def lost_builds_are_waited_for(monkeypatch):
     monkeypatch.setattr("nova_lite.cells.lost_builds.LostBuilds.end", lambda self, ctxt: None)
 
 
+def deadlines_are_taken_for_times_of_our_own_clock(monkeypatch):
+    monkeypatch.setattr(Skew, "local_time", lambda self, neighbour, their_time_s, sent_at_s: their_time_s)
+
+
 MANY_CHANGES = {"instances": 20, "change_every_s": 0.1}
 MANY_BUILDS = {"instances": 50}
 
@@ -73,6 +79,7 @@ MANY_BUILDS = {"instances": 50}
         (updates_are_sent_once_without_acknowledgement, {**MANY_BUILDS, "heals": False}, "at the top"),
         (an_update_brings_a_deleted_instance_back, MANY_BUILDS, "is back"),
         (nobody_is_told_of_what_was_deleted_before_it_had_a_cell, MANY_BUILDS, "is deleted at the top and lives in"),
+        (deadlines_are_taken_for_times_of_our_own_clock, {"instances": 10}, "updates wait in"),
         (lost_builds_are_waited_for, {**MANY_BUILDS, "heals": False}, "is building"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",

@@ -146,7 +146,7 @@ class ChaosTree:
         self.cells = {
             name: ChaosCell(self.world, self.network, name, directory, is_top=parent is None,
                              make_database=make_database, compute_api=Compute,
-                             options={("cells", "lost_build_timeout"): _LOST_S})
+                             options={("cells", "lost_build_timeout"): _LOST_S, ("cells", "outbox_poll_interval"): 3.0})
             for name, parent in PARENTS.items()}
         for name, parent in PARENTS.items():
             if parent is not None:
@@ -271,7 +271,12 @@ class ChaosTree:
             return
         with contextlib.suppress(exception.RpcError):  # some cell could not be told
             self.top.runner.instance_delete_everywhere(ctxt, instance, "hard")
-        instance.destroy()
+        try:
+            self.top.db.instance_destroy(ctxt, instance.uuid, constraint={"cell_name": [None, ""]})
+        except exception.ConstraintNotMet:  # a cell has it by now
+            instance.refresh()
+            self.delete(ctxt, instance)
+            return
         self.destroyed_at_top.add(instance.uuid)
 
     def _hope(self, instance, task_state):

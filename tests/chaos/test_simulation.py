@@ -8,7 +8,6 @@ import os
 
 import pytest
 
-
 pytestmark = pytest.mark.timeout(900)  # a tree of two hundred instances, on machines that are slow and busy
 
 

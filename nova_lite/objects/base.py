@@ -112,7 +112,7 @@ class NovaObject(ovo_base.VersionedObject):
 
         Most values of a row need no conversion, and asking each field for one takes longer than reading the row.
         """
-        for name, field, plain_type in _columns_of(type(self)):
+        for name, field, plain_type in _columns_of(type(self)):  # type: ignore[arg-type]
             if name not in row or name in but:
                 continue
             value = row[name]

@@ -108,6 +108,11 @@ CLIENT = {
     "usage": "quota:ShowUsage",
 }
 HOSTS = {
+    "xen check": "xen:CheckHost",
+    "xen burnin": "xen:BurnIn",
+    "xen orphans": "xen:Orphans",
+    "dom0 install": "dom0:InstallPlugins",
+    "dom0 check": "dom0:CheckPlugins",
 }
 DEMO = {"demo": "demo:Demo", "simulate": "simulate:Simulate"}
 MANAGE = {

@@ -44,7 +44,9 @@ def _nobody_is_built_twice(tree, at_top, below):
 def _nobody_comes_back(tree, at_top, below):
     for name, cell in tree.cells.items():
         for uuid in sorted(cell.destroyed):
-            if not at_top[uuid].deleted:
+            # What was built twice is deleted in one cell and goes on in the other.
+            is_twin = uuid not in tree.unwanted and _homes(uuid, below)
+            if not at_top[uuid].deleted and not is_twin:
                 yield f"{uuid} was deleted in {name} and is there at the top"
     for uuid in sorted(tree.destroyed_at_top):
         if not at_top[uuid].deleted:

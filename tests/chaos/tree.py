@@ -134,6 +134,7 @@ class ChaosTree:
         self.network = Network(self.world)
         self.requested = []  # uuids
         self.destroyed_at_top = set()
+        self.unwanted = set()  # what users have asked to delete
         self.instances = instances
         self.heals = heals
         self.change_every_s = change_every_s
@@ -265,6 +266,7 @@ class ChaosTree:
 
     def delete(self, ctxt, instance):
         """As the compute API of a top cell does: in the instance's cell, or everywhere if that is not known yet."""
+        self.unwanted.add(instance.uuid)
         if instance.cell_name:
             self._hope(instance, task_states.DELETING)
             self.world.spawn("top", self.top.runner.terminate_instance, ctxt, instance)

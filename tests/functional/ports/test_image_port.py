@@ -99,7 +99,8 @@ def test_a_deleted_image_is_gone(images):
             use(ALICE, made["id"])
 
 
-@pytest.mark.parametrize("image_id", ["nothing", "00000000-0000-4000-8000-000000000001", "../../v2/images", "a b", "x?y=z", "%2e%2e"])
+@pytest.mark.parametrize("image_id", [
+    "nothing", "00000000-0000-4000-8000-000000000001", "../../v2/images", "a b", "x?y=z", "%2e%2e"])
 def test_what_is_no_image_is_not_found(images, image_id):
     with pytest.raises(exception.ImageNotFound):
         images.show(ADMIN, image_id)

@@ -63,7 +63,7 @@ database = Database(conf.load([], prog="reader", config_files=[], config_dirs=[]
     ("database", "connection"): sys.argv[1], ("database", "secret_key_file"): sys.argv[2]}))
 rows = database.cell_get_all(context.get_admin_context())
 again = database.cell_get_all(context.get_admin_context())
-print([row["transport_url"] for row in rows], rows == again, "cryptography" in sys.modules)
+print([row["transport_url"] for row in rows], rows == again, "cryptography.fernet" in sys.modules)
 """
 
 

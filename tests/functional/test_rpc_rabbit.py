@@ -149,5 +149,6 @@ def test_callers_whose_turn_does_not_come_in_time_end_at_their_deadline_and_are_
         # A message that is sent in the last milliseconds may be told as one that the broker did not take.
         assert set(answer["result"]) <= {"ok", "RpcTimeout", "RpcUnavailable"}
         assert answer["seconds"] <= 1 + SLACK_S
-        assert client.ask("call", 60)["outcome"] == "ok"  # after whatever was sent before
+        # Those that ran out of time while they were sent took their connection with them.
+        wait_until(lambda: client.ask("call", 60)["outcome"] == "ok", "no call works again")
         assert server.ask("served")["result"] < 32

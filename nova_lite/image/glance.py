@@ -8,7 +8,7 @@ from oslo_config import cfg
 
 from nova_lite import exception
 from nova_lite.context import RequestContext
-from nova_lite.image.port import ImageAPI, ImageData, chunks
+from nova_lite.image.port import ImageAPI, ImageData, chunks, may_see
 from nova_lite.openstack import Meanings, Service
 
 # What the service keeps of an image beside its properties and what it says of itself.
@@ -29,7 +29,7 @@ class GlanceImageAPI(ImageAPI):
 
     def show(self, context: RequestContext, image_id: str) -> dict[str, Any]:
         image = _known(self._service.ask("GET", f"/images/{_id(image_id)}", meanings=_meanings(image_id)).json())
-        if not _may_see(context, image):
+        if not may_see(context, image):
             raise exception.ImageNotFound(image_id=image_id)
         return image
 
@@ -39,7 +39,7 @@ class GlanceImageAPI(ImageAPI):
         if "is_public" in wanted:
             wanted["visibility"] = "public" if wanted.pop("is_public") in (True, "True", "true") else "private"
         found = self._service.pages("/images", "images", sort=f"{sort_key}:{sort_dir}", **wanted)
-        return [image for image in map(_known, found) if _may_see(context, image)]
+        return [image for image in map(_known, found) if may_see(context, image)]
 
     def open(self, context: RequestContext, image_id: str) -> BinaryIO:
         if self.show(context, image_id)["status"] != "active":
@@ -137,7 +137,3 @@ def _known(image: dict[str, Any]) -> dict[str, Any]:
     """Return the metadata of the port's form."""
     return {**{key: image.get(key) for key in _OWN}, "is_public": image.get("visibility") == "public",
             "properties": {key: value for key, value in image.items() if key not in _ITS}}
-
-
-def _may_see(context: RequestContext, image: dict[str, Any]) -> bool:
-    return bool(context.is_admin or image["is_public"] or image["owner"] in (None, context.project_id))

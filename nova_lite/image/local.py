@@ -16,7 +16,7 @@ from oslo_config import cfg
 
 from nova_lite import exception
 from nova_lite.context import RequestContext
-from nova_lite.image.port import ImageAPI, ImageData, chunks
+from nova_lite.image.port import ImageAPI, ImageData, chunks, may_see
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 _CONTENT = "content"  # the file name of the content; kept out of what callers see
@@ -43,7 +43,7 @@ class LocalImageAPI(ImageAPI):
 
     def detail(self, context: RequestContext, filters: dict[str, Any] | None = None, sort_key: str = "created_at",
                sort_dir: str = "desc") -> list[dict[str, Any]]:
-        images = [image for image in self._all() if _may_see(context, image) and _matches(image, filters or {})]
+        images = [image for image in self._all() if may_see(context, image) and _matches(image, filters or {})]
         images.sort(key=lambda image: (image.get(sort_key) is not None, image.get(sort_key), image["id"]),
                     reverse=sort_dir == "desc")
         return [_public(image) for image in images]
@@ -100,7 +100,7 @@ class LocalImageAPI(ImageAPI):
 
     def _visible(self, context: RequestContext, image_id: str) -> dict[str, Any]:
         image = self._load(image_id)
-        if not _may_see(context, image):
+        if not may_see(context, image):
             raise exception.ImageNotFound(image_id=image_id)
         return image
 
@@ -158,10 +158,6 @@ def _changed(image: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
 
 def _public(image: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in image.items() if key != _CONTENT}
-
-
-def _may_see(context: RequestContext, image: dict[str, Any]) -> bool:
-    return bool(context.is_admin or image["is_public"] or image["owner"] in (None, context.project_id))
 
 
 def _matches(image: dict[str, Any], filters: dict[str, Any]) -> bool:

@@ -70,3 +70,8 @@ def chunks(data: ImageData) -> Iterator[bytes]:
 def is_address(image_id: Any) -> bool:
     """Whether the image is named by an http or https address instead of an id."""
     return str(image_id).lower().startswith(("http://", "https://"))
+
+
+def may_see(context: RequestContext, image: dict[str, Any]) -> bool:
+    """Whether the context's project may use the image: its own, a public one, or nobody's."""
+    return bool(context.is_admin or image["is_public"] or image["owner"] in (None, context.project_id))

@@ -18,7 +18,7 @@ class CinderVolumeAPI(VolumeAPI):
     """The volume service, asked by this deployment's account; what a user may see is decided here."""
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
-        self._conf = conf
+        super().__init__(conf)
         self._service = Service(conf, "volume")
 
     # -- what there is --
@@ -52,19 +52,6 @@ class CinderVolumeAPI(VolumeAPI):
         self._service.ask("DELETE", f"/volumes/{_id(volume_id)}", meanings=_meanings(volume_id))
 
     # -- its way to an instance and back --
-
-    def check_attach(self, context: RequestContext, volume: Volume, instance: Any = None) -> None:
-        if volume["status"] != "available":
-            raise exception.InvalidVolume(reason=f"volume {volume['id']} is {volume['status']}, not available")
-        if volume["attach_status"] == "attached":
-            raise exception.InvalidVolume(reason=f"volume {volume['id']} is attached already")
-        zone = volume["availability_zone"]
-        if instance and zone and not self._conf.cinder_cross_az_attach and instance["availability_zone"] != zone:
-            raise exception.InvalidVolume(reason=f"volume {volume['id']} is in zone {zone}, the instance is not")
-
-    def check_detach(self, context: RequestContext, volume: Volume) -> None:
-        if volume["status"] == "available":
-            raise exception.InvalidVolume(reason=f"volume {volume['id']} is not attached")
 
     def reserve_volume(self, context: RequestContext, volume_id: str) -> None:
         self._act(context, volume_id, "os-reserve")

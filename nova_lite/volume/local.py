@@ -15,13 +15,11 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from oslo_config import cfg
-
 from nova_lite import exception
 from nova_lite.context import RequestContext
-from nova_lite.volume.port import Volume, VolumeAPI
+from nova_lite.volume.port import AVAILABLE, Volume, VolumeAPI
 
-AVAILABLE, ATTACHING, IN_USE, DETACHING = "available", "attaching", "in-use", "detaching"
+ATTACHING, IN_USE, DETACHING = "attaching", "in-use", "detaching"
 _DETACHED = {"attach_status": "detached", "attach_time": None, "mountpoint": None, "instance_uuid": None}
 
 
@@ -30,9 +28,6 @@ class LocalVolumeAPI(VolumeAPI):
 
     A state changes under a lock between processes, so that of two who want a volume one gets it.
     """
-
-    def __init__(self, conf: cfg.ConfigOpts) -> None:
-        self._conf = conf
 
     @property
     def _path(self) -> pathlib.Path:
@@ -78,19 +73,6 @@ class LocalVolumeAPI(VolumeAPI):
             self._file(volume_id).unlink(missing_ok=True)
 
     # -- its way to an instance and back --
-
-    def check_attach(self, context: RequestContext, volume: Volume, instance: Any = None) -> None:
-        if volume["status"] != AVAILABLE:
-            raise exception.InvalidVolume(reason=f"volume {volume['id']} is {volume['status']}, not {AVAILABLE}")
-        if volume["attach_status"] == "attached":
-            raise exception.InvalidVolume(reason=f"volume {volume['id']} is attached already")
-        zone = volume["availability_zone"]
-        if instance and zone and not self._conf.cinder_cross_az_attach and instance["availability_zone"] != zone:
-            raise exception.InvalidVolume(reason=f"volume {volume['id']} is in zone {zone}, the instance is not")
-
-    def check_detach(self, context: RequestContext, volume: Volume) -> None:
-        if volume["status"] == AVAILABLE:
-            raise exception.InvalidVolume(reason=f"volume {volume['id']} is not attached")
 
     def reserve_volume(self, context: RequestContext, volume_id: str) -> None:
         self._move(context, volume_id, (AVAILABLE,), status=ATTACHING)

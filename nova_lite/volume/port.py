@@ -3,9 +3,14 @@
 import abc
 from typing import Any
 
+from oslo_config import cfg
+
+from nova_lite import exception
 from nova_lite.context import RequestContext
 
 Volume = dict[str, Any]
+
+AVAILABLE = "available"
 
 
 class VolumeAPI(abc.ABC):
@@ -15,6 +20,9 @@ class VolumeAPI(abc.ABC):
     instance_uuid (while attached), display_name, display_description, volume_type_id, snapshot_id, volume_metadata
     [{key, value}]`. Missing ones raise VolumeNotFound, SnapshotNotFound; a state that forbids raises InvalidVolume.
     """
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        self._conf = conf
 
     @abc.abstractmethod
     def get(self, context: RequestContext, volume_id: str) -> Volume:
@@ -30,13 +38,20 @@ class VolumeAPI(abc.ABC):
     def delete(self, context: RequestContext, volume_id: str) -> None:
         """Delete the volume."""
 
-    @abc.abstractmethod
     def check_attach(self, context: RequestContext, volume: Volume, instance: Any = None) -> None:
         """Raise InvalidVolume unless the volume is available, not attached, and in the instance's zone."""
+        if volume["status"] != AVAILABLE:
+            raise exception.InvalidVolume(reason=f"volume {volume['id']} is {volume['status']}, not {AVAILABLE}")
+        if volume["attach_status"] == "attached":
+            raise exception.InvalidVolume(reason=f"volume {volume['id']} is attached already")
+        zone = volume["availability_zone"]
+        if instance and zone and not self._conf.cinder_cross_az_attach and instance["availability_zone"] != zone:
+            raise exception.InvalidVolume(reason=f"volume {volume['id']} is in zone {zone}, the instance is not")
 
-    @abc.abstractmethod
     def check_detach(self, context: RequestContext, volume: Volume) -> None:
         """Raise InvalidVolume when the volume is not attached."""
+        if volume["status"] == AVAILABLE:
+            raise exception.InvalidVolume(reason=f"volume {volume['id']} is not attached")
 
     @abc.abstractmethod
     def reserve_volume(self, context: RequestContext, volume_id: str) -> None:

@@ -29,39 +29,6 @@ def status(volumes, made):
     return volumes.get(ADMIN, made["id"])["status"]
 
 
-def test_the_life_of_a_volume(volumes):
-    made = volumes.create(ALICE, 2, "data", "my data", metadata={"a": "1"})
-    assert (made["size"], made["display_name"], status(volumes, made)) == (2, "data", "available")
-
-    volumes.reserve_volume(ALICE, made["id"])
-    assert status(volumes, made) == "attaching"
-    volumes.attach(ADMIN, made, "instance-1", "/dev/xvdb")
-    attached = volumes.get(ALICE, made["id"])
-    assert (attached["status"], attached["instance_uuid"], attached["mountpoint"]) == ("in-use", "instance-1",
-                                                                                       "/dev/xvdb")
-    volumes.begin_detaching(ALICE, made["id"])
-    assert status(volumes, made) == "detaching"
-    volumes.detach(ADMIN, made)
-    assert volumes.get(ALICE, made["id"])["instance_uuid"] is None
-
-    volumes.delete(ALICE, made["id"])
-    with pytest.raises(exception.VolumeNotFound):
-        volumes.get(ALICE, made["id"])
-
-
-def test_reservations_and_detaches_can_be_taken_back(volumes):
-    made = volumes.create(ALICE, 1, "", "")
-
-    volumes.reserve_volume(ALICE, made["id"])
-    volumes.unreserve_volume(ALICE, made["id"])
-    assert status(volumes, made) == "available"
-
-    volumes.attach(ADMIN, made, "i", "/dev/xvdb")
-    volumes.begin_detaching(ALICE, made["id"])
-    volumes.roll_detaching(ALICE, made["id"])
-    assert status(volumes, made) == "in-use"
-
-
 def test_of_many_who_want_a_volume_one_gets_it(volumes):
     made = volumes.create(ALICE, 1, "", "")
     got, refused = [], []

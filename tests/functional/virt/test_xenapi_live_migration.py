@@ -8,7 +8,7 @@ from nova_lite import exception
 from nova_lite.virt.xenapi.session import XenAPISession
 from nova_lite.xensim import Simulator
 from tests.fixtures.processes import wait_until
-from tests.fixtures.xen_bench import MIB, PLUGINS, disk_digest, make_network_info, vbds
+from tests.fixtures.xen_bench import IMAGE_B, PLUGINS, disk_digest, make_network_info, vbds
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def test_a_vm_moves_to_another_pool_with_its_disk(bench, elsewhere):
     assert vm["power_state"] == "Running"
     assert vm["other_config"]["nova_host"] == elsewhere.vmops._session.host_uuid
     root = vbds(elsewhere, vm)["0"]["VDI"]
-    assert disk_digest(elsewhere, root, 3 * MIB) == bench.image["os_hash_value"]
+    assert disk_digest(elsewhere, root, IMAGE_B) == bench.image["os_hash_value"]
     progress = bench.compute.progress
     assert progress == sorted(progress) and all(0 <= percent <= 100 for percent in progress)
 

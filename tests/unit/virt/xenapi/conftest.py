@@ -1,3 +1,11 @@
+import pytest
+
 from tests.fixtures.xen_bench import bench, make_bench, make_conf, shared_simulator, simulator, spare_confs
 
 __all__ = ["bench", "make_bench", "make_conf", "shared_simulator", "simulator", "spare_confs"]
+
+
+@pytest.fixture(scope="module")
+def plugins():
+    """None: every call of a plugin is a process of its own."""
+    return

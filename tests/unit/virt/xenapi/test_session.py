@@ -148,7 +148,7 @@ def test_a_host_that_has_no_events_is_asked_now_and_then(simulator, session):
 
 def test_a_task_that_the_host_forgot_is_told_from_one_that_failed(session):
     with pytest.raises(TaskLost):
-        session.wait_for_task("OpaqueRef:forgotten", timeout_s=60)
+        session.wait_for_task("OpaqueRef:forgotten", timeout_s=1)
 
 
 @pytest.mark.parametrize(("version", "fits"), [

@@ -6,7 +6,7 @@ import XenAPI
 
 from nova_lite import exception
 from nova_lite.virt.xenapi.images import qemu_img
-from tests.fixtures.xen_bench import MIB
+from tests.fixtures.xen_bench import IMAGE_B
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_a_snapshot_is_an_image_with_the_content_of_the_disk(bench, instance, em
     qemu_img("convert", "-f", "vpc", "-O", "raw", str(tmp_path / "vhd"), str(tmp_path / "raw"))
     original = bench.images.images[bench.image["id"]][1]
     with open(tmp_path / "raw", "rb") as raw:
-        assert raw.read(3 * MIB) == original
+        assert raw.read(IMAGE_B) == original
 
 
 def test_an_instance_can_be_made_from_a_snapshot(bench, instance, empty_image):

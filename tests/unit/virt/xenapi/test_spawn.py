@@ -4,7 +4,7 @@ import pytest
 import XenAPI
 
 from nova_lite import exception
-from tests.fixtures.xen_bench import GIB, MIB, disk_digest, make_instance, make_network_info, vbds
+from tests.fixtures.xen_bench import GIB, IMAGE_B, MIB, disk_digest, make_instance, make_network_info, vbds
 
 
 def test_a_spawned_instance_runs_with_its_disk_its_interface_and_its_data(bench):
@@ -39,7 +39,7 @@ def test_a_spawned_instance_runs_with_its_disk_its_interface_and_its_data(bench)
 def test_the_disk_has_the_content_of_the_image(bench):
     instance = bench.spawn()
     root = vbds(bench, bench.vm(instance))["0"]
-    assert disk_digest(bench, root["VDI"], 3 * MIB) == bench.image["os_hash_value"]
+    assert disk_digest(bench, root["VDI"], IMAGE_B) == bench.image["os_hash_value"]
 
 
 def test_progress_reaches_100_in_seven_steps(bench):

@@ -172,8 +172,11 @@ class LiveMigrator:
 
     def post_at_destination(self, context: RequestContext, instance: objects.Instance,
                             block_migration: bool | None) -> None:
-        """Take the guest that has arrived over."""
+        """Take the guest that has arrived over; one that was taken over before is left alone."""
         here = self._here
+        if instance.host == here.name and instance.task_state != task_states.MIGRATING:
+            LOG.info("Instance %s has arrived already", instance.uuid)
+            return
         with here.announced(context, instance, "live_migration.post.dest"):
             here.network_api.setup_networks_on_host(context, instance, here.name)
             move = {"source_compute": instance.host, "dest_compute": here.name}
@@ -191,8 +194,11 @@ class LiveMigrator:
             here.network_api.setup_networks_on_host(context, instance, here.name)
 
     def rollback_at_destination(self, context: RequestContext, instance: objects.Instance) -> None:
-        """Remove what `pre` made for a guest that did not arrive."""
+        """Remove what `pre` made for a guest that did not arrive. A message that comes after a guest did is dropped."""
         here = self._here
+        if instance.host == here.name:
+            LOG.warning("Instance %s lives here; nothing of it is rolled back", instance.uuid)
+            return
         with here.announced(context, instance, "live_migration.rollback.dest"):
             network_info = here.for_driver(here.network_info(context, instance))
             here.network_api.setup_networks_on_host(context, instance, here.name, teardown=True)

@@ -22,6 +22,8 @@ LOG = logging.getLogger(__name__)
 
 # Remembers over a resize that the guest was off; later releases use the same key.
 OLD_VM_STATE = "old_vm_state"
+# What is left at the source is of no use any more once the user has seen the instance at its destination.
+_CONFIRMABLE = ("finished", "confirming")
 
 
 def sizes_of(flavor: Any) -> dict[str, Any]:
@@ -204,11 +206,12 @@ class Resizer:
 
     def confirm(self, context: RequestContext, instance: objects.Instance, reservations: list[str] | None,
                 migration: objects.Migration) -> None:
-        """Remove what the source kept for a revert. A migration that is confirmed already needs nothing."""
+        """Remove what the source kept for a revert, unless the migration has been confirmed or reverted already."""
         here = self._here
         migration = objects.Migration.get_by_id(context, migration.id)
-        if migration.status == "confirmed":
-            LOG.info("Migration %s of instance %s is confirmed already", migration.id, instance.uuid)
+        if migration.status not in _CONFIRMABLE:
+            LOG.info("Migration %s of instance %s is %s; there is nothing to confirm",
+                     migration.id, instance.uuid, migration.status)
             return
         with here.announced(context, instance, "resize.confirm"), here.error_out(context, instance, reservations):
             here.network_api.setup_networks_on_host(context, instance, migration.source_compute, teardown=True)

@@ -114,14 +114,14 @@ class ResourceTracker:
         self._persist_abort()
 
     def arrival_claim(self, context: RequestContext, instance: objects.Instance) -> ArrivalClaim:
-        """Take room for a guest that is about to arrive by live migration, within the allocation ratios.
+        """Take room for a guest that is about to arrive by live migration, once, within the allocation ratios.
 
         The room is kept until `arrival_ended`, or until an audit finds the migration over. Raises
         ComputeResourcesUnavailable.
         """
         claim = ArrivalClaim(instance, self, overhead_mb=self._overhead_mb(instance))
         with self._lock:
-            if not self.disabled:
+            if not self.disabled and instance.uuid not in self.arrivals:
                 limits = {"memory_mb": self.compute_node["memory_mb"] * self._services.conf.ram_allocation_ratio}
                 if not claim.test(self.compute_node, limits):
                     raise exception.ComputeResourcesUnavailable()

@@ -50,6 +50,10 @@ class Volumes:
         one uses it.
         """
         bdm = self._reserved_row(context, instance, volume_id, mountpoint)
+        if bdm is None:
+            LOG.info("Volume %s was attached to instance %s and detached since it was asked for", volume_id,
+                     instance.uuid)
+            return
         context = context.elevated()
         volume_api, driver = self._here.volume_api, self._here.driver
         with contextlib.ExitStack() as undo:
@@ -70,13 +74,20 @@ class Volumes:
             undo.pop_all()
 
     def _reserved_row(self, context: RequestContext, instance: objects.Instance, volume_id: str,
-                      mountpoint: str) -> objects.BlockDeviceMapping:
-        """Return the row of the device, made by the reservation of its name or, from an older caller, now."""
+                      mountpoint: str) -> objects.BlockDeviceMapping | None:
+        """Return the row of the device, made by the reservation of its name or, from an older caller, now.
+
+        None when there was one that is gone: the volume has been detached since, and nobody waits for it any more.
+        """
         for bdm in self._block_devices.of(context, instance):
             if bdm.volume_id == volume_id or block_device.same_device(bdm.device_name, mountpoint):
                 bdm.update({"volume_id": volume_id, "device_name": mountpoint, "delete_on_termination": False})
                 bdm.save()
                 return bdm
+        gone = objects.BlockDeviceMappingList.get_by_instance_uuid(context.elevated(read_deleted="only"),
+                                                                   instance.uuid)
+        if any(bdm.volume_id == volume_id for bdm in gone):
+            return None
         bdm = objects.BlockDeviceMapping(
             context, instance_uuid=instance.uuid, source_type="volume", destination_type="volume", boot_index=-1,
             device_name=mountpoint, volume_id=volume_id, delete_on_termination=False)

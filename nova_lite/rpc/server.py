@@ -2,7 +2,7 @@
 
 An endpoint says what may be called with ``remote_methods`` (names) or by marking methods with ``expose``; in which
 version with ``target`` (oslo_messaging.Target), ``version`` or ``RPC_API_VERSION``; in which namespace with ``target``
-or ``namespace``. With ``at_most_once = True`` a cast that arrives twice is carried out once.
+or ``namespace``. With ``at_most_once = True`` a message that arrives twice is carried out once.
 """
 
 import collections
@@ -163,7 +163,8 @@ class Dispatcher:
         if self._has_expired(ctxt, message["method"], answered):
             incoming.reply = _no_reply  # nobody waits for it, and a broker that is away would hold up this worker
             return None
-        if handler.at_most_once and not answered and self._is_repeated(ctxt, message):
+        if handler.at_most_once and self._is_repeated(ctxt, incoming, answered):
+            incoming.reply = _no_reply  # the first one is answered
             return None
         given = {name: serializer.incoming(self._serializer, ctxt, value) for name, value in arguments.items()}
         result = handler.function(ctxt, **given)
@@ -183,11 +184,14 @@ class Dispatcher:
             ctxt.deadline = now + self._services.conf.rpc_response_timeout
         return False
 
-    def _is_repeated(self, ctxt: RequestContext, message: Mapping[str, Any]) -> bool:
-        if ctxt.operation_id is None:
+    def _is_repeated(self, ctxt: RequestContext, incoming: Any, answered: bool) -> bool:
+        """Whether the message has come before. Who asks a second time in one operation is answered a second time."""
+        message = incoming.message
+        call = getattr(incoming, "msg_id", None) if answered else None
+        if ctxt.operation_id is None or (answered and call is None):
             return False
         arguments = hash(jsonutils.dumps(message.get("args", {}), sort_keys=True))
-        if self._seen.is_repeated((ctxt.operation_id, message["method"], arguments)):
+        if self._seen.is_repeated((ctxt.operation_id, message["method"], arguments, call)):
             self.counters["repeated"] += 1
             LOG.info("dropped %s of request %s: it has been carried out already", message["method"], ctxt.request_id)
             return True

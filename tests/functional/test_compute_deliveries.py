@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import inspect
 import json
 
 import pytest
@@ -29,38 +30,72 @@ WAITING = {  # what the API has set before it sent the message
     "revert_resize": task_states.RESIZE_REVERTING, "finish_revert_resize": task_states.RESIZE_REVERTING,
     "live_migration": task_states.MIGRATING, "run_instance": task_states.SCHEDULING, "confirm_resize": None,
 }
+ARRIVALS = {"pre_live_migration": task_states.MIGRATING, "post_live_migration_at_destination": task_states.MIGRATING,
+            "check_can_live_migrate_destination": task_states.MIGRATING,
+            "rollback_live_migration_at_destination": None}  # the source has given the move up
 BEFORE = {"restore_instance": vm_states.SOFT_DELETED, "power_on_instance": vm_states.SOFT_DELETED,
           "start_instance": vm_states.STOPPED, "unpause_instance": vm_states.PAUSED,
           "resume_instance": vm_states.SUSPENDED, "unrescue_instance": vm_states.RESCUED,
           "confirm_resize": vm_states.RESIZED, "revert_resize": vm_states.RESIZED,
           "finish_revert_resize": vm_states.RESIZED}
-CALLS = {  # answered: their callers wait, so nobody sends them again, and most only read
-    "attach_interface", "check_can_live_migrate_destination", "check_can_live_migrate_source", "get_backdoor_port",
-    "get_console_output", "get_console_pool_info", "get_console_topic", "get_diagnostics", "get_host_uptime",
-    "get_spice_console", "get_vnc_console", "host_maintenance_mode", "host_power_action",
-    "post_live_migration_at_destination", "pre_live_migration", "remove_volume_connection",
-    "reserve_block_device_name", "set_admin_password", "set_host_enabled", "validate_console_port"}
+CHANGING_CALLS = {  # of those that are answered, what changes more than the fake hypervisor
+    "attach_interface", "pre_live_migration", "post_live_migration_at_destination", "remove_volume_connection",
+    "reserve_block_device_name", "set_admin_password", "set_host_enabled", "confirm_resize", "stop_instance"}
 # What the fake hypervisor does not show.
 UNSEEN = {"detach_interface", "add_aggregate_host", "remove_aggregate_host", "change_instance_metadata", "inject_file",
           "inject_network_info", "publish_service_capabilities", "refresh_instance_security_rules",
           "refresh_provider_fw_rules", "refresh_security_group_members", "refresh_security_group_rules",
           "reset_network"}
 REFUSED = {"detach_interface"}  # of a port that nobody has
+UNOFFERED = {"get_spice_console"}  # unless the configuration has it
 # Asking twice is two wishes: only the memory of a process tells a repeated message from a second one.
 ONLY_REMEMBERED = {
-    "add_fixed_ip_to_instance",
+    "add_fixed_ip_to_instance", "attach_interface",
     "live_migration", "prep_resize",  # the other host, which would end the wait, only listens here
 }
 
 
 class Incoming:
-    """A message as a broker hands it over; a cast, nobody waits for an answer."""
+    """A message as a broker hands it over: a cast, or a call whose caller waits for a minute."""
 
-    reply_q = None
-
-    def __init__(self, context, method, arguments):
+    def __init__(self, context, method, arguments, answered=False):
         self.ctxt = {**context.to_local_dict(), "operation_id": f"op-{method}"}
         self.message = {"method": method, "version": "2.27", "args": json.loads(json.dumps(arguments))}
+        self.reply_q = None
+        if answered:
+            self.reply_q, self.msg_id = "replies", f"call-{method}"
+            self.ctxt["deadline"] = context.services.clock.time() + 60
+
+
+class _Recorder:
+    """Notes how a client of the RPC API sends what."""
+
+    def __init__(self):
+        self.calls, self.casts = set(), set()
+
+    def cast(self, ctxt, method, **_):
+        self.casts.add(method)
+
+    def call(self, ctxt, method, **_):
+        self.calls.add(method)
+
+
+def modes():
+    """Send one of everything that the RPC API has, both ways where it has two; return what was called and cast."""
+    recorder, instance = _Recorder(), {"uuid": "x", "host": "here"}
+    for api in (rpcapi.ComputeAPI, rpcapi.SecurityGroupAPI):
+        client = api.__new__(api)
+        client._client = recorder
+        for name, method in inspect.getmembers(client, inspect.ismethod):
+            parameters = list(inspect.signature(method).parameters)
+            given = {each: instance if each == "instance" else "x" for each in parameters[1:]}
+            for cast in (True, False) if "cast" in parameters else (None,):
+                if not name.startswith("_"):
+                    method(None, **{**given, **({} if cast is None else {"cast": cast})})
+    return recorder.calls, recorder.casts
+
+
+CALLS, CASTS = modes()
 
 
 def deliver(world, message, dispatcher=None):
@@ -82,8 +117,12 @@ def effects(world):
                             if ip["allocated"]),
         "volumes": {key: dict(volume) for key, volume in world.shelf.volumes.items()},
         "connections": set(world.shelf.connections),
-        "devices": [[(bdm["device_name"], bdm["volume_id"], bdm["deleted"] != 0) for bdm in
-                     world.db.block_device_mapping_get_all_by_instance(admin, row["uuid"])] for row in rows],
+        "devices": [(bdm["instance_uuid"], bdm["device_name"], bdm["volume_id"], bdm["deleted"] != 0) for bdm in
+                    world.db.block_device_mapping_get_all_by_instance_uuids(admin, [row["uuid"] for row in rows])],
+        "mounts": {name: sorted(mounts) for name, mounts in world.compute.driver._mounts.items()},
+        "interfaces": sorted(world.compute.driver._interfaces),
+        "room": world.compute.compute_host.trackers.of("here-node").compute_node["memory_mb_used"],
+        "takes_guests": world.compute.driver.get_host_stats()["enabled"],
         "images": sorted(image["id"] for image in world.services.image_api.detail(world.context)),
         "moves": [(move["status"], move["dest_compute"]) for move in world.db.migration_get_all_by_filters(admin, {})],
     }
@@ -99,7 +138,7 @@ def prepared(world, method):
                "network_id": world.network["uuid"], "host": "here", "dest": "there", "console_type": "novnc",
                "image": {}, "image_ref": world.image["id"], "orig_image_ref": world.image["id"], "port": 6969,
                "new_pass": "secret", "injected_files": [], "security_group_id": 1, "disk_info": "{}",
-               "dest_check_data": {}, "mode": False, "action": "reboot", "enabled": True, "port_id": "no-such-port"}
+               "dest_check_data": {}, "mode": False, "action": "reboot", "enabled": False, "port_id": "no-such-port"}
     if method == "remove_fixed_ip_from_instance":
         special["address"] = instance.info_cache.network_info[0]["network"]["subnets"][0]["ips"][0]["address"]
     if "volume" in method or method == "reserve_block_device_name":
@@ -112,8 +151,12 @@ def prepared(world, method):
     if "resize" in method:
         special["instance_type"] = objects.Flavor.get_by_flavor_id(world.context, "2")
         special["migration"] = resize_of(world, instance, method)
+    if method == "attach_interface":
+        special["port_id"] = None  # a new one
     if "aggregate" in method:
         special["aggregate"] = world.db.aggregate_create(world.context, {"name": f"pool-{method}"})
+    if method in ARRIVALS:
+        special["instance"] = world.busy(instance, ARRIVALS[method], host="there", node="there-node")
     if method in WAITING:
         elsewhere = {"host": "there", "node": "there-node"} if method == "prep_resize" else {}
         special["instance"] = world.busy(instance, WAITING[method], vm_state=BEFORE.get(method, vm_states.ACTIVE),
@@ -142,7 +185,8 @@ def resize_of(world, instance, method):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    made = World(tmp_path_factory.mktemp("deliveries"), cidr="10.1.0.0/24")
+    made = World(tmp_path_factory.mktemp("deliveries"), cidr="10.1.0.0/23")
+    made.add_host("there").stop()
     there = made.rpc.server("compute", [Listener(ComputeManager.remote_methods)], server_name="there",
                             bind=made.services)
     there.start()
@@ -152,10 +196,32 @@ def world(tmp_path_factory):
     made.close()
 
 
-CASTS = sorted(ComputeManager.remote_methods - CALLS)
+def test_there_is_no_method_but_those_that_are_delivered_here():
+    assert ComputeManager.remote_methods == CALLS | CASTS
+    assert CALLS >= CHANGING_CALLS
 
 
-@pytest.mark.parametrize("method", CASTS)
+@pytest.mark.parametrize("method", sorted(CALLS))
+def test_a_call_has_one_effect_however_often_it_comes_and_none_when_its_caller_waits_no_more(world, method):
+    arguments = prepared(world, method)
+    before, process, later = effects(world), *(world.compute.create_rpc_dispatcher() for _ in range(2))
+    message = Incoming(world.context, method, arguments, answered=True)
+
+    deliver(world, message, process)
+    once = effects(world)
+    deliver(world, message, process)
+    if method not in ONLY_REMEMBERED:
+        deliver(world, message)
+    world.clock.advance(600)
+    deliver(world, message, later)
+
+    assert effects(world) == once
+    assert process.counters == {"received": 2, "repeated": 1, **({"failed": 1} if method in UNOFFERED else {})}
+    assert later.counters == {"received": 1, "expired": 1}
+    assert (once != before) is (method in CHANGING_CALLS)
+
+
+@pytest.mark.parametrize("method", sorted(CASTS))
 def test_a_message_has_one_effect_however_often_and_late_it_comes(world, method):
     arguments = prepared(world, method)
     before, process = effects(world), world.compute.create_rpc_dispatcher()
@@ -188,7 +254,7 @@ def test_a_message_that_finds_another_task_changes_nothing(world, method):
     assert effects(world) == before
 
 
-@pytest.mark.parametrize("method", CASTS)
+@pytest.mark.parametrize("method", sorted(CASTS | CALLS))
 def test_a_message_for_an_instance_that_is_gone_is_dropped_without_a_failure(world, method):
     if "instance" not in world.compute.create_rpc_dispatcher()._interfaces[0].handlers[method].names:
         pytest.skip("concerns no instance")
@@ -206,3 +272,38 @@ def test_a_reserved_device_name_is_given_again_when_it_is_asked_for_again(world)
     first = world.compute.reserve_block_device_name(world.context, **arguments)
 
     assert world.compute.reserve_block_device_name(world.context, **arguments) == first
+
+
+# --- Messages that come after what undid them ---
+
+def attached_and_detached(world):
+    arguments = prepared(world, "attach_volume")
+    deliver(world, Incoming(world.context, "attach_volume", arguments))
+    world.shelf.begin_detaching(world.context, arguments["volume_id"])
+    world.compute.detach_volume(world.context, arguments["volume_id"], arguments["instance"])
+    return "attach_volume", arguments
+
+
+def reverted_after_a_confirmation_was_sent(world):
+    arguments = prepared(world, "confirm_resize")
+    world.db.migration_update(world.context, arguments["migration"]["id"], {"status": "reverted"})
+    world.db.instance_update(world.context, arguments["instance"]["uuid"], {"vm_state": vm_states.ACTIVE})
+    return "confirm_resize", arguments
+
+
+def arrived_at_the_second_attempt(world):
+    arguments = prepared(world, "rollback_live_migration_at_destination")
+    world.db.instance_update(world.context, arguments["instance"]["uuid"], {"host": "here", "node": "here-node"})
+    return "rollback_live_migration_at_destination", arguments
+
+
+@pytest.mark.parametrize("undo", [attached_and_detached, reverted_after_a_confirmation_was_sent,
+                                  arrived_at_the_second_attempt], ids=lambda undo: undo.__name__)
+def test_a_message_that_comes_after_what_undid_it_changes_nothing(world, undo):
+    method, arguments = undo(world)
+    before, process = effects(world), world.compute.create_rpc_dispatcher()
+
+    deliver(world, Incoming(world.context, method, arguments), process)
+
+    assert effects(world) == before
+    assert process.counters == {"received": 1}

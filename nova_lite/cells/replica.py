@@ -11,7 +11,8 @@ import datetime
 import hashlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from oslo_log import log as logging
@@ -20,6 +21,7 @@ from oslo_utils import timeutils
 from nova_lite import exception, objects
 from nova_lite.cells import routing
 from nova_lite.objects import base, task_states, vm_states
+from nova_lite.objects.instance import JOINED
 
 LOG = logging.getLogger(__name__)
 
@@ -31,6 +33,8 @@ REPLICATED_FIELDS = frozenset((
     "config_drive", "hostname", "availability_zone", "access_ip_v4", "access_ip_v6", "auto_disk_config",
     "launched_at", "terminated_at", "ephemeral_key_uuid", "system_metadata", "info_cache", "pci_requests",
     "numa_topology", "vcpu_model", "migration_context"))
+# Of these, columns that many rows can be given at once: no parts in other tables, nothing that has to be unique.
+_PLAIN_FIELDS = REPLICATED_FIELDS - frozenset(JOINED) - {"hostname"}
 # What a row of the top is never created with: values of the other cell's database.
 _LOCAL_FIELDS = frozenset((
     "id", "name", "cell_name", "instance_type_id", "scheduled_at", "cleaned", "deleted", "deleted_at", "created_at",
@@ -55,6 +59,26 @@ _MAX_REMEMBERED = 10_000
 _TO_SECONDS = len("2026-01-01 00:00:00")
 
 Remedy = Callable[[str, str], None]  # asks the owner (full name) of an instance (uuid) for what the top lacks
+
+
+@dataclass(frozen=True)
+class Update:
+    """The changed fields of an instance, told by the cell `owner` (full name)."""
+
+    instance: Any
+    owner: str
+    revision: int | None = None
+    is_snapshot: bool = False
+
+
+@dataclass
+class _Outcome:
+    """What is left to do when updates have been looked at: first what belongs into their transaction."""
+
+    columns: list[tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=list)
+    accounted: set[str] = field(default_factory=set)  # projects
+    applied: list[tuple[Update, set[str], bool]] = field(default_factory=list)  # fields; whether they are all
+    remedies: list[tuple[Remedy, Update]] = field(default_factory=list)
 
 
 class FieldRevisions:
@@ -111,38 +135,56 @@ class Replica:
         self._note_claim = note_claim
         self._revisions = FieldRevisions()
 
-    def update(self, ctxt, instance, owner: str, revision: int | None, is_snapshot: bool) -> None:
-        """Apply an instance's changed fields, told by the cell `owner` (full name).
+    def update(self, ctxt, updates: Sequence[Update]) -> None:
+        """Apply what is told of different instances, all of it in one transaction.
 
         Raises a database's errors only: what cannot be applied is logged, and asked for again.
         """
         seen_all = ctxt.elevated(read_deleted="yes")
+        outcome = _Outcome()
         with self._db.writer(seen_all):
-            remedy = self._update(seen_all, instance, owner, revision, is_snapshot)
-        if remedy is not None:
-            remedy(owner, instance.uuid)
+            rows = self._db.instance_lock_all(seen_all, [update.instance.uuid for update in updates])
+            for update in updates:
+                remedy = self._update(seen_all, update, rows.get(update.instance.uuid), outcome)
+                if remedy is not None:
+                    outcome.remedies.append((remedy, update))
+            self._db.instance_update_columns(seen_all, outcome.columns)
+            for project_id in sorted(outcome.accounted):
+                self._account(seen_all, project_id)
+        for update, fields, are_all in outcome.applied:
+            self._note(update, fields, are_all)
+        for remedy, update in outcome.remedies:
+            remedy(update.owner, update.instance.uuid)
 
-    def _update(self, ctxt, instance, owner: str, revision: int | None, is_snapshot: bool) -> Remedy | None:
+    def _update(self, ctxt, update: Update, row: dict[str, Any] | None, outcome: _Outcome) -> Remedy | None:
         """Apply what can be; return what has to be asked of the owner, once the transaction is over."""
-        try:
-            row = self._db.instance_get_by_uuid(ctxt, instance.uuid, columns_to_join=())
-        except exception.InstanceNotFound:
-            return self._create(ctxt, instance, owner, revision)
+        uuid, owner, revision = update.instance.uuid, update.owner, update.revision
+        if row is None:
+            return self._create(ctxt, update, outcome)
         if row["deleted"]:
-            LOG.debug("Instance %s is deleted here, what cell %s tells of it is ignored", instance.uuid, owner)
+            LOG.debug("Instance %s is deleted here, what cell %s tells of it is ignored", uuid, owner)
             return self._have_deleted if was_deleted_before_it_had_a_cell(row) else None
         if not self._may_tell(row, owner):
             return self._note_claim
-        changed = set(instance.obj_what_changed()) & REPLICATED_FIELDS
-        fields = self._newer_fields(row, changed, revision, is_snapshot)
+        changed = set(update.instance.obj_what_changed()) & REPLICATED_FIELDS
+        fields = self._newer_fields(row, changed, revision, update.is_snapshot)
         if fields is None:
-            LOG.info("Instance %s: revision %s came after %s", instance.uuid, revision, row["replicated_revision"])
+            LOG.info("Instance %s: revision %s came after %s", uuid, revision, row["replicated_revision"])
             return self._ask_for_snapshot
         if fields or not row["cell_name"]:
-            self._apply(ctxt, row, instance, fields, owner, revision)
-            if revision is not None and is_snapshot and fields == changed:
-                self._revisions.note_all(instance.uuid, revision)
+            self._apply(ctxt, row, update, fields, outcome)
+            if revision is not None and update.is_snapshot and fields == changed:
+                outcome.applied.append((update, fields, True))
         return None
+
+    def _note(self, update: Update, fields: set[str], are_all: bool) -> None:
+        """Remember the revision that fields are of, for updates that come late."""
+        if update.revision is None:
+            return
+        if are_all:
+            self._revisions.note_all(update.instance.uuid, update.revision)
+        else:
+            self._revisions.note(update.instance.uuid, fields, update.revision)
 
     def destroy(self, ctxt, instance, owner: str) -> None:
         """Delete the top's row of an instance that its cell deleted, or never had."""
@@ -152,7 +194,7 @@ class Replica:
             if not self._may_tell(row, owner):
                 return
             self._db.instance_destroy(seen, instance.uuid, replicate=False)
-            self._account(seen, row)
+            self._account(seen, row["project_id"])
         except exception.InstanceNotFound:
             LOG.debug("Instance %s is gone here already", instance.uuid)
         self._revisions.forget(instance.uuid)
@@ -208,37 +250,47 @@ class Replica:
             return set()
         return self._revisions.newer(row["uuid"], changed, revision)
 
-    def _apply(self, ctxt, row, instance, fields: set[str], owner: str, revision: int | None) -> None:
+    def _apply(self, ctxt, row, update: Update, fields: set[str], outcome: _Outcome) -> None:
+        told = {"cell_name": update.owner}
+        if update.revision is not None:
+            known = row.get("replicated_revision") if row["cell_name"] else None
+            told["replicated_revision"] = max(update.revision, known or 0)
+        if update.revision is not None and fields <= _PLAIN_FIELDS:
+            outcome.columns.append((row, {**{name: update.instance[name] for name in fields}, **told}))
+        elif not self._save(ctxt, update, fields, told):
+            return
+        outcome.applied.append((update, fields, False))
+        is_resized = any(update.instance[name] != row[name] for name in fields & _SIZES)
+        has_ended = ("task_state" in fields and row["task_state"] in _ACCOUNTED_TASKS
+                     and update.instance.task_state is None)
+        if is_resized or has_ended:
+            outcome.accounted.add(row["project_id"])
+
+    def _save(self, ctxt, update: Update, fields: set[str], told: dict[str, Any]) -> bool:
+        """Write fields that are not only columns, or that no revision vouches for; False if they come out of order."""
+        instance = update.instance
         instance._context = ctxt
         instance.obj_reset_changes(set(instance.obj_what_changed()) - fields)
-        expected = {} if revision is not None else _expected_states(instance)
-        instance.cell_name = owner
-        if revision is not None:
-            instance.replicated_revision = (max(revision, row.get("replicated_revision") or 0) if row["cell_name"]
-                                            else revision)
+        instance.update(told)
+        expected = {} if update.revision is not None else _expected_states(instance)
         try:
             instance.save(replicate=False, **expected)
         except (exception.UnexpectedTaskStateError, exception.UnexpectedVMStateError) as error:
             self._counts["out_of_order"] += 1
-            LOG.info("Update of instance %s from cell %s is out of order: %s", instance.uuid, owner, error)
-            return
+            LOG.info("Update of instance %s from cell %s is out of order: %s", instance.uuid, update.owner, error)
+            return False
         except exception.NotFound as error:
             LOG.debug("Part of an update of instance %s has nowhere to go: %s", instance.uuid, error)
-        if revision is not None:
-            self._revisions.note(instance.uuid, fields, revision)
-        is_resized = any(instance[name] != row[name] for name in fields & _SIZES)
-        has_ended = ("task_state" in fields and row["task_state"] in _ACCOUNTED_TASKS
-                     and instance.task_state is None)
-        if is_resized or has_ended:
-            self._account(ctxt, row)
+        return True
 
-    def _account(self, ctxt, row: Any) -> None:
+    def _account(self, ctxt, project_id: str) -> None:
         """Count anew what a project uses: the cell decides what became of what the user-level API had booked."""
-        for usage in self._db.quota_usage_reconcile(ctxt, 0, project_id=row["project_id"]):
+        for usage in self._db.quota_usage_reconcile(ctxt, 0, project_id=project_id):
             LOG.info("Project %s uses %s %s, not %s", usage["project_id"], usage["counted"], usage["resource"],
                      usage["in_use"])
 
-    def _create(self, ctxt, instance, owner: str, revision: int | None) -> Remedy | None:
+    def _create(self, ctxt, update: Update, outcome: _Outcome) -> Remedy | None:
+        instance, owner = update.instance, update.owner
         if self._db.tombstone_get(ctxt, instance.uuid) is not None:
             LOG.info("Instance %s was deleted here, it is not created again", instance.uuid)
             return None
@@ -251,9 +303,9 @@ class Replica:
         for name, value in instance.items():
             if name not in _LOCAL_FIELDS:
                 setattr(copy, name, value)
-        copy.cell_name, copy.replicated_revision = owner, revision
+        copy.cell_name, copy.replicated_revision = owner, update.revision
         copy.create(replicate=False)
-        self._account(ctxt, copy)
+        outcome.accounted.add(copy.project_id)
         LOG.info("Instance %s of cell %s was unknown here and has been created", copy.uuid, owner)
         return None
 

@@ -18,6 +18,7 @@ from nova_lite.db.build_orders import BuildOrders
 from nova_lite.db.cells import Cells
 from nova_lite.db.console_tokens import ConsoleAuthTokens
 from nova_lite.db.flavors import Flavors, KeyPairs
+from nova_lite.db.instance_copies import InstanceCopies
 from nova_lite.db.instance_parts import InstanceParts
 from nova_lite.db.instances import Instances
 from nova_lite.db.migration_records import MigrationRecords
@@ -30,7 +31,7 @@ from nova_lite.db.store import RowSession, Store
 from nova_lite.db.usage import BandwidthUsages, TaskLogs, VolumeUsages
 
 
-@operations.index(Instances, InstanceParts, Actions, BlockDevices, Services, Cells, Flavors, KeyPairs,
+@operations.index(Instances, InstanceParts, InstanceCopies, Actions, BlockDevices, Services, Cells, Flavors, KeyPairs,
                   MigrationRecords, SecurityGroups, Aggregates, AgentBuilds, Networks, FixedIps, VirtualInterfaces,
                   Quotas, TaskLogs, BandwidthUsages, VolumeUsages, ConsoleAuthTokens, Replication, BuildOrders, Archive)
 class Database:

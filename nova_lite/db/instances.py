@@ -216,7 +216,7 @@ class Instances(Part):
             self._check_unique_hostname(session, columns.get("hostname"), columns)
             try:
                 with session.begin_nested():
-                    row = session.insert_row(models.Instance, _clean(columns))
+                    row = session.insert_row(models.Instance, clean_columns(columns))
             except oslo_db.exception.DBDuplicateEntry as exc:
                 raise exception.InstanceExists(name=values["uuid"]) from exc
             joined = self._insert_parts(session, context, row, values)
@@ -290,7 +290,7 @@ class Instances(Part):
     def _write(self, session: RowSession, context: Any, old: dict[str, Any],
                values: dict[str, Any]) -> dict[str, Any]:
         uuid = old["uuid"]
-        columns = _clean({name: value for name, value in values.items() if name not in _NOT_COLUMNS})
+        columns = clean_columns({name: value for name, value in values.items() if name not in _NOT_COLUMNS})
         columns["revision"] = old["revision"] + 1
         session.update_rows(models.Instance, INSTANCES.c.id == old["id"], **columns)
         new = {**old, "updated_at": session.now, **{name: naive(value) for name, value in columns.items()}}
@@ -405,7 +405,7 @@ def _check_constraint(row: dict[str, Any], constraint: Mapping[str, Any]) -> Non
             raise exception.ConstraintNotMet
 
 
-def _clean(columns: dict[str, Any]) -> dict[str, Any]:
+def clean_columns(columns: dict[str, Any]) -> dict[str, Any]:
     """Return column values without what is nobody's to write."""
     columns = {name: naive(value) for name, value in columns.items() if name not in ("id", "name")}
     columns.pop("deleted", None)

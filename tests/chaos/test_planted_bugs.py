@@ -45,11 +45,11 @@ def updates_are_sent_once_without_acknowledgement(monkeypatch):
 def an_update_brings_a_deleted_instance_back(monkeypatch):
     update = Replica._update
 
-    def update_any(self, ctxt, instance, *args):
+    def update_any(self, ctxt, told, row, outcome):
         with self._db.writer(ctxt) as session:
             session.execute(sqlalchemy.text("update instances set deleted = 0 where uuid = :uuid"),
-                            {"uuid": instance.uuid})
-        return update(self, ctxt, instance, *args)
+                            {"uuid": told.instance.uuid})
+        return update(self, ctxt, told, row and {**row, "deleted": 0}, outcome)
 
     monkeypatch.setattr(Replica, "_update", update_any)
 

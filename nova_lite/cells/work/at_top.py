@@ -7,7 +7,7 @@ from oslo_log import log as logging
 from oslo_utils import timeutils
 
 from nova_lite import exception, objects
-from nova_lite.cells import routing
+from nova_lite.cells import replica, routing
 from nova_lite.cells.operations import Route, operation
 
 LOG = logging.getLogger(__name__)
@@ -26,10 +26,10 @@ def at_top(work: Callable) -> Callable:
 
 def _is_foreign(cell, message, instance_uuid: str) -> bool:
     """Whether a message tells of an instance that another cell has."""
-    return not cell.runner.replica.is_told_by_owner(message.ctxt, instance_uuid, _owner(message))
+    return not cell.runner.replica.is_told_by_owner(message.ctxt, instance_uuid, owner_of(message))
 
 
-def _owner(message) -> str:
+def owner_of(message) -> str:
     """Return the full name of the cell the message started from: told by its route, never by its content."""
     return routing.reverse_path(message.routing_path)
 
@@ -38,14 +38,14 @@ def _owner(message) -> str:
 @at_top
 def instance_update_at_top(cell, message, instance, *, revision=None, snapshot=False):
     """Bring the top's row of an instance up to date; create it if it is missing."""
-    cell.runner.replica.update(message.ctxt, instance, _owner(message), revision, snapshot)
+    cell.runner.replica.update(message.ctxt, [replica.Update(instance, owner_of(message), revision, snapshot)])
 
 
 @operation(Route.TOP)
 @at_top
 def instance_destroy_at_top(cell, message, instance, *, revision=None):
     """Delete the top's row of an instance."""
-    cell.runner.replica.destroy(message.ctxt, instance, _owner(message))
+    cell.runner.replica.destroy(message.ctxt, instance, owner_of(message))
 
 
 @operation(Route.TOP)
@@ -141,5 +141,5 @@ def get_keypair_at_top(cell, message, user_id, name):
 @at_top
 def build_moved_on(cell, message, instance_uuids, *, failed_child=None):
     """A cell below, or the child of it that is named, failed to build instances, another one is about to try."""
-    failed = routing.append(_owner(message), failed_child) if failed_child else _owner(message)
+    failed = routing.append(owner_of(message), failed_child) if failed_child else owner_of(message)
     cell.runner.replica.release(message.ctxt, instance_uuids, failed, and_below=failed_child is not None)

@@ -2,19 +2,25 @@
 
 from collections.abc import Iterator
 
+from oslo_db.exception import DBError
 from oslo_log import log as logging
 from oslo_utils import timeutils
 
-from nova_lite import exception
-from nova_lite.cells import healing, replica, routing, utils
+from nova_lite import exception, objects
+from nova_lite.cells import healing, replica, utils
 from nova_lite.cells.operations import BROADCAST, Route, operation, registry
-from nova_lite.objects import base, task_states
+from nova_lite.cells.work.at_top import owner_of
+from nova_lite.objects import task_states
 
 LOG = logging.getLogger(__name__)
 
 _PATIENCE_S = 60
 
 _READ_AT_ONCE = 100
+_UPDATE = "instance_update_at_top"
+_IN_A_TRANSACTION = 100  # updates; whoever else wants to write waits as long
+# What comes of an entry that can never be applied.
+_UNUSABLE = (exception.NovaException, AttributeError, KeyError, TypeError, ValueError)
 
 
 @operation(Route.NEIGHBOUR, replies=True, own=True)
@@ -22,22 +28,60 @@ def outbox_batch(cell, message, entries):
     """Apply upward updates in their order; return the id of the last one that is done with.
 
     entries: [{'id', 'method', 'kwargs'}]. One that can never be applied is logged and passed over; a database that
-    does not answer ends the batch, and the rest is sent again.
+    does not answer ends the batch, and what is not done is sent again.
     """
-    done = None
+    for together in _applied_together(entries):
+        if not _update_together(cell, message, together):
+            for entry in together:
+                _apply(cell, message, entry)
+    return entries[-1]["id"] if entries else None
+
+
+def _applied_together(entries) -> Iterator[list[dict]]:
+    """Yield the entries in lists: updates of different instances that follow each other, and all others alone."""
+    together: dict[str, dict] = {}
     for entry in entries:
-        op = registry.find(BROADCAST, entry["method"])
-        if op is None or op.route is not Route.TOP:
-            LOG.warning("Refused: upward update by method %r", entry["method"])
+        uuid = _updated_instance(entry)
+        if uuid is None or uuid in together or len(together) == _IN_A_TRANSACTION:
+            yield list(together.values())
+            together = {}
+        if uuid is None:
+            yield [entry]
         else:
-            try:
-                kwargs = {name: base.from_wire(message.ctxt, value) for name, value in entry["kwargs"].items()}
-                op.work(cell, message, **op.accepted(kwargs))
-            except (exception.NovaException, KeyError, TypeError, ValueError) as error:
-                LOG.warning("Upward update %s of cell %s cannot be applied: %s", entry["method"],
-                            routing.reverse_path(message.routing_path), error)
-        done = entry["id"]
-    return done
+            together[uuid] = entry
+    yield list(together.values())
+
+
+def _updated_instance(entry) -> str | None:
+    """Return the uuid of the instance that an entry updates, None for any other entry."""
+    instance = entry["kwargs"].get("instance") if entry["method"] == _UPDATE else None
+    return instance.uuid if isinstance(instance, objects.Instance) and "uuid" in instance else None
+
+
+def _update_together(cell, message, entries) -> bool:
+    """Apply updates in one transaction; False, and nothing is applied, if one of them, or this top, is not up to it."""
+    if len(entries) < 2 or not cell.is_top:
+        return not entries
+    owner = owner_of(message)
+    try:
+        cell.runner.replica.update(message.ctxt, [
+            replica.Update(told["instance"], owner, told.get("revision"), told.get("snapshot", False))
+            for told in (entry["kwargs"] for entry in entries)])
+    except (*_UNUSABLE, DBError) as error:
+        LOG.debug("%d updates cannot be applied together: %s", len(entries), type(error).__name__)
+        return False
+    return True
+
+
+def _apply(cell, message, entry) -> None:
+    op = registry.find(BROADCAST, entry["method"])
+    if op is None or op.route is not Route.TOP:
+        LOG.warning("Refused: upward update by method %r", entry["method"])
+        return
+    try:
+        op.work(cell, message, **op.accepted(entry["kwargs"]))
+    except _UNUSABLE as error:
+        LOG.warning("Upward update %s of cell %s cannot be applied: %s", entry["method"], owner_of(message), error)
 
 
 @operation(Route.EVERY_CELL, since="1.1", client="(ctxt, project_id=None, updated_since=None, deleted=False)")
@@ -72,7 +116,7 @@ def compare_digests(cell, message, digests):
     What is deleted at the top but not there is left out: telling the top again would not bring it back. What was
     deleted at the top before it had a cell is to be deleted there, too.
     """
-    owner = routing.reverse_path(message.routing_path)
+    owner = owner_of(message)
     return dict(_differences(cell, message.ctxt.elevated(read_deleted="yes"), owner, digests))
 
 

@@ -5,6 +5,7 @@ import json
 import uuid
 
 import pytest
+import sqlalchemy
 
 from nova_lite import exception, objects
 from nova_lite.cells import outbox, replica, utils
@@ -275,6 +276,56 @@ def test_an_entry_that_cannot_be_applied_does_not_hold_up_the_others(tree, insta
 
     eventually(lambda: at_top(tree, instance).vm_state == vm_states.RESCUED)
     tree.settle()
+
+
+def send_batch(tree, *told):
+    """Send updates of rack1 upwards in one batch; return the id of the last one that is done with."""
+    entries = [{"id": number, "method": "instance_update_at_top", "kwargs": {"instance": one, "revision": 50 + number}}
+               for number, one in enumerate(told, 1)]
+    cell = tree["rack1"]
+    return cell.runner.send_targeted(cell.context(), "outbox_batch", {"entries": entries}, "up", "rack1!west!api",
+                                     need_response=True).value_or_raise()
+
+
+def test_updates_of_one_batch_are_written_together_and_in_their_order(tree, instance):
+    others = [tree["rack1"].create() for _ in range(3)]
+    eventually(lambda: all(tree["api"].find(other.uuid) for other in others))
+    tree.settle()
+    sizes = sizes_of_updates(tree["api"])
+
+    done = send_batch(tree, part(tree, instance, progress=1), *(part(tree, other, progress=7) for other in others),
+                      part(tree, instance, progress=2))
+
+    assert done == 5
+    assert [at_top(tree, one).progress for one in (instance, *others)] == [2, 7, 7, 7]
+    assert sizes == [4, 1]  # the second is of an instance that the first was about
+
+
+def sizes_of_updates(cell):
+    """Return a list that grows by the number of rows of each statement that changes instances."""
+    found = []
+
+    @sqlalchemy.event.listens_for(cell.db.store.engines.writer, "before_cursor_execute")
+    def note(connection, cursor, statement, parameters, context, executemany):
+        if statement.startswith("UPDATE instances"):
+            found.append(len(parameters) if executemany else 1)
+
+    return found
+
+
+def test_an_update_that_cannot_be_applied_spoils_no_other_of_its_batch(tree, instance, monkeypatch):
+    other = tree["rack1"].create()
+    eventually(lambda: tree["api"].find(other.uuid))
+    tree.settle()
+    taken = part(tree, other, hostname="taken", progress=7)
+    monkeypatch.setattr(tree["api"].conf, "osapi_compute_unique_server_name_scope", "global", raising=False)
+    tree["api"].create(hostname="taken")
+
+    done = send_batch(tree, taken, part(tree, instance, progress=8))
+
+    assert done == 2
+    assert at_top(tree, instance).progress == 8
+    assert at_top(tree, other).progress != 7
 
 
 def test_what_the_manager_is_told_is_written_down_and_sent(tree, instance):

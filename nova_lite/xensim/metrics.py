@@ -58,6 +58,7 @@ def vm_sources(toolstack: "Toolstack", vm: Row) -> list[Source]:
         vbd = db.row("VBD", ref)
         if vbd["currently_attached"]:
             sources += [Source(f"vbd_{vbd['device']}_{way}", "B/s", 1_000_000.0) for way in ("read", "write")]
+            sources += [Source(f"vbd_{vbd['device']}_iops_{way}", "requests/s", 200.0) for way in ("read", "write")]
     return sources
 
 

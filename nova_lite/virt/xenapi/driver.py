@@ -2,73 +2,22 @@
 
 import socket
 
-import XenAPI
 from oslo_log import log as logging
 
-from nova_lite import concurrency, exception
+from nova_lite import exception
 from nova_lite.objects import power_state
-from nova_lite.virt import driver, event
-from nova_lite.virt.xenapi import errors
+from nova_lite.virt import driver
+from nova_lite.virt.xenapi.requirements import check_host, unsupported
 from nova_lite.virt.xenapi.session import XenAPISession
 from nova_lite.virt.xenapi.transport import TlsPolicy
+from nova_lite.virt.xenapi.vm_changes import VmChanges
 from nova_lite.virt.xenapi.vmops import VMOps
 
 LOG = logging.getLogger(__name__)
 
-LIFECYCLE = {
-    power_state.RUNNING: event.EVENT_LIFECYCLE_STARTED,
-    power_state.SHUTDOWN: event.EVENT_LIFECYCLE_STOPPED,
-    power_state.CRASHED: event.EVENT_LIFECYCLE_STOPPED,
-    power_state.PAUSED: event.EVENT_LIFECYCLE_PAUSED,
-    power_state.SUSPENDED: event.EVENT_LIFECYCLE_STOPPED,
-}
 FIRST_PICTURE_S = 30
 NEED_PLUGINS = ("guest agents", "changes of a running guest's xenstore", "console logs", "kernel and ramdisk files",
                 "image_handler = direct_vhd")
-EVENTS_WAITING = 1000
-
-
-# What this driver does in one way only: an option that asks for another is refused rather than overlooked.
-SERVED = {
-    "plugin_wire": "json",
-    "image_upload_handler": "",
-    "generate_swap": True,
-    "remap_vbd_dev": False,
-    "console_public_hostname": None,
-    "block_device_creation_timeout": 10,
-    "agent_path": "usr/sbin/xe-update-networking",
-    "ipxe_network_name": None,
-    "ipxe_boot_menu_url": None,
-}
-
-
-def unsupported(conf):
-    """Yield one line for each option whose value this driver does not serve."""
-    for name, value in SERVED.items():
-        found = conf.xenserver[name]
-        if found != value and (found or value):
-            yield f"[xenserver] {name} = {found} is not supported, only {value or 'leaving it out'}"
-    if conf.xenserver.image_handler == "vdi_local_dev":
-        yield "[xenserver] image_handler = vdi_local_dev is not supported, only vdi_remote_stream and direct_vhd"
-    if conf.flat_injected:
-        yield "flat_injected = True is not supported: use a config drive or the guest agent"
-
-
-def check_host(session, path="/sys/hypervisor/uuid"):
-    """Raise ConfigurationError unless this service runs in a guest of the host it manages."""
-    try:
-        with open(path) as own:
-            uuid = own.read().strip()
-        session.call_xenapi("VM.get_by_uuid", uuid)
-    except OSError as error:
-        raise exception.ConfigurationError(
-            reason=f"[xenserver] check_host: this machine is no guest of XenServer: {error}") from None
-    except XenAPI.Failure as failure:
-        if not errors.is_gone(failure):
-            raise
-        raise exception.ConfigurationError(
-            reason=f"[xenserver] check_host: this machine is guest {uuid}, which {session} does not know") from None
-
 
 class XenAPIDriver(driver.ComputeDriver):
     """A XenServer or XCP-ng host.
@@ -91,7 +40,7 @@ class XenAPIDriver(driver.ComputeDriver):
         self._image_api = image_api
         self._clock = clock
         self._vmops: VMOps | None = None
-        self._events = concurrency.Pool("vm-events", 1, queue_size=EVENTS_WAITING)
+        self._changes: VmChanges | None = None
 
     def connect(self) -> VMOps:
         """Return the VMs of the host, connecting to it when that was not done yet."""
@@ -108,7 +57,8 @@ class XenAPIDriver(driver.ComputeDriver):
                 check_host(session)
             if session.plugin_version is None:
                 LOG.warning("The host has no dom0 plugins. Not available without them: %s", ", ".join(NEED_PLUGINS))
-            vmops.cache.on_change = self._vm_changed
+            self._changes = VmChanges(vmops.domains, self.emit_event, lambda: self._event_callback is not None)
+            vmops.cache.on_change = self._changes.changed
             vmops.cache.start()
             self._session, self._vmops = session, vmops
         return self._vmops
@@ -131,29 +81,7 @@ class XenAPIDriver(driver.ComputeDriver):
             vmops.cache.stop()
             vmops.migrations.sessions.close_all()
             self._session.close()
-            self._events.shutdown()
-
-    def _vm_changed(self, before, after) -> None:
-        """A VM changed in the host's eyes; tell the compute service when its state did."""
-        if after is None or (before is not None and before.domid != after.domid):
-            self._later(self._vmops.domains.note_change, before, after)
-        if before is None or after is None or before.state == after.state or not after.instance_uuid:
-            return
-        if self._event_callback is None or not after.is_guest or after.name_label.endswith(("-rescue", "-orig")):
-            return
-        transition = LIFECYCLE.get(after.state)
-        if before.state == power_state.PAUSED and after.state == power_state.RUNNING:
-            transition = event.EVENT_LIFECYCLE_RESUMED
-        if transition is None:
-            return
-        self._later(self.emit_event, event.LifecycleEvent(after.instance_uuid, transition))
-
-    def _later(self, act, *args) -> None:
-        """Act outside the thread that follows the host: what listens may take its time."""
-        try:
-            self._events.submit(act, *args)
-        except concurrency.PoolFull:
-            LOG.warning("Too many events wait, dropping one")
+            self._changes.stop()
 
     # Guests ---------------------------------------------------------------------------------------------------
 
@@ -267,6 +195,15 @@ class XenAPIDriver(driver.ComputeDriver):
 
     def get_all_bw_counters(self, instances):
         return self.vmops.metrics.counters(instances)
+
+    def get_all_volume_usage(self, context, compute_host_bdms):
+        return self.vmops.device_counters.volumes(compute_host_bdms)
+
+    def block_stats(self, instance_name, disk_id):
+        return self.vmops.device_counters.disk(instance_name, disk_id)
+
+    def interface_stats(self, instance_name, iface_id):
+        return self.vmops.device_counters.interface(instance_name, iface_id)
 
     def poll_rebooting_instances(self, timeout, instances):
         self.vmops.poll_rebooting_instances(timeout, instances)

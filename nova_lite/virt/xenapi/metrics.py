@@ -133,8 +133,11 @@ class Metrics:
             LOG.warning("%s", error)
             return {}
 
-    def _measured(self, start: float, stop: float | None = None) -> tuple[list[tuple[Any, dict]], float]:
-        """Return [(VM, {MAC: usage})] of our host and the time up to which that is known."""
+    def columns(self, start: float, prefix: str) -> tuple[dict[str, list[Column]], float]:
+        """Return {VM uuid: figures whose names begin with `prefix`} and the time up to which they are known.
+
+        `start` is in epoch seconds. Raises CouldNotFetchMetrics.
+        """
         try:
             document = self._transfers.get("/rrd_updates", {"start": str(int(start)), "cf": "AVERAGE"})
         except TransferFailed as error:
@@ -143,8 +146,13 @@ class Metrics:
         known_until = start
         for column in parse_updates(document):
             known_until = max([known_until, *column.times[-1:]])
-            if column.kind == "vm" and column.name.startswith("vif_"):
+            if column.kind == "vm" and column.name.startswith(prefix):
                 by_vm[column.uuid].append(column)
+        return by_vm, known_until
+
+    def _measured(self, start: float, stop: float | None = None) -> tuple[list[tuple[Any, dict]], float]:
+        """Return [(VM, {MAC: usage})] of our host and the time up to which that is known."""
+        by_vm, known_until = self.columns(start, "vif_")
         here = {vm.uuid: vm for vm in self._cache.here()}
         usage = [(here[uuid], self._by_mac(here[uuid], columns, start, stop))
                  for uuid, columns in by_vm.items() if uuid in here]

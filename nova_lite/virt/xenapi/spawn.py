@@ -1,6 +1,5 @@
 """Building an instance: a plan of steps, each taken back when a later one fails."""
 
-import json
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from nova_lite.virt.xenapi import instances, records, vif
 from nova_lite.virt.xenapi.auto_disk import AutoDisk
 from nova_lite.virt.xenapi.disks import CD_KINDS, CONFIG_DRIVE, EPHEMERAL, ROOT, SWAP, Disk, Disks, cd
 from nova_lite.virt.xenapi.errors import NULL_REF
+from nova_lite.virt.xenapi.guest_data import data_of_new
 from nova_lite.virt.xenapi.images import ImageType
 from nova_lite.virt.xenapi.plan import Undo, make_step_decorator
 from nova_lite.virt.xenapi.volumeops import device_number
@@ -304,7 +304,7 @@ class Spawner:
             name_label=build.name_label, flavor=build.flavor, mode=build.mode, host_ref=self._session.host_ref,
             other_config={"nova_uuid": build.instance["uuid"], "nova_host": self._session.host_uuid,
                           **self._role_marks(build)},
-            xenstore_data=self.guest_data(build), windows=build.os_type == "windows",
+            xenstore_data=data_of_new(build), windows=build.os_type == "windows",
             firmware=_firmware(build.image_meta), device_id=_device_id(build.image_meta), kernel=build.kernel,
             ramdisk=build.ramdisk, vcpu_params=_vcpu_params(build.flavor))
         try:
@@ -326,20 +326,6 @@ class Spawner:
     def _role_marks(self, build: Build) -> dict[str, str]:
         return {"nova_rescued_at": str(int(self._session.clock.time()))} if build.is_rescue else {}
 
-    def guest_data(self, build: Build) -> dict[str, str]:
-        """Return what the guest finds under vm-data: host name (plain), network and metadata (JSON)."""
-        data = {"vm-data/allowvssprovider": "false"}
-        if build.hostname:
-            data["vm-data/hostname"] = hostname_for(build.hostname, build.os_type)
-        for _, mapping in build.network_info:
-            data[vif.xenstore_location(mapping)] = json.dumps(vif.guest_configuration(mapping))
-        for key, value in instances.metadata_of(build.instance, "metadata").items():
-            data[f"vm-data/user-metadata/{sanitized(key)}"] = json.dumps(value)
-        auto_disk_config = instances.read(build.instance, "auto_disk_config")
-        if auto_disk_config is not None:
-            data["vm-data/auto-disk-config"] = str(bool(auto_disk_config))
-        return data
-
     def _wait_for_vifs(self, build: Build) -> None:
         timeout_s = self._conf.vif_plugging_timeout
         vif_ids = [mapping["vif_uuid"] for _, mapping in build.network_info if mapping.get("vif_uuid")]
@@ -358,17 +344,6 @@ class Spawner:
 def _boots_from_volume(build: Build) -> bool:
     return not build.is_rescue and any(device_number(mapping["mount_device"]) == ROOT
                                        for mapping in block_device_info_get_mapping(build.block_device_info))
-
-
-def hostname_for(hostname: str, os_type: str | None) -> str:
-    """Return the host name as the guest takes it; Windows takes 15 characters."""
-    return hostname[:15] if os_type == "windows" else hostname
-
-
-def sanitized(key: str) -> str:
-    """Return the key with every character xenstore does not allow replaced."""
-    return "".join(character if character.isascii() and (character.isalnum() or character in "-_@") else "_"
-                   for character in key)
 
 
 def _with_id(image_meta: dict | None, instance: Any) -> dict:

@@ -1,20 +1,18 @@
 """VMOps: everything that is done to VMs, as an index of the parts that do it."""
 
-import json
 from collections import namedtuple
 
-from oslo_log import log as logging
-
 from nova_lite import conf as nova_conf
-from nova_lite import exception
 from nova_lite.virt.virtapi import VirtAPI
-from nova_lite.virt.xenapi import firewall, instances, vif
+from nova_lite.virt.xenapi import firewall, vif
 from nova_lite.virt.xenapi.agent import Agents, cmp_version
 from nova_lite.virt.xenapi.auto_disk import AutoDisk
 from nova_lite.virt.xenapi.destroy import Destroyer
+from nova_lite.virt.xenapi.device_counters import DeviceCounters
 from nova_lite.virt.xenapi.direct_vhd import DirectVhd
 from nova_lite.virt.xenapi.disks import Disks
 from nova_lite.virt.xenapi.domains import DomainIds
+from nova_lite.virt.xenapi.guest_data import GuestData
 from nova_lite.virt.xenapi.host import Host
 from nova_lite.virt.xenapi.image_cache import ImageCache, Janitor
 from nova_lite.virt.xenapi.images import Images
@@ -33,15 +31,13 @@ from nova_lite.virt.xenapi.rescue import RebootPoller, Rescue
 from nova_lite.virt.xenapi.settling import Settling
 from nova_lite.virt.xenapi.simple_dh import SimpleDH
 from nova_lite.virt.xenapi.snapshot import Snapshots
-from nova_lite.virt.xenapi.spawn import Spawner, hostname_for, sanitized
+from nova_lite.virt.xenapi.spawn import Spawner
 from nova_lite.virt.xenapi.storage import Storage
 from nova_lite.virt.xenapi.vm_cache import VmCache
 from nova_lite.virt.xenapi.volumeops import VolumeOps
 from nova_lite.virt.xenapi.xenstore import LiveXenstore, ParamXenstore
 
 __all__ = ["RESIZE_TOTAL_STEPS", "InstanceInfo", "SimpleDH", "VMOps", "cmp_version", "make_step_decorator"]
-
-LOG = logging.getLogger(__name__)
 
 RESIZE_TOTAL_STEPS = 5
 
@@ -84,6 +80,7 @@ class VMOps:
         self.power = Power(session, self.finder, self.cache, self.domains, self.volumes.find_bad_volumes, conf)
         self.param_xenstore = ParamXenstore(session, self.finder)
         self.live_xenstore = LiveXenstore(session, self.finder)
+        self.guest_data = GuestData(session, self.finder, self.param_xenstore, self.live_xenstore)
         self.leftovers = Leftovers(session, self.disks, self.storage)
         self.destroyer = Destroyer(session, self.finder, self.cache, self.disks, self.vifs, self.firewall_driver,
                                    self.volumes, self.kernels, self.leftovers, self.domains)
@@ -107,6 +104,7 @@ class VMOps:
         self.pools = Pools(session, self._virtapi, conf)
         self.maintenance = Maintenance(session, self.cache, self._virtapi, conf)
         self.metrics = Metrics(session, self.finder, self.cache)
+        self.device_counters = DeviceCounters(session, self.finder, self.metrics)
         self.consoles = Consoles(session, self.finder, self.cache, conf)
         self.image_cache = ImageCache(session, self.storage, self.disks, conf)
         self.janitor = Janitor(session, self.storage)
@@ -242,28 +240,11 @@ class VMOps:
 
     def inject_network_info(self, instance, network_info, vm_ref=None):
         """Write the network configuration into the VM's xenstore, of the running guest too if the host can."""
-        if vm_ref is None:
-            vm_ref = self.finder.require(instance)
-        record = self._session.call_xenapi("VM.get_record", vm_ref)
-        for _, mapping in vif.records(network_info):
-            location = vif.xenstore_location(mapping)
-            configuration = vif.guest_configuration(mapping)
-            self.param_xenstore.set_text(vm_ref, location, json.dumps(configuration))
-            if int(record["domid"]) >= 0:
-                self._change_live(location, self.live_xenstore.write, instance, location, configuration)
-
-    @staticmethod
-    def _change_live(location: str, change, *args) -> None:
-        try:
-            change(*args)
-        except (exception.PluginError, exception.InstanceNotFound) as error:
-            # Without the plugin the host itself copies the record's keys when the guest starts.
-            LOG.info("%s is not written to the running guest: %s", location, error)
+        self.guest_data.set_network(instance, network_info, vm_ref)
 
     def inject_hostname(self, instance, vm_ref, hostname):
         """Write the host name into the VM's xenstore, as plain text."""
-        name = hostname_for(hostname, instances.read(instance, "os_type"))
-        self.param_xenstore.set_text(vm_ref, "vm-data/hostname", name)
+        self.guest_data.set_hostname(instance, vm_ref, hostname)
 
     def reset_network(self, instance, vm_ref=None):
         """Have the guest's agent apply host name and network. Raises NotImplementedError without an agent."""
@@ -417,15 +398,4 @@ class VMOps:
 
     def change_instance_metadata(self, instance, diff):
         """Write changed metadata ({key: ['+', value] | ['-']}) where the guest finds it."""
-        vm_ref = self.finder.require(instance)
-        running = self.finder.vm(instance).domid >= 0
-        for key, change in diff.items():
-            location = f"vm-data/user-metadata/{sanitized(key)}"
-            if change[0] == "-":
-                self.param_xenstore.remove(vm_ref, location)
-                act = self.live_xenstore.clear, instance, location
-            else:
-                self.param_xenstore.set_text(vm_ref, location, json.dumps(change[1]))
-                act = self.live_xenstore.write, instance, location, change[1]
-            if running:
-                self._change_live(location, *act)
+        self.guest_data.change_metadata(instance, diff)

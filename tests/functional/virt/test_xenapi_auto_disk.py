@@ -9,8 +9,8 @@ import pytest
 
 from nova_lite import exception
 from nova_lite.virt.xenapi.auto_disk import SECTOR_B, only_partition
-from nova_lite.virt.xenapi.driver import check_host
 from nova_lite.virt.xenapi.images import qemu_img
+from nova_lite.virt.xenapi.requirements import check_host
 from tests.fixtures.xen_bench import GIB, MIB, make_instance, make_network_info, vbds
 
 FIRST_SECTOR = 2048

@@ -4,10 +4,10 @@ import pytest
 
 from nova_lite import exception
 from nova_lite.virt.xenapi import volumeops
+from nova_lite.virt.xenapi.guest_data import hostname_for, sanitized
 from nova_lite.virt.xenapi.local_disks import ephemeral_sizes_gb
 from nova_lite.virt.xenapi.plan import Undo
 from nova_lite.virt.xenapi.session import version_tuple
-from nova_lite.virt.xenapi.spawn import hostname_for, sanitized
 from nova_lite.virt.xenapi.transfer import read_ahead
 from nova_lite.virt.xenapi.transport import Endpoint, swap_xapi_host
 from nova_lite.virt.xenapi.vmops import cmp_version, make_step_decorator

@@ -1,0 +1,47 @@
+"""What has to hold before the driver works with a host."""
+
+import XenAPI
+
+from nova_lite import exception
+from nova_lite.virt.xenapi import errors
+
+# What this driver does in one way only: an option that asks for another is refused rather than overlooked.
+SERVED = {
+    "plugin_wire": "json",
+    "image_upload_handler": "",
+    "generate_swap": True,
+    "remap_vbd_dev": False,
+    "console_public_hostname": None,
+    "block_device_creation_timeout": 10,
+    "agent_path": "usr/sbin/xe-update-networking",
+    "ipxe_network_name": None,
+    "ipxe_boot_menu_url": None,
+}
+
+
+def unsupported(conf):
+    """Yield one line for each option whose value this driver does not serve."""
+    for name, value in SERVED.items():
+        found = conf.xenserver[name]
+        if found != value and (found or value):
+            yield f"[xenserver] {name} = {found} is not supported, only {value or 'leaving it out'}"
+    if conf.xenserver.image_handler == "vdi_local_dev":
+        yield "[xenserver] image_handler = vdi_local_dev is not supported, only vdi_remote_stream and direct_vhd"
+    if conf.flat_injected:
+        yield "flat_injected = True is not supported: use a config drive or the guest agent"
+
+
+def check_host(session, path="/sys/hypervisor/uuid"):
+    """Raise ConfigurationError unless this service runs in a guest of the host it manages."""
+    try:
+        with open(path) as own:
+            uuid = own.read().strip()
+        session.call_xenapi("VM.get_by_uuid", uuid)
+    except OSError as error:
+        raise exception.ConfigurationError(
+            reason=f"[xenserver] check_host: this machine is no guest of XenServer: {error}") from None
+    except XenAPI.Failure as failure:
+        if not errors.is_gone(failure):
+            raise
+        raise exception.ConfigurationError(
+            reason=f"[xenserver] check_host: this machine is guest {uuid}, which {session} does not know") from None

@@ -1,5 +1,6 @@
 """What the classes with behaviour share: how a method is tied to a call, and the caller it works for."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -55,11 +56,20 @@ class Noun:
 
     def implementations(self) -> dict[str, Implementation]:
         """Return {call name: implementation} for the methods tied to calls."""
-        found = {}
-        for name in dir(type(self)):
-            for call_name, operation in getattr(getattr(type(self), name), "xenapi_calls", []):
-                found[call_name] = Implementation(getattr(self, name), operation)
-        return found
+        return {
+            call_name: Implementation(getattr(self, name), operation)
+            for name, call_name, operation in tied_methods(type(self))
+        }
+
+
+@functools.cache
+def tied_methods(noun: type[Noun]) -> list[tuple[str, str, str]]:
+    """Return (method, call, operation) for every call that the class's methods are tied to."""
+    return [
+        (name, call_name, operation)
+        for name in dir(noun)
+        for call_name, operation in getattr(getattr(noun, name), "xenapi_calls", [])
+    ]
 
 
 class GenericCalls:

@@ -4,6 +4,7 @@ The six roles that people are given are rows. The permissions below them, one fo
 ones: they are made when asked for and are in no table, so that `role.get_all` lists the six.
 """
 
+import functools
 import uuid as uuid_module
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ UUIDS = {
 STRENGTH = {name: strength for strength, name in enumerate(ROLES)}
 
 
+@functools.lru_cache(maxsize=4096)  # more than there are calls
 def role_ref(name: str) -> str:
     """Return the reference of a role or, by the name of a call, of a permission."""
     uuid = UUIDS.get(name) or str(uuid_module.uuid5(uuid_module.NAMESPACE_URL, f"xapi-permission:{name}"))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import oslo_messaging
 import pytest
@@ -36,18 +37,30 @@ class Manage:
         return oslo_messaging.TransportURL.parse(conf, db.cell_get(context, name)["transport_url"])
 
 
-@pytest.fixture
-def manage(tmp_path):
-    config = tmp_path / "cell.conf"
+def manage_in(directory):
+    config = directory / "cell.conf"
     config.write_text(
-        f"[DEFAULT]\nstate_path = {tmp_path}\ntransport_url = rabbit://own:secret@127.0.0.1:5672/api\n"
-        f"[database]\nconnection = sqlite:///{tmp_path}/cell.sqlite\n"
+        f"[DEFAULT]\nstate_path = {directory}\ntransport_url = rabbit://own:secret@127.0.0.1:5672/api\n"
+        f"[database]\nconnection = sqlite:///{directory}/cell.sqlite\n"
         "[cells]\nenable = true\nname = api\ncell_type = api\n"
     )
-    manage = Manage(config)
-    status, _, stderr = manage.run("db", "sync")
+    return Manage(config)
+
+
+@pytest.fixture(scope="module")
+def synced(tmp_path_factory):
+    """The directory of a database that `db sync` has made."""
+    directory = tmp_path_factory.mktemp("synced")
+    status, _, stderr = manage_in(directory).run("db", "sync")
     assert status == 0, stderr
-    return manage
+    return directory
+
+
+@pytest.fixture
+def manage(tmp_path, synced):
+    for path in synced.glob("cell.sqlite*"):
+        shutil.copy(path, tmp_path)
+    return manage_in(tmp_path)
 
 
 WEST = ("--name", "west", "--username", "nova", "--hostname", "192.0.2.1", "--port", "5672", "--virtual_host", "west")

@@ -57,7 +57,7 @@ class Recovery:
             except Exception as error:  # start-up must survive any one instance
                 LOG.exception("Could not recover instance %s", instance.uuid)
                 self._give_up(context, instance, error)
-        self.moves.confirm_again(context)
+        self.moves.close_moves(context)
 
     def _give_up(self, context: RequestContext, instance: objects.Instance, error: Exception) -> None:
         try:

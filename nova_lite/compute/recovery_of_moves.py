@@ -76,12 +76,25 @@ class MoveRecovery:
                 "migration_type": [*OF_RESIZES, "live-migration"]}):
             self._set_status(migration, "error")
 
-    def confirm_again(self, context: RequestContext, older_than_s: float = 0) -> None:
-        """Confirm the resizes from here that somebody began to confirm so long ago; a failure is the record's own."""
+    def close_moves(self, context: RequestContext, older_than_s: float = 0) -> None:
+        """End the resizes from here whose confirmation or revert broke off so long ago; a failure is the record's own.
+
+        A revert that got as far as to put the instance back into service lacks only the end of its record.
+        """
         for migration in objects.MigrationList.get_by_filters(context, {
-                "source_compute": self._here.name, "status": "confirming", "migration_type": list(OF_RESIZES)}):
+                "source_compute": self._here.name, "status": ["confirming", "reverted_dest"],
+                "migration_type": list(OF_RESIZES)}):
             if older_than_s == 0 or self._here.is_older(migration.updated_at, older_than_s):
-                self._confirm(context, migration)
+                (self._confirm if migration.status == "confirming" else self._end_revert)(context, migration)
+
+    def _end_revert(self, context: RequestContext, migration: objects.Migration) -> None:
+        try:
+            instance = self._here.load(context, migration.instance_uuid)
+        except exception.InstanceNotFound:
+            self._set_status(migration, "error")
+            return
+        if instance.host == self._here.name and instance.task_state != task_states.RESIZE_REVERTING:
+            self._set_status(migration, "reverted")
 
     def _confirm(self, context: RequestContext, migration: objects.Migration) -> None:
         try:

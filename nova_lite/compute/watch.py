@@ -22,6 +22,12 @@ _PERHAPS_ELSEWHERE = (
     task_states.MIGRATING, task_states.RESIZE_PREP, task_states.RESIZE_MIGRATING, task_states.RESIZE_MIGRATED,
     task_states.RESIZE_FINISH, task_states.RESIZE_REVERTING, task_states.REBUILDING,
 )
+# Between two tasks of a build or a deletion; nobody waits in these.
+_ON_THE_WAY = (vm_states.BUILDING, vm_states.DELETED)
+
+
+def _is_unfinished(instance: objects.Instance) -> bool:
+    return instance.task_state is not None or instance.vm_state in _ON_THE_WAY
 
 
 class Watch:
@@ -50,11 +56,14 @@ class Watch:
         self._here.set_error(context, instance)
 
     def recover_stuck(self, context: RequestContext, older_than_s: float) -> None:
-        """Recover, with a fault, instances whose task nobody here works on any more: its message was lost."""
+        """Recover, with a fault, instances whose task nobody here works on any more: its message was lost.
+
+        So are builds and deletions that broke off between two tasks, and records of moves that were to be closed.
+        """
         stuck = [instance for instance in self._here.instances(context)
-                 if instance.task_state is not None and self._here.is_older(instance.updated_at, older_than_s)]
+                 if _is_unfinished(instance) and self._here.is_older(instance.updated_at, older_than_s)]
         self._each(self._recover_stuck, context, stuck, older_than_s)
-        self._recovery.moves.confirm_again(context, older_than_s)
+        self._recovery.moves.close_moves(context, older_than_s)
 
     def _recover_stuck(self, context: RequestContext, instance: objects.Instance, older_than_s: float) -> None:
         moves = self._recovery.moves
@@ -64,7 +73,7 @@ class Watch:
             now = self._here.load(context, instance.uuid)
             if now.task_state == instance.task_state and now.updated_at == instance.updated_at:
                 record_fault(self._here.conductor, context, now, exception.InstanceUnacceptable(
-                    instance_id=now.uuid, reason=f"task {now.task_state} was asked for and never done"))
+                    instance_id=now.uuid, reason=f"task {now.task_state or now.vm_state} was never done"))
                 self._recovery.recover(context, now)
 
     def force_slow_reboots(self, context: RequestContext) -> None:

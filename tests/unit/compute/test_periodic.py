@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from nova_lite import objects
+from nova_lite import exception, objects
 from nova_lite.compute import usage
 from nova_lite.concurrency import spawn
 from nova_lite.objects import power_state, task_states, vm_states
@@ -208,6 +208,19 @@ def test_a_task_whose_message_was_lost_is_taken_up_in_time(world, task_state, fo
     instance = world.reload(instance)
     assert (instance.vm_state, instance.task_state) == found
     assert bool(world.faults(instance)) is (found[1] is None)
+
+
+def test_a_build_and_a_deletion_that_broke_off_between_two_tasks_are_ended_in_time(world):
+    building, deleted = (world.busy(world.boot(), None, vm_state=state)
+                         for state in (vm_states.BUILDING, vm_states.DELETED))
+    world.clock.advance(1801)
+
+    world.compute._recover_stuck_instances(world.context)
+
+    assert world.reload(building).vm_state == vm_states.ERROR
+    assert world.guest(building) is None
+    with pytest.raises(exception.InstanceNotFound):
+        world.reload(deleted)
 
 
 @pytest.mark.parametrize("task_state", [task_states.MIGRATING, task_states.RESIZE_MIGRATED, task_states.REBUILDING])

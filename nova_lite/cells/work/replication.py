@@ -145,8 +145,9 @@ def _differences(cell, ctxt, owner: str, digests: dict[str, str | None]) -> Iter
             cell.runner.have_deleted(owner, uuid)
         if instance.deleted:
             continue
-        if theirs is not None and instance.cell_name not in (None, owner):
-            cell.runner.disputes.note(owner, uuid)
+        if instance.cell_name not in (None, owner):
+            if theirs is not None:  # else it had what another cell has, and does so no more: as it has to be
+                cell.runner.disputes.note(owner, uuid)
         elif theirs != replica.digest(instance):
             if theirs is not None and _is_deletion_lost(cell, instance):
                 LOG.warning("Cell %s does not know that instance %s is to be deleted, it is told again", owner, uuid)

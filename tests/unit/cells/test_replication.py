@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import types
 import uuid
 
 import pytest
@@ -9,7 +10,9 @@ import sqlalchemy
 
 from nova_lite import exception, objects
 from nova_lite.cells import outbox, replica, utils
-from nova_lite.objects import task_states, vm_states
+from nova_lite.cells.own_methods import OwnCellsClient
+from nova_lite.objects import base, task_states, vm_states
+from tests.fixtures.clock import FakeClock
 from tests.unit.cells.live import flavor
 from tests.unit.cells.tree import eventually
 
@@ -257,6 +260,46 @@ def test_D25_successive_updates_of_an_instance_become_one():
     assert merged["revision"] == 5
     assert merged["instance"]["nova_object.data"] == {"uuid": "a", "vm_state": "stopped", "host": "h"}
     assert merged["instance"]["nova_object.changes"] == ["host", "vm_state"]
+
+
+def test_many_changes_in_a_moment_are_told_of_once(tree):
+    told, clock = [], FakeClock()
+    client = types.SimpleNamespace(cast=lambda ctxt, method, **how: told.append(method))
+    own = OwnCellsClient(tree["rack1"].services.with_(
+        clock=clock, rpc=types.SimpleNamespace(client=lambda *args, **kwargs: client)))
+
+    for _ in range(10):
+        own.outbox_ready(tree["rack1"].context())
+    clock.advance(1)
+    own.outbox_ready(tree["rack1"].context())
+
+    assert told == ["outbox_ready"] * 2
+
+
+def test_what_is_too_long_for_one_message_goes_in_several(tree, instance):
+    rack1 = tree["rack1"]
+    with rack1.db.writer(rack1.context()):  # so that all of them are there when the first is sent
+        for number in range(4):
+            told = part(tree, instance, launched_on=str(number))
+            told.system_metadata = {"long": str(number) * 400_000}
+            rack1.db.outbox_add(rack1.context(), instance.uuid, "instance_update", "instance_update_at_top",
+                                json.dumps(base.to_wire({"instance": told})), revision=100 + number)
+    rack1.runner.outbox.kick()
+
+    eventually(lambda: at_top(tree, instance).launched_on == "3")
+    tree.settle()
+    assert at_top(tree, instance).system_metadata == {"long": "3" * 400_000}
+
+
+def test_a_batch_that_was_too_much_is_followed_by_smaller_ones(tree, instance):
+    outbox_of_rack1 = tree["rack1"].runner.outbox
+    sizes = []
+
+    for was_taken in (False, False, False, True, True, True, True):
+        outbox_of_rack1._resize(was_taken)
+        sizes.append(outbox_of_rack1._size)
+
+    assert sizes == [500, 250, 125, 250, 500, 1000, 1000]
 
 
 def test_updates_are_not_merged_across_the_end_of_an_instance():
@@ -787,6 +830,15 @@ def test_D15_a_comparison_finds_twins_that_look_the_same(tree, instance):
 
     eventually(lambda: (instance.uuid,) in [args for args, _kwargs in tree["rack2"].compute.called("delete")])
     assert (instance.uuid,) not in [args for args, _kwargs in tree["rack1"].compute.called("delete")]
+
+
+def test_a_twin_that_has_been_deleted_differs_from_nothing(tree, instance):
+    twin = tree["rack2"].create(uuid=instance.uuid)
+    twin.destroy()
+    tree.settle()
+
+    assert tree["rack2"].runner.healer.sweep(tree["rack2"].context()) == 0
+    assert not at_top(tree, instance).deleted
 
 
 def test_a_cell_under_another_name_keeps_its_instances(tree):

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import itertools
 import json
 import threading
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from oslo_log import log as logging
 
 from nova_lite import concurrency, context, exception
 from nova_lite.cells import messages, routing
+from nova_lite.cells.own_methods import OUTBOX_TOLD_EVERY_S
 from nova_lite.cells.remote_exceptions import first_line
 from nova_lite.cells.share import Share
 
@@ -23,7 +25,10 @@ _GRACE_S = 30.0
 _MAX_PAUSE_S = 30.0
 _BATCH_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 2.0
+_LOOK_AGAIN_S = 1.2 * OUTBOX_TOLD_EVERY_S
 _DROP_LIMIT = 10_000
+_MOST_BYTES = 1_000_000  # of what is told, in one message
+_FEWEST_ROWS = 10
 _WITH_REVISION = frozenset((UPDATE, DESTROY, "instance_fault_create_at_top", "bw_usage_update_at_top"))
 
 
@@ -46,18 +51,24 @@ def merged(rows: list[dict[str, Any]]) -> list[Entry]:
 
     An entry that was merged stands where its last row stood, so nothing overtakes what came before it.
     """
-    entries: list[Entry] = []
+    entries: dict[int, Entry] = {}  # by the id of the last row
     open_updates: dict[str, Entry] = {}
     for row in rows:
         entry = _entry(row)
         earlier = open_updates.pop(row["instance_uuid"], None) if entry.method in (UPDATE, DESTROY) else None
         if entry.method == UPDATE:
             if earlier is not None:
-                entries.remove(earlier)
+                del entries[earlier.id]
                 entry = _merge(earlier, entry)
             open_updates[row["instance_uuid"]] = entry
-        entries.append(entry)
-    return entries
+        entries[entry.id] = entry
+    return list(entries.values())
+
+
+def _short_enough(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the first rows, as many as fit into a message; one at least."""
+    sizes = itertools.accumulate(len(row["payload"]) for row in rows)
+    return rows[:max(1, sum(1 for size in sizes if size <= _MOST_BYTES))]
 
 
 def _entry(row: dict[str, Any]) -> Entry:
@@ -77,7 +88,10 @@ def _merge(earlier: Entry, later: Entry) -> Entry:
 
 
 class Outbox:
-    """Drains the table `outbox` of this cell. One thread; woken by a kick, else looking now and then."""
+    """Drains the table `outbox` of this cell. One thread; woken by a kick, else looking now and then.
+
+    Soon after a kick it looks once more: whoever has just kicked does not do so again for each of many changes.
+    """
 
     def __init__(self, runner):
         self._runner = runner
@@ -89,6 +103,7 @@ class Outbox:
         self._wake = self._clock.event()
         self._stopped = False
         self._task = None
+        self._size = self._most_rows = self._conf.cells.outbox_batch_size
         self._silent_since_s: dict[str, float] = {}  # parents that tell nothing of their kind, by name
         self.counts: collections.Counter[str] = collections.Counter()
 
@@ -134,6 +149,7 @@ class Outbox:
                     return False
                 entries = merged(rows)
                 sent = min(self._send(ctxt, parent, entries) for parent in parents)
+                self._resize(sent == len(entries))
                 self._services.db.outbox_delete(ctxt, [row_id for entry in entries[:sent] for row_id in entry.row_ids])
                 self.counts["sent"] += sent
                 if sent < len(entries):
@@ -141,13 +157,18 @@ class Outbox:
 
     def _next_rows(self, ctxt) -> list[dict[str, Any]]:
         """Return the next rows that are this process's to send; [] when there are none."""
-        after_id, size = 0, self._conf.cells.outbox_batch_size
-        while page := self._services.db.outbox_pending(ctxt, limit=size, after_id=after_id):
+        after_id = 0
+        while page := self._services.db.outbox_pending(ctxt, limit=self._size, after_id=after_id):
             mine = self._share.mine(page)
             if mine:
-                return mine
+                return _short_enough(mine)
             after_id = page[-1]["id"]
         return []
+
+    def _resize(self, was_taken: bool) -> None:
+        """What was too much for those above in the time they had is sent in smaller batches, for a while."""
+        self._size = min(self._most_rows, 2 * self._size) if was_taken else max(
+            min(_FEWEST_ROWS, self._most_rows), self._size // 2)
 
     def is_unknown(self, parent) -> bool:
         """Whether it is too early to say that a parent, or one above it, is no nova_lite cell: it may yet greet.
@@ -195,7 +216,7 @@ class Outbox:
     def _run(self) -> None:
         pause_s = poll_s = self._conf.cells.outbox_poll_interval
         while not self._stopped:
-            self._clock.wait(self._wake, pause_s)
+            was_told = self._clock.wait(self._wake, pause_s)
             self._wake.clear()
             if self._stopped:
                 return
@@ -205,7 +226,12 @@ class Outbox:
                 LOG.exception("The outbox could not be read")
                 done = False
             is_early = any(self.is_unknown(parent) for parent in self._runner.state_manager.get_parent_cells())
-            pause_s = poll_s if done or is_early else min(_MAX_PAUSE_S, pause_s * 2)
+            if done and was_told:
+                pause_s = min(poll_s, _LOOK_AGAIN_S)
+            elif done or is_early:
+                pause_s = poll_s
+            else:
+                pause_s = min(_MAX_PAUSE_S, pause_s * 2)
 
 
 def _kind(method: str) -> str:

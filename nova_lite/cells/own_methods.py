@@ -6,6 +6,8 @@ from nova_lite.cells.remote_exceptions import first_line
 
 NAMESPACE = "nova_lite"
 VERSION = "1.0"
+# Who changes much in a moment tells of it once: nova-cells looks again a little later.
+OUTBOX_TOLD_EVERY_S = 0.05
 _SIBLING_TIMEOUT_S = 5.0
 
 
@@ -80,11 +82,16 @@ class OwnCellsClient:
 
     def __init__(self, services):
         conf = services.conf
+        self._clock = services.clock
         self._client = services.rpc.client(conf.cells.topic, version=VERSION, namespace=NAMESPACE)
+        self._told_at_s: float | None = None
 
     def outbox_ready(self, ctxt) -> None:
-        # To every process: the rows are of the share of any of them.
-        self._client.cast(ctxt, "outbox_ready", fanout=True)
+        """Tell every process, since the rows are of the share of any of them; not if they have just been told."""
+        now_s = self._clock.monotonic()
+        if self._told_at_s is None or now_s - self._told_at_s >= OUTBOX_TOLD_EVERY_S:
+            self._told_at_s = now_s
+            self._client.cast(ctxt, "outbox_ready", fanout=True)
 
     def capacity_changed(self, ctxt) -> None:
         self._client.cast(ctxt, "capacity_changed", fanout=True)

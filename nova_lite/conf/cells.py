@@ -70,7 +70,8 @@ def _replication() -> list[cfg.Opt]:
         cfg.IntOpt("instance_update_sync_database_limit", default=100, min=1, help="Page size of syncing."),
         cfg.FloatOpt("outbox_poll_interval", default=1.0, min=0.05,
                      help="How often waiting upward updates are looked for when nobody tells. Seconds."),
-        cfg.IntOpt("outbox_batch_size", default=100, min=1, max=10000, help="Upward updates sent in one message."),
+        cfg.IntOpt("outbox_batch_size", default=1000, min=1, max=10000,
+                   help="Upward updates sent in one message, if so many wait and they are not long."),
         seconds("tombstone_ttl", 86400, "How long a deleted instance may not be built by a late message."),
     ]
 

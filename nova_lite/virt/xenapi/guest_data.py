@@ -1,6 +1,8 @@
 """What a guest finds in its xenstore: host name, networks, metadata."""
 
+import functools
 import json
+from collections.abc import Callable
 from typing import Any
 
 from oslo_log import log as logging
@@ -79,15 +81,15 @@ class GuestData:
             location = metadata_location(key)
             if change[0] == "-":
                 self._param.remove(vm_ref, location)
-                act = self._live.clear, instance, location
+                act = functools.partial(self._live.clear, instance, location)
             else:
                 self._param.set_text(vm_ref, location, json.dumps(change[1]))
-                act = self._live.write, instance, location, change[1]
+                act = functools.partial(self._live.write, instance, location, change[1])
             if running:
-                self._change_live(location, *act)
+                self._change_live(location, act)
 
     @staticmethod
-    def _change_live(location: str, change, *args) -> None:
+    def _change_live(location: str, change: Callable[..., Any], *args) -> None:
         try:
             change(*args)
         except (exception.PluginError, exception.InstanceNotFound) as error:

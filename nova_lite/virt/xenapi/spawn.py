@@ -224,7 +224,7 @@ class Spawner:
         self.create_vm(build)
         for disk in build.disks + build.borrowed:
             self._disks.attach(build.vm_ref, disk)
-        self._volumes.attach_mapped(build.vm_ref, build.block_device_info, build.undo)
+        self._volumes.attach_mapped(build.vm_ref, build.block_device_info, build.undo, build.name_label)
         self._vifs.create(build.vm_ref, build.instance, build.network_info)
 
     def prepare_security_group_filters_step(self, build: Build) -> None:

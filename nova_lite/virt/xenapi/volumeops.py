@@ -3,19 +3,22 @@
 import re
 import string
 import uuid as uuidlib
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import XenAPI
 from oslo_log import log as logging
 
 from nova_lite import exception
-from nova_lite.virt.driver import HypervisorUnavailable, block_device_info_get_mapping
+from nova_lite.virt.driver import block_device_info_get_mapping
 from nova_lite.virt.xenapi import errors, records
 from nova_lite.virt.xenapi.disks import ROOT, Disks
 from nova_lite.virt.xenapi.lookup import VmFinder
-from nova_lite.virt.xenapi.plan import Undo, ignoring_gone
+from nova_lite.virt.xenapi.plan import Undo
 from nova_lite.virt.xenapi.storage import Storage
+from nova_lite.virt.xenapi.storage_manager import StorageManager, repository_of
+from nova_lite.virt.xenapi.volume_repositories import VolumeRepositories, VolumeRepository
 
 LOG = logging.getLogger(__name__)
 
@@ -28,11 +31,9 @@ DEVICE_NAME = re.compile(r"(?:/dev/)?(?:[hs]d|x?vd)([a-p])$")
 
 @dataclass(frozen=True)
 class Target:
-    """An iSCSI LUN, as a connection_info describes it. `params` (device_config) may hold a password."""
+    """A volume, as a connection_info describes it: the repository it is in, and which of its disks it is."""
 
-    sr_uuid: str
-    label: str
-    params: dict[str, str] = field(repr=False)
+    repository: VolumeRepository
     vdi_uuid: str | None = None
     lun: int | None = None
 
@@ -58,9 +59,9 @@ def parse_target(connection_info: dict, target_host: str | None = None, target_p
         raise exception.VolumeDriverNotFound(driver_type=kind)
     data = connection_info["data"]
     if data.get("sr_uuid"):
-        params = {key: str(data[key]) for key in data.get("introduce_sr_keys", ()) if key in data}
-        return Target(data["sr_uuid"], data.get("name_label") or f"tempSR-{data['sr_uuid']}", params,
-                      data.get("vdi_uuid"), _lun(data))
+        params = {key: data[key] for key in data.get("introduce_sr_keys", ()) if key in data}
+        repository = repository_of(data["sr_uuid"], data.get("name_label") or f"tempSR-{data['sr_uuid']}", params)
+        return Target(repository, data.get("vdi_uuid"), _lun(data))
     host, port = _portal(data.get("target_portal"), target_host, target_port)
     iqn = data.get("target_iqn") or (iqn_prefix and data.get("volume_id") and f"{iqn_prefix}:{data['volume_id']}")
     if not (host and iqn and data.get("volume_id")):
@@ -69,7 +70,7 @@ def parse_target(connection_info: dict, target_host: str | None = None, target_p
     if data.get("auth_method") == "CHAP":
         params |= {"chapuser": data.get("auth_username"), "chappassword": data.get("auth_password")}
     sr_uuid = str(uuidlib.uuid5(SR_NAMESPACE, f"{host}/{port}/{iqn}"))
-    return Target(sr_uuid, f"tempSR-{data['volume_id']}", params, data.get("vdi_uuid"), _lun(data))
+    return Target(VolumeRepository(sr_uuid, f"tempSR-{data['volume_id']}", params), data.get("vdi_uuid"), _lun(data))
 
 
 def _lun(data: dict) -> int | None:
@@ -95,6 +96,8 @@ class VolumeOps:
         self._disks = disks
         self._storage = storage
         self._conf = conf
+        self._repositories = VolumeRepositories(session, storage)
+        self._manager = StorageManager(session, self._repositories, storage)
 
     def attach_volume(self, connection_info: dict, instance_name: str, mountpoint: str, hotplug: bool = True) -> None:
         """Attach a volume to the VM as device `mountpoint`; plugged at once when the VM runs and hotplug is true.
@@ -105,11 +108,12 @@ class VolumeOps:
         if vm_ref is None:
             raise exception.InstanceNotFound(instance_id=instance_name)
         with Undo(f"attach a volume to {instance_name}") as undo:
-            self.attach(vm_ref, connection_info, device_number(mountpoint), undo, hotplug)
+            self.attach(vm_ref, connection_info, device_number(mountpoint), undo, hotplug, instance_name)
 
-    def attach(self, vm_ref: str, connection_info: dict, device: int, undo: Undo, hotplug: bool) -> None:
+    def attach(self, vm_ref: str, connection_info: dict, device: int, undo: Undo, hotplug: bool,
+               instance_name: str = "") -> None:
         """Attach a volume to a VM whose reference is known."""
-        _, vdi_ref = self._connect(connection_info, undo)
+        _, vdi_ref = self._connect(connection_info, undo, instance_name)
         record = records.vbd(vm_ref, vdi_ref, device, bootable=device == ROOT, other_config=OSVOL)
         vbd_ref = self._session.call_xenapi("VBD.create", record)
         undo.add(self._disks.destroy_vbd, vbd_ref)
@@ -126,62 +130,22 @@ class VolumeOps:
             sr_ref, vdi_ref = self._connect(connection_info, undo)
             return self._session.call_xenapi("SR.get_uuid", sr_ref), self._session.call_xenapi("VDI.get_uuid", vdi_ref)
 
-    def _connect(self, connection_info: dict, undo: Undo) -> tuple[str, str]:
+    def _connect(self, connection_info: dict, undo: Undo, instance_name: str = "") -> tuple[str, str]:
         target = self._target(connection_info)
+        repository = target.repository
+        if instance_name and not repository.description:
+            repository = replace(repository, description=f"Disk-for:{instance_name}")
         try:
-            sr_ref = self._find_sr(target)
-            if sr_ref is None:
-                sr_ref = self._introduce(target, undo)
-            elif not self._storage.is_here(sr_ref):
-                self._plug_again(sr_ref, target, undo)
+            sr_ref = self._repositories.bring(repository, undo)
             return sr_ref, self._vdi(sr_ref, target)
         except XenAPI.Failure as failure:
             # The arguments of the failure may repeat the device configuration, password included.
             raise exception.StorageError(
-                f"Unable to use SR {target.sr_uuid} ({target.label}): {errors.code_of(failure)}") from None
+                f"Unable to use SR {repository.uuid} ({repository.label}): {errors.code_of(failure)}") from None
 
     def _target(self, connection_info: dict) -> Target:
         options = self._conf.xenserver
         return parse_target(connection_info, options.target_host, options.target_port, options.iqn_prefix)
-
-    def _find_sr(self, target: Target) -> str | None:
-        try:
-            return self._session.call_xenapi("SR.get_by_uuid", target.sr_uuid)
-        except XenAPI.Failure as failure:
-            if errors.is_code(failure, errors.UUID_INVALID):
-                return None
-            raise
-
-    def _introduce(self, target: Target, undo: Undo) -> str:
-        try:
-            sr_ref = self._session.call_xenapi("SR.introduce", target.sr_uuid, target.label, "", "iscsi", "", False, {})
-        except HypervisorUnavailable:  # nobody knows whether the host did
-            with suppress(XenAPI.Failure, exception.NovaException):
-                if unseen_ref := self._find_sr(target):
-                    self.forget(unseen_ref)
-            raise
-        undo.add(self.forget, sr_ref)
-        self._plug_here(sr_ref, target, undo)
-        return sr_ref
-
-    def _plug_here(self, sr_ref: str, target: Target, undo: Undo) -> None:
-        pbd_ref = self._session.call_xenapi("PBD.create", {
-            "host": self._session.host_ref, "SR": sr_ref, "device_config": target.params})
-        undo.add(self._unplug_here, pbd_ref)
-        self._session.call_xenapi("PBD.plug", pbd_ref)
-
-    def _plug_again(self, sr_ref: str, target: Target, undo: Undo) -> None:
-        """Plug a repository that is known: to another host of the pool, or to ours from an attempt that broke off."""
-        for pbd_ref in self._session.records_where("PBD", SR=sr_ref, host=self._session.host_ref):
-            self._session.call_xenapi("PBD.plug", pbd_ref)
-            return
-        # Introduced for one host alone; from now on two reach it.
-        self._session.call_xenapi("SR.set_shared", sr_ref, True)
-        self._plug_here(sr_ref, target, undo)
-
-    def _unplug_here(self, pbd_ref: str) -> None:
-        for method in ("PBD.unplug", "PBD.destroy"):
-            ignoring_gone(self._session.call_xenapi, method, pbd_ref)
 
     def _vdi(self, sr_ref: str, target: Target) -> str:
         for last_try in (False, True):
@@ -190,7 +154,7 @@ class VolumeOps:
             if found is not None:
                 break
             if last_try:
-                raise exception.StorageError(f"Unable to introduce VDI on SR {target.sr_uuid}: no such volume")
+                raise exception.StorageError(f"Unable to introduce VDI on SR {target.repository.uuid}: no such volume")
             self._session.clock.sleep(self._conf.xenserver.introduce_vdi_retry_wait)
         vdi_ref, vdi = found
         if vdi["managed"]:
@@ -212,6 +176,32 @@ class VolumeOps:
             if matches:
                 return vdi_ref, vdi
         return None
+
+    # Volumes that the host manages ----------------------------------------------------------------------------
+
+    def create_volume_for_sm(self, volume: Any, sr_uuid: str) -> dict[str, str]:
+        """Make a volume in a repository of the host's; returns {'vdi_uuid'}. Raises StorageError."""
+        return self._manager.create_volume(volume, sr_uuid)
+
+    def delete_volume_for_sm(self, vdi_uuid: str) -> None:
+        """Remove such a volume. Raises StorageError."""
+        self._manager.delete_volume(vdi_uuid)
+
+    def create_sr(self, label: str, params: Mapping[str, Any]) -> str:
+        """Make a repository; returns its uuid. params: sr_type and the device's own. Raises StorageError."""
+        return self._manager.create_sr(label, params)
+
+    def introduce_sr(self, sr_uuid: str, label: str, params: Mapping[str, Any]) -> str:
+        """Make an existing repository known to our host; returns its uuid. Raises StorageError."""
+        return self._manager.introduce_sr(sr_uuid, label, params)
+
+    def is_sr_on_host(self, sr_uuid: str) -> bool:
+        """Tell whether the repository is plugged on our host."""
+        return self._manager.is_sr_on_host(sr_uuid)
+
+    def forget_sr(self, sr_uuid: str) -> None:
+        """Forget the repository; what is in it stays. Raises StorageError while a disk of it is attached."""
+        self._manager.forget_sr(sr_uuid)
 
     # Letting go -----------------------------------------------------------------------------------------------
 
@@ -245,33 +235,17 @@ class VolumeOps:
 
     def purge(self, sr_ref: str) -> None:
         """Forget the repository unless a disk in it is still attached somewhere."""
-        for vdi in self._session.records_where("VDI", SR=sr_ref).values():
-            if vdi["VBDs"]:
-                return
-        self.forget(sr_ref)
+        self._repositories.purge(sr_ref)
 
     def forget(self, sr_ref: str) -> None:
         """Unplug and forget a repository; the volume behind it keeps its content."""
-        try:
-            pbd_refs = self._session.call_xenapi("SR.get_PBDs", sr_ref)
-        except XenAPI.Failure as failure:
-            if errors.is_gone(failure):
-                return
-            raise
-        for pbd_ref in pbd_refs:
-            try:
-                self._session.call_xenapi("PBD.unplug", pbd_ref)
-            except XenAPI.Failure as failure:
-                LOG.warning("Unplugging %s failed: %s", pbd_ref, errors.code_of(failure))
-        try:
-            self._session.call_xenapi("SR.forget", sr_ref)
-        except XenAPI.Failure as failure:
-            LOG.warning("Forgetting SR %s failed: %s", sr_ref, errors.code_of(failure))
+        self._repositories.forget(sr_ref)
 
-    def attach_mapped(self, vm_ref: str, block_device_info: dict | None, undo: Undo) -> None:
+    def attach_mapped(self, vm_ref: str, block_device_info: dict | None, undo: Undo, instance_name: str = "") -> None:
         """Attach the volumes of a block_device_info to a VM that does not run yet."""
         for mapping in block_device_info_get_mapping(block_device_info):
-            self.attach(vm_ref, mapping["connection_info"], device_number(mapping["mount_device"]), undo, hotplug=False)
+            self.attach(vm_ref, mapping["connection_info"], device_number(mapping["mount_device"]), undo,
+                        hotplug=False, instance_name=instance_name)
 
     def forget_mapped(self, block_device_info: dict | None) -> None:
         """Forget the repositories of mapped volumes whose VM is gone."""
@@ -279,8 +253,7 @@ class VolumeOps:
             self._forget_target(mapping["connection_info"])
 
     def _forget_target(self, connection_info: dict) -> None:
-        target = parse_target(connection_info, self._conf.xenserver.target_host, self._conf.xenserver.target_port)
-        sr_ref = self._find_sr(target)
+        sr_ref = self._repositories.find(self._target(connection_info).repository.uuid)
         if sr_ref is not None:
             self.purge(sr_ref)
 

@@ -28,7 +28,7 @@ def volume_vbds(bench, instance):
 
 
 def everything(bench):
-    return {**bench.counts(), "SR": len(bench.api("SR.get_all")), "PBD": len(bench.api("PBD.get_all"))}
+    return {**bench.counts(), **{name: len(bench.api(f"{name}.get_all")) for name in ("SR", "PBD", "secret")}}
 
 
 def test_a_volume_becomes_a_disk_of_the_running_instance(bench, instance, connection):
@@ -127,3 +127,68 @@ def test_a_volume_whose_target_is_away_is_named_by_its_device(bench, instance, c
     target.is_away = True
     vm_ref = bench.vmops.finder.require(instance)
     assert bench.vmops.volumes.find_bad_volumes(vm_ref) == ["/dev/xvdc"]
+
+
+def test_the_password_of_a_volume_is_in_a_secret_of_its_own_and_goes_with_it(bench, instance, connection):
+    data = connection["data"]
+    bench.simulator.toolstack.iscsi.targets[("10.0.0.9", data["target_iqn"])] = Target(
+        {0: 1 << 30}, username="u", password="right")
+    data |= {"auth_method": "CHAP", "auth_username": "u", "auth_password": "right"}
+    before = set(bench.api("secret.get_all"))
+    bench.driver.attach_volume(connection, instance, "/dev/xvdc")
+
+    configs = [pbd["device_config"] for pbd in bench.api("PBD.get_all_records").values()]
+    assert not any("chappassword" in config for config in configs)
+    made, = set(bench.api("secret.get_all")) - before
+    assert bench.api("secret.get_value", made) == "right"
+
+    bench.driver.detach_volume(connection, instance, "/dev/xvdc")
+    assert set(bench.api("secret.get_all")) == before
+
+
+def test_the_repository_of_a_volume_tells_whose_it_is(bench, instance, connection):
+    bench.driver.attach_volume(connection, instance, "/dev/xvdc")
+    vbd, = volume_vbds(bench, instance)
+    repository = bench.api("SR.get_record", bench.api("VDI.get_SR", vbd["VDI"]))
+    assert repository["name_label"] == f"tempSR-{connection['data']['volume_id']}"
+    assert repository["name_description"] == f"Disk-for:{instance['name']}"
+    assert repository["sm_config"]["backend-kind"] == "vbd"
+
+
+def test_a_volume_of_a_repository_that_the_host_manages_is_made_attached_and_removed(bench, instance):
+    volumes = bench.vmops.volumes
+    before = everything(bench)
+    sr_uuid = volumes.create_sr("volumes", {"sr_type": "ext", "name_description": "for volumes", "device": "/dev/sdz"})
+    volume = volumes.create_volume_for_sm({"id": 42, "size": 1}, sr_uuid)
+    vdi = bench.api("VDI.get_record", bench.api("VDI.get_by_uuid", volume["vdi_uuid"]))
+    assert (vdi["name_label"], vdi["virtual_size"]) == ("vol-2a", str(1 << 30))
+    assert volumes.is_sr_on_host(sr_uuid)
+
+    connection = {"driver_volume_type": "xensm", "data": {"sr_uuid": sr_uuid, "vdi_uuid": volume["vdi_uuid"],
+                                                          "introduce_sr_keys": ["sr_type"], "sr_type": "ext"}}
+    bench.driver.attach_volume(connection, instance, "/dev/xvdc")
+    with pytest.raises(exception.StorageError, match="attached"):
+        volumes.forget_sr(sr_uuid)
+    bench.driver.detach_volume(connection, instance, "/dev/xvdc")  # the repository is forgotten with its last user
+    assert not volumes.is_sr_on_host(sr_uuid)
+
+    assert volumes.introduce_sr(sr_uuid, "volumes", {"sr_type": "ext", "device": "/dev/sdz"}) == sr_uuid
+    volumes.delete_volume_for_sm(volume["vdi_uuid"])
+    volumes.delete_volume_for_sm(volume["vdi_uuid"])
+    volumes.forget_sr(sr_uuid)
+    volumes.forget_sr(sr_uuid)
+    assert everything(bench) == before
+
+
+def test_what_cannot_be_done_with_a_repository_is_told_without_its_parameters(bench, caplog):
+    volumes = bench.vmops.volumes
+    with pytest.raises(exception.StorageError, match="SR_UNKNOWN_DRIVER"):
+        volumes.create_sr("volumes", {"sr_type": "no-such-driver", "password": "very-secret"})
+    with pytest.raises(exception.StorageError, match="There is no SR"):
+        volumes.create_volume_for_sm({"id": 1, "size": 1}, "4a3f1b3e-0000-4000-8000-000000000000")
+    bench.simulator.control.fail("PBD.plug", error=["SR_BACKEND_FAILURE_68", "very-secret"])
+    before = everything(bench)
+    with pytest.raises(exception.StorageError) as raised:
+        volumes.introduce_sr("4a3f1b3e-0000-4000-8000-000000000001", "volumes", {"chappassword": "very-secret"})
+    assert "SR_BACKEND_FAILURE_68" in str(raised.value) and "very-secret" not in str(raised.value)
+    assert everything(bench) == before and "very-secret" not in caplog.text

@@ -100,20 +100,20 @@ def test_lun_0_is_a_lun_and_chap_is_read_from_the_data():
     target = volumeops.parse_target(connection(
         target_portal="10.0.0.1:3261", target_lun=0, auth_method="CHAP", auth_username="u", auth_password="secret"))
     assert target.lun == 0
-    assert target.params == {"target": "10.0.0.1", "port": "3261", "targetIQN": "iqn.x", "chapuser": "u",
-                             "chappassword": "secret"}
+    assert target.repository.params == {"target": "10.0.0.1", "port": "3261", "targetIQN": "iqn.x", "chapuser": "u",
+                                        "chappassword": "secret"}
     assert "secret" not in repr(target)
 
 
 def test_ipv6_portals_are_understood_and_a_missing_one_comes_from_the_options():
-    assert volumeops.parse_target(connection(target_portal="[fd00::1]:3260")).params["target"] == "fd00::1"
-    assert volumeops.parse_target(connection(), "10.9.9.9", 3333).params["port"] == "3333"
+    assert volumeops.parse_target(connection(target_portal="[fd00::1]:3260")).repository.params["target"] == "fd00::1"
+    assert volumeops.parse_target(connection(), "10.9.9.9", 3333).repository.params["port"] == "3333"
 
 
 def test_the_same_target_has_the_same_sr_uuid_everywhere():
     one = volumeops.parse_target(connection(target_portal="10.0.0.1:3260"))
     other = volumeops.parse_target(connection(target_portal="10.0.0.1:3260", volume_id="v2"))
-    assert one.sr_uuid == other.sr_uuid
+    assert one.repository.uuid == other.repository.uuid
 
 
 def test_other_volume_types_are_refused():

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import queue
 import struct
 import subprocess
 import tarfile
@@ -25,6 +26,7 @@ LOG = logging.getLogger(__name__)
 SECTOR_B = 512
 # What an image may have beside its disk: tables, bitmaps, the end of an archive.
 LARGEST_REST_B = 16 * CHUNK_B
+BLOCKS_BEHIND = 4
 FIRST_SECTOR = 63
 VHD_COOKIE = b"conectix"
 VHD_FIXED, VHD_DYNAMIC = 2, 3
@@ -62,6 +64,38 @@ class DiskImage:
     length_b: int
     virtual_size_b: int
     blocks: Iterator[bytes]
+
+
+class BackgroundDigest:
+    """A digest that is computed beside its caller, who reads and sends meanwhile; BLOCKS_BEHIND blocks at most are due.
+
+    Closed by leaving its block.
+    """
+
+    def __init__(self, digest: Any):
+        self._digest = digest
+        self._due: queue.Queue = queue.Queue(BLOCKS_BEHIND)
+        self._worker = concurrency.spawn(self._work)
+
+    def __enter__(self) -> "BackgroundDigest":
+        return self
+
+    def __exit__(self, *_details) -> None:
+        self._due.put(None)
+        self._worker.wait()
+
+    def update(self, block: bytes) -> None:
+        self._due.put(block)
+
+    def hexdigest(self) -> str:
+        """Return the digest of all blocks so far."""
+        self._due.join()
+        return self._digest.hexdigest()
+
+    def _work(self) -> None:
+        while (block := self._due.get()) is not None:
+            concurrency.run_blocking(self._digest.update, block)
+            self._due.task_done()
 
 
 class _Measured(io.RawIOBase):
@@ -111,7 +145,8 @@ class Images:
         kind = ImageType.of(image_meta)
         with ExitStack() as stack:
             stream = stack.enter_context(self._image_api.open(context, image_meta["id"]))
-            measured = _Measured(stream, _digest_of(image_meta), image_meta)
+            digest = stack.enter_context(BackgroundDigest(_digest_of(image_meta)))
+            measured = _Measured(stream, digest, image_meta)
             disk = self._as_disk(kind, measured, image_meta, stack)
             yield disk
             measured.drain()

@@ -12,6 +12,8 @@ from nova_lite.compute.delete import Deleter
 from nova_lite.compute.host import ComputeHost
 from nova_lite.compute.policy import record_fault
 from nova_lite.compute.recovery_of_moves import MoveRecovery
+from nova_lite.compute.recovery_of_volumes import VolumeRecovery
+from nova_lite.compute.volumes import Volumes
 from nova_lite.context import RequestContext
 from nova_lite.objects import power_state, task_states, vm_states
 
@@ -42,22 +44,27 @@ Step = Callable[[RequestContext, objects.Instance], None]
 class Recovery:
     """The rules of recovery; what has to be done again is done by the manager's own actions."""
 
-    def __init__(self, here: ComputeHost, block_devices: BlockDevices, deleter: Deleter, actions: Any) -> None:
+    def __init__(self, here: ComputeHost, block_devices: BlockDevices, deleter: Deleter, volumes: Volumes,
+                 actions: Any) -> None:
         self._here = here
         self._block_devices = block_devices
         self._deleter = deleter
         self._actions = actions
         self.moves = MoveRecovery(here, actions)
+        self._volumes = VolumeRecovery(here, block_devices, volumes, actions)
 
     def recover_all(self, context: RequestContext) -> None:
         """Recover every instance of this host. The failure of one is recorded as its fault and stops no other."""
-        for instance in self._here.instances(context):
+        instances = self._here.instances(context)
+        idle = [instance for instance in instances if instance.task_state is None]
+        for instance in instances:
             try:
                 self.recover(context, instance)
             except Exception as error:  # start-up must survive any one instance
                 LOG.exception("Could not recover instance %s", instance.uuid)
                 self._give_up(context, instance, error)
         self.moves.close_moves(context)
+        self._volumes.settle(context, idle)
 
     def _give_up(self, context: RequestContext, instance: objects.Instance, error: Exception) -> None:
         try:

@@ -94,6 +94,16 @@ class Volumes:
         bdm.create()
         return bdm
 
+    def take_back(self, context: RequestContext, instance: objects.Instance, bdm: objects.BlockDeviceMapping) -> None:
+        """Undo an attachment that broke off after the connection was made; what cannot be undone is logged."""
+        context = context.elevated()
+        volume_api, driver = self._here.volume_api, self._here.driver
+        volume = volume_api.get(context, bdm.volume_id)
+        _quietly(driver.detach_volume, block_device.connection_info(bdm), instance, bdm.device_name)
+        _quietly(volume_api.terminate_connection, context, volume, driver.get_volume_connector(instance))
+        _quietly(volume_api.unreserve_volume, context, bdm.volume_id)
+        bdm.destroy()
+
     def detach(self, context: RequestContext, volume_id: str, instance: objects.Instance) -> None:
         """Take the volume from the guest, disconnect it, and forget it. A driver's failure leaves it in use.
 
@@ -156,6 +166,11 @@ class Volumes:
             return
         self._here.db.vol_usage_update(context, bdm.volume_id, rd_req, rd_bytes, wr_req, wr_bytes, instance.uuid,
                                        update_totals=True)
+
+
+def is_connected(bdm: objects.BlockDeviceMapping) -> bool:
+    """Tell whether a host has been connected to the volume; else its device name is only reserved."""
+    return bool(bdm.connection_info) and '"reserved"' not in bdm.connection_info
 
 
 def _is_attached(volume: dict[str, Any], instance: objects.Instance) -> bool:

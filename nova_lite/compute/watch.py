@@ -11,6 +11,7 @@ from nova_lite.compute.host import ComputeHost
 from nova_lite.compute.pacing import each_in_turn
 from nova_lite.compute.policy import record_fault
 from nova_lite.compute.recovery import Recovery
+from nova_lite.compute.volumes import is_connected
 from nova_lite.context import RequestContext
 from nova_lite.objects import task_states, vm_states
 
@@ -147,8 +148,7 @@ class Watch:
 
     @staticmethod
     def _is_reservation(bdm: objects.BlockDeviceMapping) -> bool:
-        reserved = not bdm.connection_info or '"reserved"' in bdm.connection_info
-        return bdm.destination_type == "volume" and bdm.source_type == "volume" and reserved
+        return bdm.destination_type == "volume" and bdm.source_type == "volume" and not is_connected(bdm)
 
     def _drop_reservation(self, context: RequestContext, bdm: objects.BlockDeviceMapping) -> None:
         with self._here.locks.hold(bdm.instance_uuid, timeout_s=0):

@@ -156,3 +156,49 @@ def test_an_instance_that_came_back_after_its_evacuation_is_kept(world):
     evacuate_record(world, instance)
     restart(world)
     assert world.guest(instance).state == RUNNING
+
+
+# --- Volumes ---
+
+def test_an_attachment_that_broke_off_is_taken_back(world):
+    instance, volume_id = world.boot(), world.shelf.add("attaching")
+    world.compute.reserve_block_device_name(world.context, instance, None, volume_id)
+    bdm, = objects.BlockDeviceMappingList.get_by_instance_uuid(world.context, instance.uuid)
+    world.compute._block_devices.connect(world.context, instance, bdm)
+
+    restart(world)
+
+    assert world.shelf.volumes[volume_id]["status"] == "available"
+    assert world.shelf.connections == set()
+    assert not objects.BlockDeviceMappingList.get_by_instance_uuid(world.context, instance.uuid).objects
+
+
+def test_an_attachment_whose_order_may_still_come_waits_for_it(world):
+    instance, volume_id = world.boot(), world.shelf.add("attaching")
+    name = world.compute.reserve_block_device_name(world.context, instance, None, volume_id)
+
+    restart(world)
+    world.compute.attach_volume(world.context, volume_id, name, instance)
+
+    assert world.shelf.volumes[volume_id]["status"] == "in-use"
+
+
+def test_a_detachment_that_broke_off_is_ended(world):
+    instance, volume_id = world.boot(), world.shelf.add("attaching")
+    world.compute.attach_volume(world.context, volume_id, "/dev/xvdc", instance)
+    world.shelf.begin_detaching(world.context, volume_id)
+
+    restart(world)
+
+    assert world.shelf.volumes[volume_id]["status"] == "available"
+    assert not objects.BlockDeviceMappingList.get_by_instance_uuid(world.context, instance.uuid).objects
+
+
+def test_a_volume_that_nobody_knows_any_more_stops_no_start(world):
+    instance, volume_id = world.boot(), world.shelf.add("attaching")
+    world.compute.attach_volume(world.context, volume_id, "/dev/xvdc", instance)
+    del world.shelf.volumes[volume_id]
+
+    restart(world)
+
+    assert world.reload(instance).vm_state == vm_states.ACTIVE

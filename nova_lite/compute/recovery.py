@@ -51,7 +51,7 @@ class Recovery:
         self._deleter = deleter
         self._actions = actions
         self.moves = MoveRecovery(here, actions)
-        self._volumes = VolumeRecovery(here, block_devices, volumes, actions)
+        self.volumes = VolumeRecovery(here, block_devices, volumes, actions)
 
     def recover_all(self, context: RequestContext) -> None:
         """Recover every instance of this host. The failure of one is recorded as its fault and stops no other."""
@@ -64,7 +64,7 @@ class Recovery:
                 LOG.exception("Could not recover instance %s", instance.uuid)
                 self._give_up(context, instance, error)
         self.moves.close_moves(context)
-        self._volumes.settle(context, idle)
+        self.volumes.settle(context, idle)
 
     def _give_up(self, context: RequestContext, instance: objects.Instance, error: Exception) -> None:
         try:

@@ -8,13 +8,14 @@ from nova_lite import exception, objects
 from nova_lite.compute.block_devices import BlockDevices
 from nova_lite.compute.host import ComputeHost
 from nova_lite.compute.volumes import Volumes, is_connected
+from nova_lite.concurrency import TimeLimitExceeded
 from nova_lite.context import RequestContext
 
 LOG = logging.getLogger(__name__)
 
 
 class VolumeRecovery:
-    """Takes half attachments back and ends half detachments: at start nobody else is at work on them."""
+    """Takes half attachments back and ends half detachments, where nobody is at work on them any more."""
 
     def __init__(self, here: ComputeHost, block_devices: BlockDevices, volumes: Volumes, actions: Any) -> None:
         self._here = here
@@ -22,18 +23,25 @@ class VolumeRecovery:
         self._volumes = volumes
         self._actions = actions
 
-    def settle(self, context: RequestContext, instances: list[objects.Instance]) -> None:
-        """Settle the volumes of these instances. A failure is logged, and is that volume's own."""
+    def settle(self, context: RequestContext, instances: list[objects.Instance], older_than_s: float = 0) -> None:
+        """Settle the volumes of these instances that have not got on for so long; each failure is logged.
+
+        Asks the volume service once for every volume.
+        """
         mappings = self._block_devices.of_all(context, instances)
         for instance in instances:
             for bdm in mappings[instance.uuid]:
-                if bdm.volume_id:
+                if bdm.volume_id and (older_than_s == 0 or self._here.is_older(bdm.updated_at or bdm.created_at,
+                                                                               older_than_s)):
                     self._settle_isolated(context, instance, bdm)
 
     def _settle_isolated(self, context: RequestContext, instance: objects.Instance,
                          bdm: objects.BlockDeviceMapping) -> None:
         try:
-            self._settle(context, instance, bdm)
+            with self._here.locks.hold(instance.uuid, timeout_s=0):
+                self._settle(context, instance, bdm)
+        except TimeLimitExceeded:
+            LOG.debug("Instance %s is worked on; its volumes have to wait", instance.uuid)
         except exception.NovaException as error:
             LOG.warning("Could not settle volume %s of instance %s: %s", bdm.volume_id, instance.uuid, error)
         except Exception:  # start-up must survive any one volume
@@ -44,8 +52,8 @@ class VolumeRecovery:
         if status == "detaching":
             LOG.info("Detaching volume %s from instance %s, which broke off", bdm.volume_id, instance.uuid)
             self._actions.detach_volume(context, volume_id=bdm.volume_id, instance=instance)
-        elif status == "attaching" and is_connected(bdm):  # else the order may still be waiting for this host
-            LOG.info("Taking back the attachment of volume %s to instance %s, which broke off",
-                     bdm.volume_id, instance.uuid)
-            with self._here.locks.hold(instance.uuid):
-                self._volumes.take_back(context, instance, bdm)
+        elif status in ("attaching", "available") and is_connected(bdm):
+            # One that is not connected waits for an order that may still be on its way.
+            LOG.info("Volume %s is %s, and half attached to instance %s; what there is of it is taken back",
+                     bdm.volume_id, status, instance.uuid)
+            self._volumes.take_back(context, instance, bdm)

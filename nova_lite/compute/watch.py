@@ -140,11 +140,14 @@ class Watch:
                 return
 
     def drop_stale_reservations(self, context: RequestContext, older_than_s: int) -> None:
-        """Drop device names that were reserved for volumes nobody is attaching any more."""
-        bdms = self._block_devices.of_all(context, self._here.instances(context))
+        """Drop device names that were reserved for volumes nobody is attaching any more, and settle half-done ones."""
+        instances = self._here.instances(context)
+        bdms = self._block_devices.of_all(context, instances)
         stale = [bdm for mappings in bdms.values() for bdm in mappings
                  if self._is_reservation(bdm) and self._here.is_older(bdm.created_at, older_than_s)]
         self._each(self._drop_reservation, context, stale)
+        idle = [instance for instance in instances if instance.task_state is None]
+        self._recovery.volumes.settle(context, idle, older_than_s)
 
     @staticmethod
     def _is_reservation(bdm: objects.BlockDeviceMapping) -> bool:

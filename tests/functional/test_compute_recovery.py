@@ -165,6 +165,8 @@ class Deaths:
         """Make room for the next one."""
         if self.found(instance) is not None:
             self.world.compute.terminate_instance(self.world.context, instance=instance)
+        self.world.shelf.volumes.clear()
+        self.world.shelf.connections.clear()
 
     def guest_state(self, instance, compute=None):
         guest = self.world.guest(instance, compute)
@@ -199,6 +201,7 @@ ACTIONS = {
     "set_admin_password": (task_states.UPDATING_PASSWORD, {"new_pass": "secret"}, {vm_states.ACTIVE}),
     "add_fixed_ip_to_instance": (None, {"network_id": "net"}, {vm_states.ACTIVE}),
     "attach_volume": (None, {"volume_id": "volume", "mountpoint": "/dev/xvdc"}, {vm_states.ACTIVE}),
+    "detach_volume": (None, {"volume_id": "volume"}, {vm_states.ACTIVE}),
 }
 BEFORE = {
     "start_instance": (vm_states.STOPPED, DOWN), "unpause_instance": (vm_states.PAUSED, power_state.PAUSED),
@@ -220,8 +223,11 @@ def prepared(deaths, method):
     vm_state, guest = BEFORE.get(method, (vm_states.ACTIVE, RUNNING))
     world.guest(instance).state = guest
     arguments = {name: world.network["uuid"] if value == "net" else value for name, value in arguments.items()}
-    if method == "attach_volume":
-        arguments["volume_id"] = world.shelf.add()
+    if "volume_id" in arguments:
+        arguments["volume_id"] = world.shelf.add("attaching")
+    if method == "detach_volume":
+        world.compute.attach_volume(world.context, arguments["volume_id"], "/dev/xvdc", instance)
+        world.shelf.begin_detaching(world.context, arguments["volume_id"])
     if method == "snapshot_instance":
         arguments["image_id"] = world.services.image_api.create(world.context, {"name": "snapshot"})["id"]
     return world.busy(instance, task_state, vm_state=vm_state, power_state=guest), arguments
@@ -262,6 +268,19 @@ def complaints(deaths, instance, allowed):
         yield f"its task is {now.task_state}"
     if guest not in GUESTS.get(vm_state, ()):
         yield f"it is {vm_state} and its guest {guest}"
+    yield from complaints_about_volumes(deaths, instance)
+
+
+def complaints_about_volumes(deaths, instance):
+    """What is between two states although nobody is at it. An attachment that was not begun may still be."""
+    rows = deaths.world.db.block_device_mapping_get_all_by_instance(deaths.world.context, instance.uuid)
+    attached = {row["volume_id"] for row in rows if row["connection_info"]}
+    for volume_id, volume in deaths.world.shelf.volumes.items():
+        begun = any(connected == volume_id for connected, _ in deaths.world.shelf.connections)
+        if volume["status"] == "detaching" or (volume["status"] == "attaching" and begun):
+            yield f"its volume is {volume['status']}"
+        if (volume_id in attached) is not (volume["status"] == "in-use"):
+            yield f"its volume is {volume['status']} and {'' if volume_id in attached else 'not '}recorded as its own"
 
 
 @pytest.mark.parametrize("method", ACTIONS)

@@ -33,43 +33,28 @@ def make_tree():
         one.close()
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory):
-    """A migrated SQLite database to copy."""
-    from nova_lite.conf import load
-    from nova_lite.db.api import Database
-
-    path = tmp_path_factory.mktemp("database") / "empty.sqlite"
-    conf = load([], prog="test", config_files=[], config_dirs=[],
-                overrides={("database", "connection"): f"sqlite:///{path}"})
-    database = Database(conf)
-    database.sync()
-    database.dispose()
-    return path
-
-
 @pytest.fixture
-def make_live_tree(tmp_path, empty_database):
+def make_live_tree(tmp_path):
     """Returns a function that builds a tree of whole cells, closed at the end."""
-    with _builder(tmp_path, empty_database) as make:
+    with _builder(tmp_path) as make:
         yield make
 
 
 @pytest.fixture(scope="module")
-def make_lasting_tree(tmp_path_factory, empty_database):
+def make_lasting_tree(tmp_path_factory):
     """As make_live_tree, for a tree that stands as long as the module's tests run."""
-    with _builder(tmp_path_factory.mktemp("tree"), empty_database) as make:
+    with _builder(tmp_path_factory.mktemp("tree")) as make:
         yield make
 
 
 @contextlib.contextmanager
-def _builder(directory, template):
+def _builder(directory):
     from tests.unit.cells.live import LiveTree
 
     made = []
 
     def make(parents, **kwargs):
-        made.append(LiveTree(parents, directory, template, **kwargs))
+        made.append(LiveTree(parents, directory, **kwargs))
         return made[-1]
 
     yield make

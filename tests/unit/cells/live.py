@@ -1,13 +1,11 @@
 """Trees of whole cells in one process: database, CellsManager and its client, recorders for the layers below."""
 
-import shutil
-
 from nova_lite.cells.manager import CellsManager
 from nova_lite.cells.notifier import CellsNotifier
 from nova_lite.cells.operations import Route, operation
 from nova_lite.cells.rpcapi import CellsAPI
-from nova_lite.db.api import Database
 from nova_lite.objects import Flavor, Instance, vm_states
+from tests.fixtures.services import database_url, make_database
 from tests.unit.cells.tree import Cell, Tree, eventually
 
 
@@ -123,21 +121,19 @@ def flavor(**values):
 
 
 class LiveTree(Tree):
-    """A tree of live cells; each has a copy of one empty database."""
+    """A tree of live cells."""
 
     cell_class = LiveCell
 
-    def __init__(self, parents, directory, template, **kwargs):
-        self._directory, self._template = directory, template
+    def __init__(self, parents, directory, **kwargs):
+        self._directory = directory
         super().__init__(parents, **kwargs)
 
     def settings(self, name):
-        path = self._directory / f"{self.id}-{name}.sqlite"
-        shutil.copy(self._template, path)
-        return {("database", "connection"): f"sqlite:///{path}"}
+        return {("database", "connection"): database_url(self._directory / f"{self.id}-{name}.sqlite")}
 
     def make_db(self, cell):
-        return Database(cell.conf, self.clock, host=cell.conf.host)
+        return make_database(cell.conf, self.clock)
 
     def join(self, parent, child):
         self[parent].db.cell_create(None, self[child].row(is_parent=False))

@@ -14,14 +14,13 @@ from nova_lite.cells.state import CellState
 from nova_lite.cells.weights.mute_child import MuteChildWeigher
 from nova_lite.cells.weights.ram_by_instance_type import RamByInstanceTypeWeigher
 from nova_lite.cells.weights.weight_offset import WeightOffsetWeigher
-from nova_lite.conf import load
+from tests.fixtures.services import load_conf
 
 UNITS = {"cell1": (1, 4, 3), "cell2": (2, 3, 4), "cell3": (3, 2, 1), "cell4": (4, 1, 2)}
 
 
 def services(**overrides):
-    conf = load([], prog="test", config_files=[], config_dirs=[],
-                overrides={("cells", name): value for name, value in overrides.items()})
+    conf = load_conf({("cells", name): value for name, value in overrides.items()})
     return context.Services(conf=conf, clock=concurrency.Clock())
 
 

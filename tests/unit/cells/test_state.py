@@ -11,8 +11,8 @@ from oslo_db import exception as db_exc
 from nova_lite import context, exception, rpc
 from nova_lite.cells.passwords import mask_password
 from nova_lite.cells.state import CellState, CellStateManager
-from nova_lite.conf import load
 from tests.fixtures.clock import FakeClock
+from tests.fixtures.services import load_conf
 
 NODES = [{"host": "h1", "memory_mb": 1024, "local_gb": 100, "free_ram_mb": 1024, "free_disk_gb": 50},
          {"host": "h2", "memory_mb": 1024, "local_gb": 100, "free_ram_mb": 512, "free_disk_gb": 50}]
@@ -83,7 +83,7 @@ def table(clock):
 @pytest.fixture
 def make(table, clock):
     def build(**overrides):
-        conf = load([], prog="test", config_files=[], config_dirs=[], overrides={
+        conf = load_conf({
             ("cells", "name"): "me", ("cells", "reserve_percent"): 0.0,
             **{("cells", name): value for name, value in overrides.items()}})
         return CellStateManager(services=context.Services(conf=conf, host="h", db=table, clock=clock,

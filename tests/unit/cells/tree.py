@@ -8,7 +8,7 @@ from nova_lite.cells.messaging import MessageRunner
 from nova_lite.cells.operations import Route, operation
 from nova_lite.cells.rpc_driver import CellsRPCDriver
 from nova_lite.cells.state import CellStateManager
-from nova_lite.conf import load
+from tests.fixtures.services import load_conf
 
 _numbers = itertools.count(1)
 
@@ -61,7 +61,7 @@ class Cell:
         self.url = f"memory://{tree.id}/{name}"
         settings = {(None, "host"): f"host-of-{name}", (None, "transport_url"): self.url, ("cells", "name"): name,
                     ("cells", "enable"): True, **overrides}
-        self.conf = load([], prog="test", config_files=[], config_dirs=[], overrides=settings)
+        self.conf = load_conf(settings)
         self.db = tree.make_db(self)
         self.rpc = rpc.Rpc(self.conf, clock=clock)
         self.services = context.Services(conf=self.conf, host=self.conf.host, db=self.db, clock=clock, rpc=self.rpc)

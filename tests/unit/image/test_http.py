@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from nova_lite import conf as nova_conf
 from nova_lite import context, exception, image
+from tests.fixtures.services import load_conf
 
 CTXT = context.RequestContext("alice", "red")
 
@@ -48,7 +48,7 @@ def server():
 
 @pytest.fixture
 def images(tmp_path):
-    return image.load(nova_conf.load(prog="test", overrides={("image", "store_path"): str(tmp_path)}))
+    return image.load(load_conf({("image", "store_path"): str(tmp_path)}))
 
 
 def test_size_and_format_come_from_the_server_and_the_name(images, server):

@@ -5,8 +5,8 @@ import io
 
 import pytest
 
-from nova_lite import conf as nova_conf
 from nova_lite import context, exception, image
+from tests.fixtures.services import load_conf
 
 ADMIN = context.get_admin_context()
 ALICE = context.RequestContext("alice", "red")
@@ -20,7 +20,7 @@ def store_path(tmp_path):
 
 @pytest.fixture
 def images(store_path):
-    return image.load(nova_conf.load(prog="test", overrides={("image", "store_path"): str(store_path)}))
+    return image.load(load_conf({("image", "store_path"): str(store_path)}))
 
 
 def test_what_was_uploaded_is_read_back(images):

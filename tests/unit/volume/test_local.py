@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from nova_lite import conf as nova_conf
 from nova_lite import context, exception, volume
+from tests.fixtures.services import load_conf
 
 ADMIN = context.get_admin_context()
 ALICE = context.RequestContext("alice", "red")
@@ -15,7 +15,7 @@ HOST = {"ip": "10.0.0.1", "initiator": "iqn.host", "host": "h1"}
 
 @pytest.fixture
 def conf(tmp_path):
-    return nova_conf.load(prog="test", overrides={
+    return load_conf({
         ("volume", "backend"): "local", ("volume", "store_path"): str(tmp_path / "volumes"),
         ("volume", "target_portal"): "10.0.0.9:3260"})
 
@@ -77,7 +77,7 @@ def test_states_forbid_what_they_must(volumes):
 
 
 def test_zones_may_matter(tmp_path):
-    conf = nova_conf.load(prog="test", overrides={
+    conf = load_conf({
         ("volume", "backend"): "local", ("volume", "store_path"): str(tmp_path),
         (None, "cinder_cross_az_attach"): False})
     volumes = volume.load(conf)

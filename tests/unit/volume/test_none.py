@@ -2,15 +2,15 @@
 
 import pytest
 
-from nova_lite import conf as nova_conf
 from nova_lite import context, exception, volume
+from tests.fixtures.services import load_conf
 
 CTXT = context.get_admin_context()
 
 
 @pytest.fixture
 def volumes():
-    return volume.load(nova_conf.load(prog="test"))
+    return volume.load(load_conf())
 
 
 def test_no_volume_is_found(volumes):
@@ -29,13 +29,13 @@ def test_making_a_volume_is_refused_with_the_reason(volumes):
 
 
 def test_an_unknown_backend_is_an_operators_mistake():
-    conf = nova_conf.load(prog="test", overrides={("volume", "backend"): "elsewhere"})
+    conf = load_conf({("volume", "backend"): "elsewhere"})
 
     with pytest.raises(exception.ConfigurationError, match="elsewhere"):
         volume.load(conf)
 
 
 def test_a_class_may_be_named_instead_of_a_backend():
-    conf = nova_conf.load(prog="test", overrides={(None, "volume_api_class"): "nova.volume.none.NoVolumes"})
+    conf = load_conf({(None, "volume_api_class"): "nova.volume.none.NoVolumes"})
 
     assert type(volume.load(conf)).__name__ == "NoVolumes"

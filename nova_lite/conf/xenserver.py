@@ -104,7 +104,8 @@ def _guests() -> list[cfg.Opt]:
         seconds("running_timeout", 60, "How long a started guest may take to run.",
                 deprecated_opts=_flat("xenapi_running_timeout")),
         cfg.Opt("vif_driver", type=ClassPath(), default="bridge", deprecated_opts=_flat("xenapi_vif_driver"),
-                help="How interfaces are plugged: bridge, ovs, or a class."),
+                help="How interfaces are plugged: bridge, ovs (one Open vSwitch bridge), ovs-ports (a bridge of its own for "
+                     "every interface; needs the dom0 plugins), or a class."),
         cfg.StrOpt("ovs_integration_bridge", default="xapi1", deprecated_opts=_flat("xenapi_ovs_integration_bridge"),
                    help="Integration bridge of the ovs interface driver."),
         cfg.StrOpt("default_os_type", default="linux", deprecated_opts=_flat("default_os_type"),

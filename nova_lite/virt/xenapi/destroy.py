@@ -43,6 +43,7 @@ class Destroyer:
         if vm_ref is None:
             LOG.warning("VM %s does not exist, nothing to destroy", self._finder.name(instance))
             self._volumes.forget_mapped(block_device_info)
+            self._vifs.unplug(instance, network_info)
             if destroy_disks:
                 self._leftovers.look_for_disks_of(instance["uuid"])
                 self._leftovers.remove_disks_of(instance["uuid"])

@@ -7,7 +7,7 @@ from oslo_log import log as logging
 from nova_lite import exception
 from nova_lite.objects import power_state
 from nova_lite.virt import driver
-from nova_lite.virt.xenapi.requirements import check_host, unsupported
+from nova_lite.virt.xenapi.requirements import check_host, check_plugins, unsupported
 from nova_lite.virt.xenapi.session import XenAPISession
 from nova_lite.virt.xenapi.transport import TlsPolicy
 from nova_lite.virt.xenapi.vm_changes import VmChanges
@@ -55,6 +55,7 @@ class XenAPIDriver(driver.ComputeDriver):
             vmops = VMOps(session, session.product_version, self.virtapi, self._conf, self._image_api)
             if options.check_host:
                 check_host(session)
+            check_plugins(session, self._conf)
             if session.plugin_version is None:
                 LOG.warning("The host has no dom0 plugins. Not available without them: %s", ", ".join(NEED_PLUGINS))
             self._changes = VmChanges(vmops.domains, self.emit_event, lambda: self._event_callback is not None)
@@ -336,7 +337,7 @@ class XenAPIDriver(driver.ComputeDriver):
         return self.vmops.check_can_live_migrate_source(context, instance, dest_check_data)
 
     def pre_live_migration(self, context, instance, block_device_info, network_info, disk_info, migrate_data=None):
-        return self.vmops.live_migrations.prepare_destination(block_device_info, migrate_data)
+        return self.vmops.live_migrations.prepare_destination(block_device_info, network_info, migrate_data)
 
     def live_migration(self, context, instance, dest, post_method, recover_method, block_migration=False,
                        migrate_data=None):

@@ -13,6 +13,7 @@ from nova_lite.virt.xenapi.kernels import Kernels
 from nova_lite.virt.xenapi.lookup import VmFinder
 from nova_lite.virt.xenapi.plan import Undo
 from nova_lite.virt.xenapi.storage import Storage
+from nova_lite.virt.xenapi.vif import Interfaces
 from nova_lite.virt.xenapi.vm_cache import VmCache
 from nova_lite.virt.xenapi.volumeops import VolumeOps
 from nova_lite.virt.xenapi.xenstore import LiveXenstore
@@ -28,7 +29,7 @@ class LiveMigrations:
     """Moves running VMs. The data that travels between the hosts (migrate_data) holds a session: a secret."""
 
     def __init__(self, *, session, finder: VmFinder, cache: VmCache, disks: Disks, storage: Storage,
-                 volumes: VolumeOps, kernels: Kernels, live_xenstore: LiveXenstore, virtapi):
+                 volumes: VolumeOps, kernels: Kernels, live_xenstore: LiveXenstore, vifs: Interfaces, virtapi):
         self._session = session
         self._finder = finder
         self._cache = cache
@@ -37,6 +38,7 @@ class LiveMigrations:
         self._volumes = volumes
         self._kernels = kernels
         self._live_xenstore = live_xenstore
+        self._vifs = vifs
         self._virtapi = virtapi
         self._tasks: dict[str, str] = {}
 
@@ -58,8 +60,10 @@ class LiveMigrations:
             return {"migrate_data": {"block_migration": False, "destination_host_ref": self._session.host_ref}}
         network_ref = self._migration_network()
         send_data = self._session.call_xenapi("host.migrate_receive", self._session.host_ref, network_ref, {})
-        return {"migrate_data": {"block_migration": True, "migrate_send_data": send_data,
-                                 "destination_sr_ref": sr.ref, "vif_uuid_map": {"": network_ref}}}
+        migrate_data = {"block_migration": True, "migrate_send_data": send_data, "destination_sr_ref": sr.ref}
+        if not pooled:  # inside the pool interfaces stay on their networks, and the host takes no map of them
+            migrate_data["vif_uuid_map"] = {"": network_ref}
+        return {"migrate_data": migrate_data}
 
     def _is_in_our_pool(self, hostname: str | None) -> bool:
         if not hostname:
@@ -80,9 +84,12 @@ class LiveMigrations:
             raise exception.MigrationPreCheckError(reason="the management interface of this host has no address")
         return pif["network"]
 
-    def prepare_destination(self, block_device_info: dict | None, migrate_data: dict | None) -> dict[str, Any]:
-        """Connect the instance's volumes here; returns migrate_data with the repositories they are in."""
+    def prepare_destination(self, block_device_info: dict | None, network_info: Any,
+                            migrate_data: dict | None) -> dict[str, Any]:
+        """Connect the instance's volumes here, make its networks; returns migrate_data that names both."""
         known = dict(migrate_data or {})
+        if "vif_uuid_map" in known:
+            known["vif_uuid_map"] = {**known["vif_uuid_map"], **self._vifs.networks_at_destination(network_info)}
         known["sr_uuid_map"] = {}
         for mapping in (block_device_info or {}).get("block_device_mapping") or []:
             sr_uuid, _ = self._volumes.connect_volume(mapping["connection_info"])
@@ -102,6 +109,7 @@ class LiveMigrations:
                 # Left behind by the host's storage migration.
                 self._session.call_xenapi("VDI.remove_from_sm_config", vbd["VDI"], "base_mirror")
         self._bring_kernel(context, instance, vm_ref)
+        self._vifs.after_start(vm_ref)
 
     def _bring_kernel(self, context: Any, instance: Any, vm_ref: str) -> None:
         with Undo(f"bring the kernel of {self._finder.name(instance)}") as undo:
@@ -235,7 +243,9 @@ class LiveMigrations:
         return chosen
 
     def _vif_map(self, vm_ref: str, migrate_data: dict) -> dict[str, str]:
-        networks = migrate_data.get("vif_uuid_map") or {}
+        networks = migrate_data.get("vif_uuid_map")
+        if networks is None:
+            return {}
         chosen = {}
         for vif_ref, vif in self._session.records_where("VIF", VM=vm_ref).items():
             port_id = vif["other_config"].get("neutron-port-id", "")

@@ -58,14 +58,15 @@ def installed_version(session: Any) -> str | None:
         if not is_missing(failure):
             raise
         return None
-    if not _goes_with(version, REQUIRED):
+    if not goes_with(version, REQUIRED):
         raise XenAPI.Failure([f"Plugin version mismatch (Expected {REQUIRED}, got {version})"])
     return version
 
 
-def _goes_with(version: str, required: str) -> bool:
+def goes_with(version: str | None, required: str) -> bool:
+    """Tell whether plugins of this version (None: none are there) do what those of the required one do."""
     try:
-        found, wanted = ([int(part) for part in text.split(".")[:2]] for text in (version, required))
+        found, wanted = ([int(part) for part in (text or "0.0").split(".")[:2]] for text in (version, required))
     except ValueError:
         return False
     return found[0] == wanted[0] and found >= wanted

@@ -24,13 +24,15 @@ class Power:
     """Starts, stops, freezes and reboots VMs."""
 
     def __init__(self, session, finder: VmFinder, cache: VmCache, domains: DomainIds,
-                 bad_volumes_of: Callable[[str], list[str]], conf):
+                 bad_volumes_of: Callable[[str], list[str]], conf, after_start: Callable[[str], None]):
         self._session = session
         self._finder = finder
         self._cache = cache
         self._domains = domains
         self._bad_volumes_of = bad_volumes_of
         self._conf = conf
+        # Called with every VM that got a new domain.
+        self._after_start = after_start
 
     def pause(self, instance: Any) -> None:
         """Freeze the VM."""
@@ -55,6 +57,7 @@ class Power:
     def _resume(self, vm_ref: str) -> None:
         self.release(vm_ref, RESUME_OPERATIONS)
         self._reach("Running", "VM.resume", vm_ref, False, True, long=True)
+        self._after_start(vm_ref)
 
     def power_on(self, instance: Any) -> None:
         """Start the VM on our host."""
@@ -74,6 +77,7 @@ class Power:
                 raise
         self._cache.note_state(vm_ref, goal)
         self._domains.note_start(vm_ref)
+        self._after_start(vm_ref)
 
     def power_off(self, instance: Any, timeout: float = 0) -> None:
         """Stop the VM: cleanly if that works within `timeout` seconds, else hard."""

@@ -3,8 +3,11 @@
 import XenAPI
 
 from nova_lite import exception
-from nova_lite.virt.xenapi import errors
+from nova_lite.virt.xenapi import errors, plugins, vif
+from nova_lite.virt.xenapi.vif_ovs_ports import XenAPIOpenVswitchPortDriver
 
+# The first version of the dom0 plugins that can.
+CHANGES_NETWORKS = "3.2"
 # What this driver does in one way only: an option that asks for another is refused rather than overlooked.
 SERVED = {
     "plugin_wire": "json",
@@ -29,6 +32,16 @@ def unsupported(conf):
         yield "[xenserver] image_handler = vdi_local_dev is not supported, only vdi_remote_stream and direct_vhd"
     if conf.flat_injected:
         yield "flat_injected = True is not supported: use a config drive or the guest agent"
+
+
+def check_plugins(session, conf):
+    """Raise ConfigurationError for options that need the dom0 plugins of a host that has none."""
+    vif_driver = conf.xenserver.vif_driver
+    wires = vif.DRIVERS.get(vif_driver) is XenAPIOpenVswitchPortDriver
+    if wires and not plugins.goes_with(session.plugin_version, CHANGES_NETWORKS):
+        raise exception.ConfigurationError(
+            reason=f"[xenserver] vif_driver = {vif_driver} needs the dom0 plugins {CHANGES_NETWORKS} or later; "
+                   f"{session} has {session.plugin_version or 'none'}")
 
 
 def check_host(session, path="/sys/hypervisor/uuid"):

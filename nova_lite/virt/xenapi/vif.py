@@ -1,7 +1,6 @@
-"""Virtual network interfaces: from the network model to VIF records, for Linux bridges and Open vSwitch."""
+"""Virtual network interfaces of VMs: from the network model to VIFs, made with the VM, attached and detached later."""
 
 import ipaddress
-import threading
 from typing import Any
 
 import XenAPI
@@ -11,14 +10,10 @@ from oslo_utils import importutils
 from nova_lite import exception
 from nova_lite.objects import network_model
 from nova_lite.virt.xenapi import errors
+from nova_lite.virt.xenapi.vif_drivers import XenAPIBridgeDriver, XenAPIOpenVswitchDriver, XenVIFDriver
+from nova_lite.virt.xenapi.vif_ovs_ports import XenAPIOpenVswitchPortDriver
 
 LOG = logging.getLogger(__name__)
-
-
-class NetworkNotOnHost(exception.NovaException):
-    """The pool has no network, or more than one, for a bridge."""
-
-    msg_fmt = "Found %(what)s network for bridge %(bridge)s"
 
 
 def records(network_info: Any) -> list[tuple[dict, dict]]:
@@ -114,149 +109,14 @@ def xenstore_location(mapping: dict) -> str:
     return f"vm-data/networking/{mapping['mac'].replace(':', '')}"
 
 
-def load_driver(name: str, session, conf):
-    """Return the VIF driver `bridge`, `ovs`, or the class of that name."""
-    classes = {"bridge": XenAPIBridgeDriver, "ovs": XenAPIOpenVswitchDriver}
-    by_suffix = {cls.__name__: cls for cls in classes.values()}
-    cls = classes.get(name) or by_suffix.get(name.rpartition(".")[2]) or importutils.import_class(name)
+DRIVERS = {"bridge": XenAPIBridgeDriver, "ovs": XenAPIOpenVswitchDriver, "ovs-ports": XenAPIOpenVswitchPortDriver}
+
+
+def load_driver(name: str, session, conf) -> XenVIFDriver:
+    """Return the VIF driver `bridge`, `ovs`, `ovs-ports`, or the class of that name."""
+    by_suffix = {cls.__name__: cls for cls in DRIVERS.values()}
+    cls = DRIVERS.get(name) or by_suffix.get(name.rpartition(".")[2]) or importutils.import_class(name)
     return cls(xenapi_session=session, conf=conf)
-
-
-class Networks:
-    """The pool's networks by bridge, remembered for a while."""
-
-    def __init__(self, session, keep_s: float = 120):
-        self._session = session
-        self._keep_s = keep_s
-        self._by_bridge: dict[str, tuple[str, float]] = {}
-        self._lock = threading.Lock()
-
-    def by_bridge(self, bridge: str) -> str:
-        """Return the network on this bridge or with this label. Raises NetworkNotOnHost unless there is one."""
-        now = self._session.clock.monotonic()
-        with self._lock:
-            ref, until = self._by_bridge.get(bridge, (None, 0.0))
-        if ref is not None and now < until:
-            return ref
-        found = self._find(bridge)
-        if len(found) != 1:
-            raise NetworkNotOnHost(what="non-unique" if found else "no", bridge=bridge)
-        with self._lock:
-            self._by_bridge[bridge] = (found[0], now + self._keep_s)
-        return found[0]
-
-    def _find(self, bridge: str) -> list[str]:
-        if not bridge or '"' in bridge:
-            raise NetworkNotOnHost(what="no", bridge=bridge)
-        condition = f'field "name__label"="{bridge}" or field "bridge"="{bridge}"'
-        return list(self._session.call_xenapi("network.get_all_records_where", condition))
-
-    def by_label(self, label: str) -> str | None:
-        """Return the network with this label, or None. Raises NetworkNotOnHost when there are several."""
-        refs = self._session.call_xenapi("network.get_by_name_label", label)
-        if len(refs) > 1:
-            raise NetworkNotOnHost(what="non-unique", bridge=label)
-        return refs[0] if refs else None
-
-    def forget(self) -> None:
-        """Ask the host again from now on."""
-        with self._lock:
-            self._by_bridge.clear()
-
-
-class XenVIFDriver:
-    """What VIF drivers share: the record, and finding the VM."""
-
-    def __init__(self, xenapi_session, conf=None):
-        self._session = xenapi_session
-        self._conf = conf
-        self.networks = Networks(xenapi_session)
-
-    def plug(self, instance, network, mapping, vm_ref=None, device=None) -> dict:
-        """Return the VIF record of an interface; makes the network first where the driver has to."""
-        raise NotImplementedError
-
-    def unplug(self, instance, network, mapping) -> None:
-        """Take down what plug made on the host."""
-
-    def _vm_ref(self, instance, vm_ref):
-        if vm_ref is not None:
-            return vm_ref
-        refs = self._session.call_xenapi("VM.get_by_name_label", instance["name"])
-        if len(refs) != 1:
-            raise exception.InstanceNotFound(instance_id=instance["name"])
-        return refs[0]
-
-    def _record(self, vm_ref, network_ref, mapping, device, other_config=None, **qos) -> dict:
-        return {
-            "device": str(device or 0),
-            "network": network_ref,
-            "VM": vm_ref,
-            "MAC": mapping["mac"],
-            "MTU": "1500",
-            "other_config": other_config or {},
-            "qos_algorithm_type": "",
-            "qos_algorithm_params": {},
-            **qos,
-        }
-
-
-class XenAPIBridgeDriver(XenVIFDriver):
-    """Interfaces on the pool's own networks, by bridge; VLAN networks are made when the network asks for it."""
-
-    def plug(self, instance, network, mapping, vm_ref=None, device=None) -> dict:
-        vm_ref = self._vm_ref(instance, vm_ref)
-        if mapping.get("should_create_vlan"):
-            network_ref = self._ensure_vlan_network(network)
-        else:
-            network_ref = self.networks.by_bridge(network["bridge"])
-        return self._record(vm_ref, network_ref, mapping, device, **_rate_limit(mapping))
-
-    def _ensure_vlan_network(self, network: dict) -> str:
-        bridge, vlan = network["bridge"], int(network["vlan"])
-        with self._session.locks.hold(f"xenapi-vlan-{bridge}"):
-            network_ref = self.networks.by_label(bridge)
-            if network_ref is None:
-                return self._create_vlan_network(network, bridge, vlan)
-        tags = {int(self._session.call_xenapi("PIF.get_VLAN", pif))
-                for pif in self._session.call_xenapi("network.get_PIFs", network_ref)}
-        if tags - {vlan}:
-            raise exception.NovaException(
-                f"The network {bridge} has interfaces with VLAN {sorted(tags)}, expected {vlan} alone")
-        return network_ref
-
-    def _create_vlan_network(self, network: dict, bridge: str, vlan: int) -> str:
-        interface = (self._conf and self._conf.vlan_interface) or network["bridge_interface"]
-        pifs = self._session.records_where("PIF", device=interface, VLAN="-1")
-        if not pifs:
-            raise exception.NovaException(f"Found no physical interface {interface} for VLAN {vlan}")
-        network_ref = self._session.call_xenapi("network.create", {
-            "name_label": bridge, "name_description": f"network for nova bridge {bridge}", "MTU": "1500",
-            "other_config": {}})
-        try:
-            for pif_ref in pifs:
-                self._session.call_xenapi("VLAN.create", pif_ref, str(vlan), network_ref)
-        except XenAPI.Failure:
-            self._session.call_xenapi("network.destroy", network_ref)
-            raise
-        return network_ref
-
-
-def _rate_limit(mapping: dict) -> dict:
-    if not mapping.get("rxtx_cap"):
-        return {}
-    return {"qos_algorithm_type": "ratelimit",
-            "qos_algorithm_params": {"kbps": str(int(mapping["rxtx_cap"]) * 1024)}}
-
-
-class XenAPIOpenVswitchDriver(XenVIFDriver):
-    """Interfaces on the integration bridge, marked with the id the network controller knows them by."""
-
-    def plug(self, instance, network, mapping, vm_ref=None, device=None) -> dict:
-        vm_ref = self._vm_ref(instance, vm_ref)
-        network_ref = self.networks.by_bridge(self._conf.xenserver.ovs_integration_bridge)
-        iface_id = mapping.get("ovs_interfaceid") or mapping["vif_uuid"]
-        return self._record(vm_ref, network_ref, mapping, device, {"nicira-iface-id": iface_id})
 
 
 class Interfaces:
@@ -288,6 +148,18 @@ class Interfaces:
             record.update(anti_spoofing(mapping))
         return self._session.call_xenapi("VIF.create", record)
 
+    def after_start(self, vm_ref: str) -> None:
+        """Have the VIF driver wire the interfaces of a VM that was just started."""
+        if not self._driver.wires_started_vms:
+            return
+        for vif in self._session.records_where("VIF", VM=vm_ref).values():
+            self._driver.wire(vif)
+
+    def networks_at_destination(self, network_info: Any) -> dict[str, str]:
+        """Return {port id: network here} for a VM that is about to arrive, where the VIF driver has such networks."""
+        found = {mapping["vif_uuid"]: self._driver.network_for_arrival(mapping) for _, mapping in records(network_info)}
+        return {port_id: network_ref for port_id, network_ref in found.items() if network_ref}
+
     def plug(self, instance: Any, network_info: Any) -> None:
         """Have the VIF driver prepare the host for every interface."""
         for device, (network, mapping) in enumerate(records(network_info)):
@@ -305,19 +177,37 @@ class Interfaces:
                 self._attach_one(instance, vm_ref, network, mapping)
 
     def _attach_one(self, instance, vm_ref, network, mapping) -> None:
-        devices = self._session.call_xenapi("VM.get_allowed_VIF_devices", vm_ref)
-        if not devices:
-            raise exception.InterfaceAttachFailed(instance=instance["uuid"])
-        vif_ref = None
+        vif_ref = self._existing(vm_ref, mapping)
         try:
-            vif_ref = self.create_one(vm_ref, instance, network, mapping, devices[0])
+            if vif_ref is None:
+                devices = self._session.call_xenapi("VM.get_allowed_VIF_devices", vm_ref)
+                if not devices:
+                    raise exception.InterfaceAttachFailed(instance=instance["uuid"])
+                vif_ref = self.create_one(vm_ref, instance, network, mapping, devices[0])
             if self._session.call_xenapi("VM.get_power_state", vm_ref).lower() == "running":
-                self._session.call_xenapi("VIF.plug", vif_ref)
+                self._plug_live(vif_ref)
         except XenAPI.Failure as failure:
             LOG.warning("Attaching %s to %s failed: %s", mapping["mac"], instance["uuid"], errors.describe(failure))
             if vif_ref is not None:
                 self._destroy(vif_ref)
+            self._driver.unplug(instance, network, mapping)
             raise exception.InterfaceAttachFailed(instance=instance["uuid"]) from failure
+
+    def _existing(self, vm_ref: str, mapping: dict) -> str | None:
+        """Return the interface with this MAC that an earlier attempt may have left, or None."""
+        for vif_ref, vif in self._session.records_where("VIF", VM=vm_ref).items():
+            if vif["MAC"].lower() == mapping["mac"].lower():
+                return vif_ref
+        return None
+
+    def _plug_live(self, vif_ref: str) -> None:
+        try:
+            self._session.call_xenapi("VIF.plug", vif_ref)
+        except XenAPI.Failure as failure:
+            if not errors.is_code(failure, "DEVICE_ALREADY_ATTACHED"):
+                raise
+        if self._driver.wires_started_vms:
+            self._driver.wire(self._session.call_xenapi("VIF.get_record", vif_ref))
 
     def detach(self, instance: Any, vm_ref: str, network_info: Any) -> None:
         """Remove the interfaces with these MACs; missing ones are no error. Raises InterfaceDetachFailed."""

@@ -77,7 +77,8 @@ class VMOps:
         self.kernels = Kernels(session, self.disks, images, image_api, conf)
         self.agents = Agents(session, self.finder, self._virtapi, conf)
         self.domains = DomainIds(session, self.cache)
-        self.power = Power(session, self.finder, self.cache, self.domains, self.volumes.find_bad_volumes, conf)
+        self.power = Power(session, self.finder, self.cache, self.domains, self.volumes.find_bad_volumes, conf,
+                           self.vifs.after_start)
         self.param_xenstore = ParamXenstore(session, self.finder)
         self.live_xenstore = LiveXenstore(session, self.finder)
         self.guest_data = GuestData(session, self.finder, self.param_xenstore, self.live_xenstore)
@@ -100,7 +101,8 @@ class VMOps:
             direct_vhd=self.direct_vhd, auto_disk=self.auto_disk, virtapi=self._virtapi, conf=conf)
         self.live_migrations = LiveMigrations(
             session=session, finder=self.finder, cache=self.cache, disks=self.disks, storage=self.storage,
-            volumes=self.volumes, kernels=self.kernels, live_xenstore=self.live_xenstore, virtapi=self._virtapi)
+            volumes=self.volumes, kernels=self.kernels, live_xenstore=self.live_xenstore, vifs=self.vifs,
+            virtapi=self._virtapi)
         self.pools = Pools(session, self._virtapi, conf)
         self.maintenance = Maintenance(session, self.cache, self._virtapi, conf)
         self.metrics = Metrics(session, self.finder, self.cache)

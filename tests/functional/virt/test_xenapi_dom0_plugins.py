@@ -224,4 +224,4 @@ def test_the_end_of_a_console_log_comes_compressed(dom0, tmp_path):
 
 
 def test_the_version_is_told(dom0):
-    assert json.loads(dom0.call("nova_lite_version.py", "get_version")) == "3.1"
+    assert json.loads(dom0.call("nova_lite_version.py", "get_version")) == "3.2"

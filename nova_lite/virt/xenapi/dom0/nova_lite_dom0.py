@@ -8,7 +8,7 @@ import re
 import subprocess
 
 # Same major number, same or larger minor number: what the driver asks for is there.
-VERSION = "3.1"
+VERSION = "3.2"
 SAFE = re.compile(r"^[a-zA-Z0-9_:\.\-,]+$")
 
 

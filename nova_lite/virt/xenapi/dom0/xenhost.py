@@ -144,9 +144,8 @@ NETWORK_COMMANDS = {
 }
 
 
-@dom0.serialized
-def network_config(session, request):
-    """Run one of the network commands of the table with named arguments; returns its output."""
+def _network_command(request):
+    """Return the program and arguments of a request {"cmd", "args"}."""
     build = NETWORK_COMMANDS.get(request.get("cmd"))
     if build is None:
         raise dom0.PluginError("Dom0 execution of '{}' is not permitted".format(request.get("cmd")))
@@ -155,10 +154,37 @@ def network_config(session, request):
         if not NAME.match(value) or value.startswith("-"):
             raise dom0.ArgumentError(f"Invalid value for argument {name}")
     try:
-        command = build(**given)
+        return build(**given)
     except TypeError as error:
         raise dom0.ArgumentError(str(error)) from error
-    return dom0.must_run(*command)
+
+
+@dom0.serialized
+def network_config(session, request):
+    """Run one of the network commands of the table with named arguments; returns its output."""
+    return dom0.must_run(*_network_command(request))
+
+
+@dom0.serialized
+def change_network(session, requests):
+    """Run network commands one after the other; all are checked before the first runs.
+
+    A request may say "unless" and "where": a device that must not, and one that must be there, else it is left out;
+    "may_fail" ignores its failure.
+    """
+    for request, command in [(request, _network_command(request)) for request in requests]:
+        if request.get("unless") and _has_device(request["unless"]):
+            continue
+        if request.get("where") and not _has_device(request["where"]):
+            continue
+        run = dom0.run if request.get("may_fail") else dom0.must_run
+        run(*command)
+    return ""
+
+
+def _has_device(name):
+    status, _, _ = dom0.run("ip", "link", "show", dom0.checked(name, "device"))
+    return status == 0
 
 
 if __name__ == "__main__":
@@ -173,4 +199,5 @@ if __name__ == "__main__":
         "get_pci_device_details": get_pci_device_details,
         "get_pci_type": get_pci_type,
         "network_config": network_config,
+        "change_network": change_network,
     })

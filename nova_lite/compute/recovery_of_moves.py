@@ -15,7 +15,7 @@ LOG = logging.getLogger(__name__)
 OF_RESIZES = ("resize", "migration")
 _UNDER_WAY = ("pre-migrating", "migrating", "post-migrating", "finished", "reverting", "reverted_dest", "error")
 # Not begun to change the guest, or gone before it had: what the source writes, and nobody will change any more.
-_NOT_LEFT = ("accepted", "pre-migrating", "preparing", "running", "migrating")
+_NOT_LEFT = ("accepted", "pre-migrating", "preparing", "running", "migrating", "post-migrating")
 _ARRIVING = (task_states.RESIZE_MIGRATED, task_states.RESIZE_FINISH)
 
 

@@ -7,16 +7,19 @@ one of its calls on.
 NOVA_LITE_CRASH_POINTS=all tries every point; by default every action is tried at a few points spread over it.
 """
 
+import contextlib
 import json
 import os
+import threading
 
 import pytest
 from oslo_db import exception as db_exception
 
-from nova_lite import exception, objects
+from nova_lite import concurrency, exception, objects
 from nova_lite.compute import rpcapi
 from nova_lite.compute.manager import ComputeManager
 from nova_lite.objects import power_state, task_states, vm_states
+from tests.fixtures.mariadb import mariadb_server
 from tests.unit.compute.world import World
 
 POINTS = os.environ.get("NOVA_LITE_CRASH_POINTS", "3")
@@ -92,6 +95,13 @@ class Killer:
                 delattr(owner, name)
 
 
+def found_in(world, instance):
+    try:
+        return world.reload(instance)
+    except exception.InstanceNotFound:
+        return None
+
+
 class Mail:
     """The broker between the hosts: messages wait until they are delivered, one after the other."""
 
@@ -155,11 +165,7 @@ class Deaths:
                 compute.periodic_tasks(self.world.context)
 
     def found(self, instance):
-        """The instance as it is, None when it is deleted."""
-        try:
-            return self.world.reload(instance)
-        except exception.InstanceNotFound:
-            return None
+        return found_in(self.world, instance)
 
     def clear(self, instance):
         """Make room for the next one."""
@@ -407,3 +413,105 @@ def test_a_move_in_which_either_host_dies_ends_finished_or_reverted(deaths, ask)
         deaths.hosts[now.host].terminate_instance(deaths.world.context, instance=now)
 
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("ask", MOVES, ids=lambda ask: ask.__name__)
+def test_a_move_that_the_database_leaves_alone_ends_in_order_once_it_is_back(deaths, ask, database_goes_away):
+    ask(deaths)
+    _, count = deaths.deliver()
+    allowed = MOVES[ask] | {(vm_states.ERROR, "here"), (vm_states.ERROR, "there")}
+    wrong = []
+    for point in points(count):
+        instance = ask(deaths)
+        _, left_at = deaths.deliver(die_at=point)
+        deaths.settle()
+        wrong += [f"{left_at}: {complaint}" for complaint in complaints_of_a_move(deaths, instance, allowed)]
+        now = deaths.found(instance)
+        deaths.hosts[now.host].terminate_instance(deaths.world.context, instance=now)
+
+    assert not wrong, "\n".join(wrong)
+
+
+# --- A database server that is killed ---
+
+@pytest.fixture
+def world_on_mariadb(tmp_path):
+    with mariadb_server() as server:
+        made = World(tmp_path, grouped={("database", "connection"): server.database("killed")})
+        yield made, server
+        made.close()
+
+
+class Barrier:
+    """Holds calls of the driver until they are let go."""
+
+    def __init__(self, driver, names):
+        self._driver, self._names = driver, names
+        self._arrived, self._released = threading.Semaphore(0), threading.Event()
+
+    def __enter__(self):
+        for name in self._names:
+            setattr(self._driver, name, self._holding(getattr(self._driver, name)))
+        return self
+
+    def __exit__(self, *_):
+        for name in self._names:
+            delattr(self._driver, name)
+
+    def _holding(self, act):
+        def hold(*args, **kwargs):
+            self._arrived.release()
+            assert self._released.wait(60)
+            return act(*args, **kwargs)
+
+        return hold
+
+    def wait_for(self, count):
+        for _ in range(count):
+            assert self._arrived.acquire(timeout=60)
+
+    def release(self):
+        self._released.set()
+
+
+def attempt(action, *args, **kwargs):
+    """Carry a message out as a server does, which logs what it ends in."""
+    with contextlib.suppress(Exception):
+        action(*args, **kwargs)
+
+
+# The message, the task it comes with, what the driver is asked, and the states it may end in.
+UNDER_WAY = {
+    "run_instance": (task_states.SCHEDULING, {}, {vm_states.ERROR}),
+    "terminate_instance": (task_states.DELETING, {}, {None}),
+    "stop_instance": (task_states.POWERING_OFF, {}, {vm_states.STOPPED}),
+    "pause_instance": (task_states.PAUSING, {}, {vm_states.ACTIVE, vm_states.PAUSED}),
+    "reboot_instance": (task_states.REBOOTING, {}, {vm_states.ACTIVE}),
+    "rescue_instance": (task_states.RESCUING, {}, {vm_states.RESCUED, vm_states.ACTIVE, vm_states.ERROR}),
+    "snapshot_instance": (task_states.IMAGE_SNAPSHOT, {"image_id": "x"}, {vm_states.ACTIVE}),
+}
+
+
+@pytest.mark.timeout(300)
+def test_actions_end_in_order_although_the_database_server_was_killed_in_their_middle(world_on_mariadb):
+    world, server = world_on_mariadb
+    instances = {method: world.create() if method == "run_instance" else world.busy(world.boot(), task)
+                 for method, (task, _, _) in UNDER_WAY.items()}
+
+    with Barrier(world.compute.driver, ("spawn", "destroy", "power_off", "pause", "reboot", "snapshot")) as barrier:
+        workers = [concurrency.spawn(attempt, getattr(world.compute, method), world.context, instance=instance,
+                                     **UNDER_WAY[method][1]) for method, instance in instances.items()]
+        barrier.wait_for(len(instances))
+        server.kill()
+        barrier.release()
+        for worker in workers:
+            worker.wait(120)
+    server.restart()
+    for _ in range(2):
+        world.clock.advance(3700)
+        world.compute.periodic_tasks(world.context)
+
+    for method, (_, _, outcomes) in UNDER_WAY.items():
+        found = found_in(world, instances[method])
+        assert (found.vm_state if found else None) in outcomes, method
+        assert found is None or found.task_state is None, method

@@ -26,6 +26,9 @@ _MAX_PAUSE_S = 30.0
 _BATCH_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 2.0
 _LOOK_AGAIN_S = 1.2 * OUTBOX_TOLD_EVERY_S
+# Of a stream of changes, what a tenth of a second brings is sent together: each alone would cost far more.
+_FEW = 4
+_REST_S = 0.1
 _DROP_LIMIT = 10_000
 _MOST_BYTES = 1_000_000  # of what is told, in one message
 _FEWEST_ROWS = 10
@@ -220,12 +223,15 @@ class Outbox:
             self._wake.clear()
             if self._stopped:
                 return
+            sent_before = self.counts["sent"]
             try:
                 done = self.drain()
             except Exception:  # thread top
                 LOG.exception("The outbox could not be read")
                 done = False
             is_early = any(self.is_unknown(parent) for parent in self._runner.state_manager.get_parent_cells())
+            if self.counts["sent"] - sent_before > _FEW:
+                self._clock.sleep(_REST_S)
             if done and was_told:
                 pause_s = min(poll_s, _LOOK_AGAIN_S)
             elif done or is_early:

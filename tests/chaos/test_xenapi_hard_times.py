@@ -105,6 +105,21 @@ def test_a_plug_that_is_refused_while_another_runs_takes_the_attachment_back(sim
     assert left(bench) == ready
 
 
+def test_a_cached_image_that_is_being_cloned_is_waited_for(simulator, bench):
+    busy = ["OTHER_OPERATION_IN_PROGRESS", "VDI", "OpaqueRef:image", "clone", "OpaqueRef:other"]
+    simulator.control.fail("VDI.clone", error=busy, count=3)
+    assert bench.vm(bench.spawn())["power_state"] == "Running"
+
+
+def test_a_return_that_was_not_answered_does_not_take_the_vm_for_a_newer_one(simulator, bench):
+    instance = bench.spawn()
+    vm_ref = bench.vmops.finder.require(instance)
+    # The host gave it its name back and nobody was told: only the other name is remembered.
+    bench.vmops.cache.note_label(vm_ref, instance["name"] + "-orig")
+    bench.driver.finish_revert_migration(instance, make_network_info())
+    assert bench.api("VM.get_power_state", vm_ref) == "Running"
+
+
 def test_a_reply_past_the_deadline_is_an_error_and_what_it_made_can_be_removed(simulator):
     bench = HurriedBench(simulator, call_timeout=1)
     try:

@@ -96,9 +96,10 @@ class Disks:
         """Return the other_config of a disk we make for an instance: whose it is, what it is, which host made it."""
         return {"nova_instance_uuid": instance_uuid, "nova_disk_type": kind, "nova_host": self._session.host_uuid}
 
-    def iso_from_image(self, context: Any, instance: Any, image_meta: dict, undo: Undo) -> Disk:
-        """Return the installation CD made from the image."""
-        sr = self._storage.for_guests()
+    def iso_from_image(self, context: Any, instance: Any, image_meta: dict, undo: Undo,
+                       as_file: bool = False) -> Disk:
+        """Return the installation CD made from the image; as_file: in the repository of ISO files, for dom0 to read."""
+        sr = self._storage.for_isos() if as_file else self._storage.for_guests()
         owner = self.marks(instance["uuid"], "iso")
         vdi_ref, _ = self._import_image(context, image_meta, sr, f"{image_meta['id']}.iso", owner, 0)
         undo.add(self.destroy_vdi, vdi_ref)
@@ -219,7 +220,8 @@ class Disks:
     def _clone(self, base: Base, sr: StorageRepository) -> str:
         if self._conf.use_cow_images:
             try:
-                return self._session.call_xenapi("VDI.clone", base.vdi_ref, {})
+                # Others may be cloning it too, and the host does one thing at a time with a disk.
+                return self._when_free(CLONE_PAUSES_S, "VDI.clone", base.vdi_ref, {})
             except XenAPI.Failure as failure:
                 if not errors.is_code(failure, "SR_OPERATION_NOT_SUPPORTED"):
                     raise
@@ -276,18 +278,23 @@ class Disks:
 
         A broken import keeps the disk busy for a moment after its connection ended.
         """
-        for pause_s in (*BUSY_PAUSES_S, None):
+        try:
+            self._when_free(BUSY_PAUSES_S, "VDI.destroy", vdi_ref)
+        except XenAPI.Failure as failure:
+            if not errors.is_gone(failure):
+                raise exception.StorageError(
+                    f"Unable to destroy VDI {vdi_ref}: {errors.describe(failure)}") from failure
+
+    def _when_free(self, pauses_s: tuple[float, ...], method: str, *args) -> Any:
+        """Call the host; while it is busy with the disk, again after each of the pauses. Raises XenAPI.Failure."""
+        for pause_s in pauses_s:
             try:
-                self._session.call_xenapi("VDI.destroy", vdi_ref)
+                return self._session.call_xenapi(method, *args)
             except XenAPI.Failure as failure:
-                if errors.is_gone(failure):
-                    return
-                if pause_s is None or not errors.is_code(failure, *BUSY):
-                    raise exception.StorageError(
-                        f"Unable to destroy VDI {vdi_ref}: {errors.describe(failure)}") from failure
-                self._session.clock.sleep(pause_s)
-            else:
-                return
+                if not errors.is_code(failure, *BUSY):
+                    raise
+            self._session.clock.sleep(pause_s)
+        return self._session.call_xenapi(method, *args)
 
     def unplug(self, vm_ref: str, vbd_ref: str) -> None:
         """Unplug a VBD, waiting out a guest or another operation that holds it. Raises StorageError."""
@@ -332,6 +339,7 @@ class Disks:
 
 BUSY = ("OTHER_OPERATION_IN_PROGRESS", "VDI_IN_USE")
 BUSY_PAUSES_S = (0.2, 0.5, 1, 2)
+CLONE_PAUSES_S = (*BUSY_PAUSES_S, 4, 8, 15)
 RETRY_UNPLUG = ("DEVICE_DETACH_REJECTED", "INTERNAL_ERROR", "VM_MISSING_PV_DRIVERS", "OPERATION_NOT_ALLOWED",
                 "OTHER_OPERATION_IN_PROGRESS", "DEVICE_DETACH_TIMEOUT")
 

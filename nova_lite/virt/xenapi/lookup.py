@@ -28,6 +28,8 @@ class VmFinder:
 
         Of several, the one that belongs to `instance_uuid` and to our host is taken, if there is exactly one such.
         """
+        if not self._cache.synced:
+            self._cache.all()  # what was known before the connection broke may be wrong by now
         found = self._cache.find(name_label, instance_uuid)
         if not found:
             return self.lookup_fresh(name_label)

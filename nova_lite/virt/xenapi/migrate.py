@@ -271,7 +271,7 @@ class Migrations:
             original_ref = self._finder.require(instance)
         else:
             newer_ref = self._finder.of(instance)
-            if newer_ref is not None:
+            if newer_ref not in (None, original_ref):
                 self._destroyer.destroy_vm(instance, newer_ref, keep=self._disks_used_by(original_ref))
             self._rename(original_ref, name_label)
             self._remove_shrunk(original_ref)

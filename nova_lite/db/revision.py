@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import oslo_db.exception
 import sqlalchemy
 
 # The newest of migrations/versions.
@@ -13,8 +12,8 @@ _STORED = sqlalchemy.table("alembic_version", sqlalchemy.column("version_num"))
 
 def stored(store: Any) -> str | None:
     """Return the version of the schema of a database, None for an empty one. Raises DBConnectionError."""
-    try:
-        with store.reader() as session:
-            return session.execute(sqlalchemy.select(_STORED.c.version_num)).scalar()
-    except oslo_db.exception.DBNonExistentTable:
-        return None
+    with store.reader() as session:
+        # Asked for, because each kind of database has an error of its own for a table that is missing.
+        if not sqlalchemy.inspect(session.get_bind()).has_table(_STORED.name):
+            return None
+        return session.scalar(sqlalchemy.select(_STORED.c.version_num))

@@ -17,8 +17,6 @@ SERVED = {
     "console_public_hostname": None,
     "block_device_creation_timeout": 10,
     "agent_path": "usr/sbin/xe-update-networking",
-    "ipxe_network_name": None,
-    "ipxe_boot_menu_url": None,
 }
 
 

@@ -17,6 +17,7 @@ from nova_lite.virt.xenapi.disks import CD_KINDS, CONFIG_DRIVE, EPHEMERAL, ROOT,
 from nova_lite.virt.xenapi.errors import NULL_REF
 from nova_lite.virt.xenapi.guest_data import data_of_new
 from nova_lite.virt.xenapi.images import ImageType
+from nova_lite.virt.xenapi.ipxe import Ipxe
 from nova_lite.virt.xenapi.plan import Undo, make_step_decorator
 from nova_lite.virt.xenapi.volumeops import device_number
 
@@ -115,7 +116,7 @@ class Spawner:
     """Builds VMs for instances."""
 
     def __init__(self, *, session, finder, cache, host, disks: Disks, local_disks, auto_disk: AutoDisk, kernels,
-                 volumes, vifs, firewall, power, destroyer, agents, virtapi, conf):
+                 volumes, vifs, firewall, power, destroyer, agents, ipxe: Ipxe, virtapi, conf):
         self._session = session
         self._finder = finder
         self._cache = cache
@@ -130,6 +131,7 @@ class Spawner:
         self._power = power
         self._destroyer = destroyer
         self._agents = agents
+        self._ipxe = ipxe
         self._virtapi = virtapi
         self._conf = conf
         self._evacuation = Evacuation(session, cache, disks, destroyer)
@@ -285,7 +287,11 @@ class Spawner:
         build.disks.append(root)
 
     def _add_cd(self, build: Build) -> None:
-        installation = self._disks.iso_from_image(build.context, build.instance, build.image_meta, build.undo)
+        from_network = self._ipxe.is_wanted(build.image_meta)
+        installation = self._disks.iso_from_image(build.context, build.instance, build.image_meta, build.undo,
+                                                  as_file=from_network)
+        if from_network:
+            self._ipxe.prepare(installation.vdi_ref, build.network_info)
         if build.flavor["root_gb"]:
             root = self._disks.blank("blank HD", build.flavor["root_gb"] * records.GIB, self._owner(build, "root"),
                                      build.undo)

@@ -93,9 +93,17 @@ class Storage:
             return None
         return StorageRepository.from_record(pool["default_SR"], record)
 
-    def _by_other_config(self, key: str, value: str) -> StorageRepository | None:
+    def for_isos(self) -> StorageRepository:
+        """Return the local repository of ISO images. Raises NotFound."""
+        found = self._by_other_config("i18n-key", "local-storage-iso", content_type="iso")
+        if found is None:
+            raise exception.NotFound("Cannot find SR of content-type ISO")
+        return found
+
+    def _by_other_config(self, key: str, value: str, content_type: str | None = None) -> StorageRepository | None:
         for ref, record in self._session.get_all_refs_and_recs("SR"):
-            if record["other_config"].get(key) == value and self._plugged_here(record):
+            if record["other_config"].get(key) == value and content_type in (None, record["content_type"]) \
+                    and self._plugged_here(record):
                 return StorageRepository.from_record(ref, record)
         return None
 

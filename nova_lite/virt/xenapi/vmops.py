@@ -16,6 +16,7 @@ from nova_lite.virt.xenapi.guest_data import GuestData
 from nova_lite.virt.xenapi.host import Host
 from nova_lite.virt.xenapi.image_cache import ImageCache, Janitor
 from nova_lite.virt.xenapi.images import Images
+from nova_lite.virt.xenapi.ipxe import Ipxe
 from nova_lite.virt.xenapi.kernels import Kernels
 from nova_lite.virt.xenapi.leftovers import Leftovers
 from nova_lite.virt.xenapi.livemigrate import LiveMigrations, name_of_source
@@ -91,7 +92,7 @@ class VMOps:
             local_disks=LocalDisks(self.disks, conf), auto_disk=self.auto_disk, kernels=self.kernels,
             volumes=self.volumes, vifs=self.vifs,
             firewall=self.firewall_driver, power=self.power, destroyer=self.destroyer, agents=self.agents,
-            virtapi=self._virtapi, conf=conf)
+            ipxe=Ipxe(session, self.storage, conf), virtapi=self._virtapi, conf=conf)
         self.rescuer = Rescue(session, self.finder, self.cache, self.disks, self.power, self.spawner, self.destroyer)
         self.reboots = RebootPoller(session, self.power, self._virtapi)
         self.snapshots = Snapshots(session, self.finder, self.disks, self.storage, self.direct_vhd, image_api, conf)

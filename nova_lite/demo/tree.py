@@ -80,7 +80,7 @@ class Cell:
             (None, "concurrency"): "threading",
             (None, "report_interval"): 1,
             (None, "periodic_fuzzy_delay"): 0,
-            ("database", "connection"): f"sqlite:///{self.directory}/nova_lite.sqlite",
+            ("database", "connection"): self.tree.database_url(self.directory),
             ("image", "store_path"): str(self.tree.images),
             ("cells", "enable"): True,
             ("cells", "name"): self.name,
@@ -147,6 +147,10 @@ class Tree:
     @property
     def hosts(self) -> Iterator[Host]:
         return (host for cell in self.cells.values() for host in cell.hosts)
+
+    def database_url(self, directory: pathlib.Path) -> str:
+        """Return the URL of the database of the cell whose directory it is, the same each time."""
+        return f"sqlite:///{directory}/nova_lite.sqlite"
 
     def start(self, tell: Callable[[str], None] = lambda line: None, timeout_s: float = 60) -> "Tree":
         """Build and start everything, telling each step. Raises TreeError, with all stopped again."""

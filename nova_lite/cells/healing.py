@@ -9,6 +9,7 @@ from oslo_log import log as logging
 
 from nova_lite import exception, objects
 from nova_lite.cells import replica, routing, utils
+from nova_lite.cells.digests import Digests
 from nova_lite.db import models
 from nova_lite.objects import base, vm_states
 
@@ -30,6 +31,7 @@ class Healer:
         self._recent: Iterator[str] = iter(())
         self._all: Iterator[str] = iter(())
         self.instances_to_heal: Iterator[str] = iter(())
+        self.digests = Digests()
 
     def push(self, ctxt, uuid: str) -> None:
         """Tell the top all of an instance as it is here: its fields, block devices and latest fault, or its end."""
@@ -149,14 +151,18 @@ class Healer:
         self._all, others = _take(
             self._all, lambda: utils.get_instances_to_sync(ctxt, deleted=False, uuids_only=True))
         uuids = list(dict.fromkeys([*lately, *others]))
-        return {instance.uuid: None if instance.deleted else replica.digest(instance)
-                for some in batched(uuids, _READ_AT_ONCE) for instance in load(ctxt, some)
-                if not (instance.deleted and self._was_given_back(ctxt, instance))}
+        found: dict[str, str | None] = {}
+        for some in batched(uuids, _READ_AT_ONCE):
+            rows = rows_of(ctxt, some)
+            known = self.digests.of(ctxt, [row for row in rows if not row["deleted"]])
+            found.update((row["uuid"], known.get(row["uuid"])) for row in rows
+                         if not (row["deleted"] and self._was_given_back(ctxt, row)))
+        return found
 
-    def _was_given_back(self, ctxt, instance) -> bool:
+    def _was_given_back(self, ctxt, row: Any) -> bool:
         """Whether a row is gone because its build failed here: the instance lives on, elsewhere or in an order."""
-        return (instance.vm_state == vm_states.BUILDING
-                and self._services.db.tombstone_get(ctxt, instance.uuid) is None)
+        return (row["vm_state"] == vm_states.BUILDING
+                and self._services.db.tombstone_get(ctxt, row["uuid"]) is None)
 
     def _changed_lately(self, ctxt) -> Iterator[str]:
         threshold_s = self._services.conf.cells.instance_updated_at_threshold
@@ -178,6 +184,11 @@ def _take(uuids: Iterator[str], refill: Callable[[], Iterator[str]]) -> tuple[It
 def load(ctxt, uuids: list[str]) -> Any:
     """Return those of some instances that have rows, deleted ones too if the context sees them."""
     return objects.InstanceList.get_by_filters(ctxt, {"uuid": uuids})
+
+
+def rows_of(ctxt, uuids: list[str]) -> list[dict[str, Any]]:
+    """Return the rows of some instances, as `load`, without any of their parts."""
+    return ctxt.services.db.instance_get_all_by_uuids(ctxt, uuids, columns_to_join=())
 
 
 def batched(values: Iterable[str], size: int) -> Iterator[list[str]]:

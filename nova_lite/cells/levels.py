@@ -41,8 +41,13 @@ def fitted(value: Any, versions: Mapping[str, str]) -> Any:
         return value
     fields = value.get(wire.DATA)
     if isinstance(value.get(wire.NAME), str) and isinstance(fields, dict):
-        return _fitted_object(value, {name: fitted(field, versions) for name, field in fields.items()}, versions)
-    return {key: fitted(item, versions) for key, item in value.items()}
+        return _fitted_object(value, _fitted_items(fields, versions), versions)
+    return _fitted_items(value, versions)
+
+
+def _fitted_items(items: dict[str, Any], versions: Mapping[str, str]) -> dict[str, Any]:
+    """Return a dict with its values fitted; most are texts and numbers, which always fit."""
+    return {key: fitted(item, versions) if isinstance(item, (dict, list)) else item for key, item in items.items()}
 
 
 def _fitted_object(primitive: dict[str, Any], fields: dict[str, Any], versions: Mapping[str, str]) -> dict[str, Any]:

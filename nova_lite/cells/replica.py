@@ -7,9 +7,6 @@ states that may follow each other.
 """
 
 import collections
-import datetime
-import hashlib
-import json
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +17,7 @@ from oslo_utils import timeutils
 
 from nova_lite import exception, objects
 from nova_lite.cells import routing
-from nova_lite.objects import base, task_states, vm_states
+from nova_lite.objects import task_states, vm_states
 from nova_lite.objects.instance import JOINED
 
 LOG = logging.getLogger(__name__)
@@ -323,23 +320,6 @@ def mark_replicated(instance) -> None:
     cache = instance.get("info_cache")
     if cache is not None and "network_info" in cache:
         cache.network_info = cache.network_info
-
-
-def digest(instance) -> str:
-    """Return a short text that differs when two cells' ideas of an instance differ."""
-    values = {name: _plain(instance[name]) for name in sorted(REPLICATED_FIELDS - {"migration_context"})
-              if name in instance.fields and instance.obj_attr_is_set(name)}
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime.datetime):  # fractions of a second do not travel
-        return timeutils.normalize_time(value).replace(microsecond=0).isoformat()
-    wire = base.to_wire(value)
-    if isinstance(wire, dict) and "nova_object.data" in wire:
-        return {key: item for key, item in wire["nova_object.data"].items()
-                if key not in ("id", "created_at", "updated_at", "deleted_at", "deleted")}
-    return wire
 
 
 def _expected_states(instance) -> dict[str, Any]:

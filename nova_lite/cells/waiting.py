@@ -17,11 +17,12 @@ class Wait:
         self.responses: list[str] = []
         self._arrived: collections.Counter[str] = collections.Counter()
         self._clock = clock
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._complete = clock.event()
 
     def put(self, neighbour: str | None, responses: list[str], parts: int = 1) -> None:
         """Take a neighbour's answer, or one of its parts; a second one from the same neighbour is not counted."""
-        with self._changed:
+        with self._lock:
             if neighbour is None and self.missing:
                 neighbour = next(iter(self.missing))
             if neighbour not in self.missing:
@@ -31,16 +32,17 @@ class Wait:
             if self._arrived[neighbour] < parts:
                 return
             self.missing.discard(neighbour)
-            self._changed.notify_all()
+            if not self.missing:
+                self._complete.set()
 
     def until(self, deadline_s: float) -> list[str]:
         """Return what has arrived when all have answered or the deadline (epoch seconds) has passed."""
-        with self._changed:
-            while self.missing:
-                left_s = deadline_s - self._clock.time()
-                if left_s <= 0:
-                    break
-                self._clock.wait(self._changed, left_s)
+        while self.missing:
+            left_s = deadline_s - self._clock.time()
+            if left_s <= 0:
+                break
+            self._clock.wait(self._complete, left_s)
+        with self._lock:
             return list(self.responses)
 
 

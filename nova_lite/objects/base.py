@@ -42,14 +42,19 @@ class NovaObject(ovo_base.VersionedObject):
     def obj_what_changed(self) -> set[str]:
         """Return the names of changed fields; a nested object that has changed counts."""
         changes = set(self._changed_fields)
-        changes.update(
-            attribute.removeprefix("_obj_") for attribute, value in self.__dict__.items()
-            if isinstance(value, ovo_base.VersionedObject) and value.obj_what_changed())
+        stored = self.__dict__
+        for name, attribute in _holders_of(type(self)):
+            value = stored.get(attribute)
+            if isinstance(value, ovo_base.VersionedObject) and value.obj_what_changed():
+                changes.add(name)
         return changes
 
     # -- items --
 
     def __getitem__(self, name: str) -> Any:
+        stored = self.__dict__.get(f"_obj_{name}")
+        if stored is not None:
+            return stored
         if name not in self.fields and not hasattr(type(self), name):
             raise KeyError(name)
         return getattr(self, name)
@@ -65,7 +70,7 @@ class NovaObject(ovo_base.VersionedObject):
     def get(self, name: str, default: Any = None) -> Any:
         """Return a field, ``default`` when it is unset or unknown. Never asks the database."""
         if name in self:
-            return getattr(self, name)
+            return self.__dict__[f"_obj_{name}"]
         if name not in self.fields and hasattr(type(self), name):
             return getattr(self, name)
         return default
@@ -133,6 +138,12 @@ class NovaObject(ovo_base.VersionedObject):
     def _refuse_if_created(self) -> None:
         if "id" in self:
             raise exception.ObjectActionError(action="create", reason="already created")
+
+
+@functools.cache
+def _holders_of(cls: Any) -> tuple[tuple[str, str], ...]:
+    """Return (name, attribute) of the fields whose values may be objects."""
+    return tuple((name, "_obj_" + name) for name, field in cls.fields.items() if type(field) not in fields.SCALARS)
 
 
 @functools.cache

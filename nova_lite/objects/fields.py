@@ -162,3 +162,5 @@ class GroupNames(_Field):
 
 # Values of these types are what the field would make of them.
 PLAIN_TYPES = {Integer: int, Text: str, Boolean: bool, Uuid: str, Secret: str}
+# Fields whose values are never objects, nor hold any.
+SCALARS = frozenset((*PLAIN_TYPES, Float, DateTime))

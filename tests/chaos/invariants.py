@@ -2,7 +2,7 @@
 
 import collections
 
-from nova_lite.cells import replica, routing
+from nova_lite.cells import digests, replica, routing
 from nova_lite.objects import vm_states
 
 TERMINAL = frozenset((vm_states.ACTIVE, vm_states.PAUSED, vm_states.ERROR))
@@ -64,7 +64,7 @@ def _the_top_agrees(tree, at_top, below):
             continue
         if row.cell_name != full_name(tree, homes[0]):
             yield f"{uuid} lives in {homes[0]}, the top believes in {row.cell_name}"
-        elif replica.digest(below[homes[0]][uuid]) != replica.digest(row):
+        elif digests.digest(below[homes[0]][uuid]) != digests.digest(row):
             yield f"{uuid} of {homes[0]} is another one at the top: {_differences(below[homes[0]][uuid], row)}"
 
 
@@ -112,5 +112,5 @@ def _homes(uuid, below):
 
 def _differences(theirs, ours):
     names = [name for name in sorted(replica.REPLICATED_FIELDS) if name in theirs and name in ours
-             and replica._plain(theirs[name]) != replica._plain(ours[name])]
+             and digests.plain(theirs[name]) != digests.plain(ours[name])]
     return ", ".join(f"{name} {theirs[name]!r} and {ours[name]!r}" for name in names)[:300]

@@ -1,6 +1,7 @@
 """Upward updates in batches with acknowledgement, and the comparison that finds what was lost."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from oslo_db.exception import DBError
 from oslo_log import log as logging
@@ -120,37 +121,41 @@ def compare_digests(cell, message, digests):
     return dict(_differences(cell, message.ctxt.elevated(read_deleted="yes"), owner, digests))
 
 
-def _is_deletion_lost(cell, instance) -> bool:
+def _is_deletion_lost(cell, row: dict[str, Any]) -> bool:
     """Whether the top waits for a deletion of which its cell, whose idea of the instance is another one, knows nothing.
 
     One that the cell has refused is not waited for: the cell has told that.
     """
-    if instance.task_state != task_states.DELETING:
+    if row["task_state"] != task_states.DELETING:
         return False
-    told_at = instance.updated_at or instance.created_at
-    return (cell.services.clock.utcnow() - told_at).total_seconds() > _PATIENCE_S
+    now = cell.services.clock.utcnow().replace(tzinfo=None)
+    return (now - (row["updated_at"] or row["created_at"])).total_seconds() > _PATIENCE_S
 
 
 def _differences(cell, ctxt, owner: str, digests: dict[str, str | None]) -> Iterator[tuple[str, int | None]]:
-    ours = {instance.uuid: instance for uuids in healing.batched(digests, _READ_AT_ONCE)
-            for instance in healing.load(ctxt, uuids)}
+    ours: dict[str, dict[str, Any]] = {}
+    known: dict[str, str] = {}
+    for uuids in healing.batched(digests, _READ_AT_ONCE):
+        rows = healing.rows_of(ctxt, uuids)
+        ours.update((row["uuid"], row) for row in rows)
+        known.update(cell.runner.healer.digests.of(ctxt, [row for row in rows if not row["deleted"]]))
     for uuid, theirs in digests.items():
-        instance = ours.get(uuid)
-        if instance is None:
+        row = ours.get(uuid)
+        if row is None:
             if theirs is not None:
                 yield uuid, None
             continue
-        if theirs is not None and replica.was_deleted_before_it_had_a_cell(instance):
+        if theirs is not None and replica.was_deleted_before_it_had_a_cell(row):
             # Ordered again at every comparison, until it is done: the order itself may be lost.
             cell.runner.have_deleted(owner, uuid)
-        if instance.deleted:
+        if row["deleted"]:
             continue
-        if instance.cell_name not in (None, owner):
+        if row["cell_name"] not in (None, owner):
             if theirs is not None:  # else it had what another cell has, and does so no more: as it has to be
                 cell.runner.disputes.note(owner, uuid)
-        elif theirs != replica.digest(instance):
-            if theirs is not None and _is_deletion_lost(cell, instance):
+        elif theirs != known.get(uuid):
+            if theirs is not None and _is_deletion_lost(cell, row):
                 LOG.warning("Cell %s does not know that instance %s is to be deleted, it is told again", owner, uuid)
                 cell.runner.have_deleted(owner, uuid)
             else:
-                yield uuid, instance.replicated_revision
+                yield uuid, row["replicated_revision"]

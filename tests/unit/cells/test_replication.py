@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy
 
 from nova_lite import exception, objects
-from nova_lite.cells import outbox, replica, utils
+from nova_lite.cells import digests, outbox, utils
 from nova_lite.cells.own_methods import OwnCellsClient
 from nova_lite.objects import base, task_states, vm_states
 from tests.fixtures.clock import FakeClock
@@ -723,7 +723,7 @@ def test_fractions_of_a_second_which_do_not_travel_are_no_difference():
     exact, travelled = (objects.Instance(uuid=str(uuid.uuid4()), launched_at=launched_at.replace(microsecond=fraction))
                         for fraction in (250_000, 0))
 
-    assert replica.digest(exact) == replica.digest(travelled)
+    assert digests.digest(exact) == digests.digest(travelled)
 
 
 def test_D9c_what_was_deleted_before_its_cell_was_known_is_deleted_in_the_cell_that_tells_of_it(tree):
@@ -886,3 +886,18 @@ def test_D7b_healing_one_by_one_goes_on_where_it_stopped(make_live_tree):
 
     assert len(runs[0]) == len(runs[1]) == 2
     assert set(runs[0]) | {runs[1][0]} == uuids
+
+
+def test_digests_of_instances_that_have_not_changed_are_not_computed_again(tree, instance, monkeypatch):
+    rack1 = tree["rack1"]
+    known, rows = digests.Digests(), [rack1.db.instance_get_by_uuid(rack1.context(), instance.uuid, ())]
+    before = known.of(rack1.context(), rows)
+    with monkeypatch.context() as patch:
+        patch.setattr(digests, "digest", lambda _instance: pytest.fail("computed again"))
+        assert known.of(rack1.context(), rows) == before
+    instance.host = "other"
+    instance.save()
+
+    rows = [rack1.db.instance_get_by_uuid(rack1.context(), instance.uuid, ())]
+
+    assert known.of(rack1.context(), rows)[instance.uuid] != before[instance.uuid]

@@ -136,6 +136,8 @@ class Leftovers:
         if instance.uuid in guests:
             LOG.info("Removing the guest that migration %s of deleted instance %s has left here",
                      migration.id, instance.uuid)
+            # What awaited a revert, and what was made instead of it: either host has one of them, or one host both.
+            self._here.driver.confirm_migration(migration, instance, self._here.for_driver(NetworkInfo()))
             self._destroy(context, instance)
         self._settled.add(migration.id)
 

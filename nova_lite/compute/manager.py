@@ -3,6 +3,7 @@
 Every method that peers may call is here, with the policy it follows (`instance_action`) and the part that does it.
 """
 
+import random
 import socket
 from typing import Any
 
@@ -60,6 +61,7 @@ LOG = logging.getLogger(__name__)
 
 STALE_RESERVATION_S = 3600
 STUCK_TASK_S = 1800
+ANSWERS_SPREAD_S = 3
 
 
 def publisher_id(host: str | None = None) -> str:
@@ -191,6 +193,13 @@ class ComputeManager(manager.SchedulerDependentManager):
     def update_available_resource(self, context: RequestContext) -> None:
         """Count the resources of every node of this host again."""
         self.compute_host.trackers.update_available_resource(context)
+
+    @manager.periodic_task
+    def publish_service_capabilities(self, context: RequestContext) -> None:
+        """Tell all schedulers what the host can do; when one asks that starts, not in the same moment as all hosts."""
+        if context.operation_id is not None:  # a message
+            self.services.clock.sleep(random.uniform(0, ANSWERS_SPREAD_S))
+        super().publish_service_capabilities(context)
 
     # --- Building and deleting ---
 

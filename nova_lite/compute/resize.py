@@ -228,10 +228,13 @@ class Resizer:
 
     def revert(self, context: RequestContext, instance: objects.Instance, reservations: list[str] | None,
                migration: objects.Migration) -> None:
-        """Destination: remove the guest here and ask the source to take its own back."""
+        """Destination: remove the guest here and ask the source to take its own back.
+
+        A failure leaves ERROR and both hosts known.
+        """
         here = self._here
         here.conductor.notify_usage_exists(context, instance, current_period=True)
-        with here.error_out(context, instance, reservations):
+        with self._failing(migration), here.error_out(context, instance, reservations):
             here.network_api.setup_networks_on_host(context, instance, here.name, teardown=True)
             here.network_api.migrate_instance_start(context, instance, migration)
             network_info = here.for_driver(here.network_info(context, instance))
@@ -242,9 +245,10 @@ class Resizer:
 
     def finish_revert(self, context: RequestContext, instance: objects.Instance, reservations: list[str] | None,
                       migration: objects.Migration) -> None:
-        """Source: take the guest back into service with its old flavor."""
+        """Source: take the guest back into service with its old flavor; a failure leaves ERROR and both hosts known."""
         here = self._here
-        with here.announced(context, instance, "resize.revert"), here.error_out(context, instance, reservations):
+        with self._failing(migration), here.announced(context, instance, "resize.revert"), \
+                here.error_out(context, instance, reservations):
             old = instance.old_flavor or instance.flavor
             was_stopped = instance.system_metadata.get(OLD_VM_STATE) == vm_states.STOPPED
             here.update(context, instance, host=migration.source_compute, node=migration.source_node, flavor=old,
@@ -269,6 +273,15 @@ class Resizer:
     def _set_status(migration: objects.Migration, status: str) -> None:
         migration.status = status
         migration.save()
+
+    @contextlib.contextmanager
+    def _failing(self, migration: objects.Migration) -> Iterator[None]:
+        """Note a failure inside in the record: what it left is found by it when the instance is deleted."""
+        try:
+            yield
+        except Exception:
+            self._fail(migration)
+            raise
 
     @staticmethod
     def _fail(migration: objects.Migration) -> None:

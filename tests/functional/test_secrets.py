@@ -121,7 +121,7 @@ def _make_quoting(world, method):
     setattr(world.compute.driver, method, fail)
 
 
-def test_no_secret_is_told_to_anybody_who_need_not_know_it(world, logs):
+def test_C37_no_secret_is_told_to_anybody_who_need_not_know_it(world, logs):
     answers = story(world)
 
     assert logs, "nothing was logged"

@@ -190,7 +190,7 @@ def test_it_can_be_stopped_while_it_waits(world):
     assert one.worker is None
 
 
-def test_stopping_lets_work_in_flight_end(world):
+def test_C38_stopping_lets_work_in_flight_end(world):
     one = world()
     one.service.start()
     rpc.Rpc(one.conf).client("work").cast(context.RequestContext("u"), "work")

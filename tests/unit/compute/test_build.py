@@ -51,7 +51,7 @@ def test_room_is_taken_on_the_node(world):
     assert node["running_vms"] == 1
 
 
-def test_a_message_delivered_again_changes_nothing(world):
+def test_C1_a_message_delivered_again_changes_nothing(world):
     instance = world.create()
     run(world, instance)
     built = world.reload(instance)
@@ -153,7 +153,7 @@ def record_reschedules(world):
     return sent
 
 
-def test_a_failed_spawn_is_cleared_away_and_tried_elsewhere(world):
+def test_C13_a_failed_spawn_is_cleared_away_and_tried_elsewhere(world):
     instance = world.create()
     sent = record_reschedules(world)
 
@@ -173,7 +173,7 @@ def test_a_failed_spawn_is_cleared_away_and_tried_elsewhere(world):
     assert node["memory_mb_used"] == world.conf.reserved_host_memory_mb
 
 
-def test_a_failed_spawn_without_retry_is_an_error_for_good(world):
+def test_C35_a_failed_spawn_without_retry_is_an_error_for_good(world):
     instance = world.create()
 
     with world.failing("spawn", RuntimeError("no disk")), pytest.raises(RuntimeError):
@@ -188,7 +188,7 @@ def test_a_failed_spawn_without_retry_is_an_error_for_good(world):
 
 
 @pytest.mark.parametrize("step", ["macs_for_instance", "spawn"])
-def test_a_delete_ends_the_build_at_its_next_step(world, step):
+def test_C4_a_delete_ends_the_build_at_its_next_step(world, step):
     instance = world.create()
     driver = world.compute.driver
     original = getattr(driver, step)

@@ -38,7 +38,7 @@ def test_the_last_notification_still_knows_the_image(world):
     assert world.notifier.payload("delete.end")["image_meta"] == {"os_distro": "hurd"}
 
 
-def test_a_delete_that_comes_again_is_a_success(world):
+def test_C2_a_delete_that_comes_again_is_a_success(world):
     instance = world.busy(world.boot(), task_states.DELETING)
     terminate(world, instance)
     world.notifier.sent.clear()
@@ -78,7 +78,7 @@ def test_a_guest_that_cannot_be_ended_leaves_an_error_that_can_be_deleted_again(
         world.reload(instance)
 
 
-def test_a_network_that_cannot_be_released_leaves_an_error_that_can_be_deleted_again(world):
+def test_C14_a_network_that_cannot_be_released_leaves_an_error_that_can_be_deleted_again(world):
     instance = world.busy(world.boot(), task_states.DELETING)
     network_api = world.services.network_api
 

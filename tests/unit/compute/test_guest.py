@@ -40,7 +40,7 @@ def test_a_guest_that_does_not_run_takes_no_password(world):
     assert world.reload(instance).task_state is None
 
 
-def test_a_guest_that_refuses_a_password_stays_active_and_the_password_stays_secret(world):
+def test_C15_a_guest_that_refuses_a_password_stays_active_and_the_password_stays_secret(world):
     instance = world.busy(world.boot(), task_states.UPDATING_PASSWORD)
     with (world.failing("set_admin_password", RuntimeError("agent timed out on hunter2")),
           pytest.raises(exception.InstancePasswordSetFailed)):

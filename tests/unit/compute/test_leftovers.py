@@ -140,7 +140,7 @@ def test_a_pass_asks_the_hypervisor_as_often_however_many_instances_there_are(wo
                               "manage_image_cache"]
 
 
-def test_a_pass_that_takes_long_leaves_the_rest_for_the_next_one(world):
+def test_C18_a_pass_that_takes_long_leaves_the_rest_for_the_next_one(world):
     done = []
 
     def slow(context, item):

@@ -88,7 +88,7 @@ def test_a_destination_that_cannot_get_ready_leaves_the_guest_where_it_is(pair):
     assert "live_migration._rollback.end" in pair.notifier.events()
 
 
-def test_a_destination_without_room_refuses_before_anything_moves(pair):
+def test_C29_a_destination_without_room_refuses_before_anything_moves(pair):
     instance = migrating(pair)
     pair.conf.set_override("ram_allocation_ratio", 0.01)
     with pytest.raises(exception.ComputeResourcesUnavailable):
@@ -114,7 +114,7 @@ def test_room_is_kept_while_the_guest_is_on_its_way(pair):
     (power_state.RUNNING, vm_states.ACTIVE),
     (power_state.SHUTDOWN, vm_states.ERROR),
 ])
-def test_a_rollback_says_what_became_of_the_guest(pair, guest_state, found):
+def test_C29_a_rollback_says_what_became_of_the_guest(pair, guest_state, found):
     instance = migrating(pair)
 
     def fail(context, guest, dest, post_method, recover_method, *args):

@@ -48,7 +48,7 @@ def test_an_attached_interface_is_answered_in_the_legacy_form(world):
     assert mapping["vif_uuid"] in world.compute.driver._interfaces
 
 
-def test_a_failed_interface_gives_its_port_back(world):
+def test_C28_a_failed_interface_gives_its_port_back(world):
     instance = world.boot()
     before = addresses(world, instance)
     with world.failing("attach_interface", RuntimeError()), pytest.raises(exception.InterfaceAttachFailed):

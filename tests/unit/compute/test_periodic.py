@@ -8,7 +8,9 @@ import pytest
 
 from nova_lite import exception, objects
 from nova_lite.compute import usage
+from nova_lite.compute.manager import ANSWERS_SPREAD_S
 from nova_lite.concurrency import spawn
+from nova_lite.context import RequestContext
 from nova_lite.objects import power_state, task_states, vm_states
 
 
@@ -36,7 +38,7 @@ def test_a_build_that_takes_too_long_is_an_error_with_a_fault(make_world):
     assert world.reload(elsewhere).vm_state == vm_states.BUILDING
 
 
-def test_reboots_that_hang_here_are_handed_to_the_driver(make_world):
+def test_C21_reboots_that_hang_here_are_handed_to_the_driver(make_world):
     world = make_world(reboot_timeout=60)
     instance = world.busy(world.boot(), task_states.REBOOTING)
     world.busy(world.boot(), task_states.REBOOTING, host="there")
@@ -67,7 +69,7 @@ def test_guests_of_deleted_instances_are_treated_as_configured(make_world, actio
 
 # --- Cached network info ---
 
-def test_the_cache_of_one_idle_instance_is_healed_per_interval(world):
+def test_C22_the_cache_of_one_idle_instance_is_healed_per_interval(world):
     idle, busy = world.boot(), world.busy(world.boot(), task_states.PAUSING)
     asked = []
     get_info = world.services.network_api.get_instance_nw_info
@@ -101,6 +103,25 @@ def test_bandwidth_adds_up_from_the_first_reading_and_survives_a_reset(world):
     assert read_bandwidth(world, instance, 1000) == (0, 1000)
     assert read_bandwidth(world, instance, 1500) == (500, 1500)
     assert read_bandwidth(world, instance, 200) == (700, 200)
+
+
+def test_C24_counters_are_read_and_written_in_bulk(world):
+    instance, calls = world.boot(), []
+
+    def counted(count):
+        world.compute.driver.get_all_bw_counters = lambda instances: [
+            {"uuid": instance.uuid, "mac_address": f"aa:bb:cc:00:00:{number:02x}", "bw_in": 1, "bw_out": 1}
+            for number in range(count)]
+        calls.clear()
+        world.compute._poll_bandwidth_usage(world.context)
+        world.clock.advance(601)
+        return list(calls)
+
+    for name in ("bw_usage_get_by_uuids", "bw_usage_update_all", "bw_usage_update", "bw_usage_get"):
+        act = getattr(world.db, name)
+        setattr(world.db, name, lambda *args, act=act, name=name, **kwargs: calls.append(name) or act(*args, **kwargs))
+
+    assert counted(50) == counted(1)
 
 
 @pytest.mark.parametrize(("last", "current", "more"), [(None, 5, 0), (5, 5, 0), (5, 8, 3), (8, 5, 5)])
@@ -151,7 +172,7 @@ def test_a_period_is_audited_once(make_world):
     assert world.notifier.payload("exists")["instance_id"] == instance.uuid
 
 
-def test_an_audit_that_died_is_taken_up_again(make_world):
+def test_C31_an_audit_that_died_is_taken_up_again(make_world):
     world = make_world(instance_usage_audit=True, instance_usage_audit_period="hour")
     world.boot()
     world.clock.advance(3601)
@@ -177,6 +198,19 @@ def test_schedulers_hear_the_hosts_figures(world):
     assert figures["hypervisor_hostname"] == "here-node"
 
 
+def test_C26_hosts_that_a_starting_scheduler_asks_answer_at_moments_of_their_own(world):
+    world.compute.scheduler_rpcapi.update_service_capabilities = lambda *args: None
+    asked = RequestContext(is_admin=True, operation_id="of-the-message").bind(world.services)
+    waited_s = set()
+    for _ in range(8):
+        before_s = world.clock.time()
+        world.compute.publish_service_capabilities(asked)
+        waited_s.add(world.clock.time() - before_s)
+
+    assert len(waited_s) > 1
+    assert max(waited_s) <= ANSWERS_SPREAD_S
+
+
 def test_paced_tasks_keep_their_interval(world):
     reports = []
     get_host_stats = world.compute.driver.get_host_stats
@@ -197,7 +231,7 @@ def test_paced_tasks_keep_their_interval(world):
     (task_states.RESIZE_PREP, (vm_states.ACTIVE, None)),
     (task_states.REBUILDING, (vm_states.ERROR, None)),
 ])
-def test_a_task_whose_message_was_lost_is_taken_up_in_time(world, task_state, found):
+def test_C10_a_task_whose_message_was_lost_is_taken_up_in_time(world, task_state, found):
     instance = world.busy(world.boot(), task_state)
     world.compute._recover_stuck_instances(world.context)
     assert world.reload(instance).task_state == task_state
@@ -256,7 +290,7 @@ def report(world, times=1):
             world.compute._report_driver_status(world.context)
 
 
-def test_a_host_whose_hypervisor_is_dead_takes_no_builds_until_it_answers(world):
+def test_C17_a_host_whose_hypervisor_is_dead_takes_no_builds_until_it_answers(world):
     with world.failing("get_host_stats", RuntimeError("no answer")):
         report(world, 2)
         assert not service_of(world)["disabled"]
@@ -274,7 +308,7 @@ def test_a_host_that_an_operator_disabled_stays_so(world):
 
 # --- Cached images ---
 
-def test_cached_images_are_swept_for_all_hosts_on_our_storage(world):
+def test_C23_cached_images_are_swept_for_all_hosts_on_our_storage(world):
     mine, theirs = world.boot(), world.create(host="neighbour")
     world.create(host="stranger")
     registry = pathlib.Path(world.conf.instances_path) / "compute_nodes"

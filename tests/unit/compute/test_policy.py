@@ -59,7 +59,7 @@ def test_a_method_that_was_pre_empted_leaves_the_task_alone(world, holder):
     assert world.reload(instance).task_state == task_states.PAUSING
 
 
-def test_the_task_of_a_newer_action_is_not_wiped(world, holder):
+def test_C5_the_task_of_a_newer_action_is_not_wiped(world, holder):
     instance = world.busy(world.boot(), task_states.PAUSING)
     world.busy(instance, task_states.DELETING)
     with pytest.raises(ValueError):
@@ -82,7 +82,7 @@ def test_an_event_is_named_after_the_method_and_its_result_is_dropped(world, hol
         holder.recorded(world.context, instance, ValueError("no"))
 
 
-def test_an_event_without_an_action_is_no_reason_to_fail(world, holder):
+def test_C33_an_event_without_an_action_is_no_reason_to_fail(world, holder):
     instance = world.boot()
     other_request = world.context.elevated()
     other_request.request_id = "req-unknown"
@@ -126,7 +126,7 @@ def test_the_publisher_names_the_host():
 
 # --- Locks ---
 
-def test_two_actions_on_one_instance_follow_each_other(world):
+def test_C3_two_actions_on_one_instance_follow_each_other(world):
     instance = world.busy(world.boot(), task_states.PAUSING)
     started, go_on, order = threading.Event(), threading.Event(), []
 
@@ -156,7 +156,7 @@ def test_two_actions_on_one_instance_follow_each_other(world):
     (Hold.PREEMPTIBLE, Hold.DELETE, True),
     (Hold.DELETE, Hold.ORDINARY, False),
 ])
-def test_only_a_delete_overtakes_and_only_what_may_be_overtaken(held, wanted, free):
+def test_C3_only_a_delete_overtakes_and_only_what_may_be_overtaken(held, wanted, free):
     locks, entered = InstanceLocks(), threading.Event()
 
     def take():

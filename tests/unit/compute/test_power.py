@@ -40,7 +40,7 @@ def in_state(world, vm_state, guest_state, task_state):
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action[0])
-def test_an_action_changes_guest_row_and_tells(world, action):
+def test_C35_an_action_changes_guest_row_and_tells(world, action):
     method, task, before, guest_before, after, guest_after, told = action
     instance = in_state(world, before, guest_before, task)
 
@@ -65,7 +65,7 @@ def test_an_action_that_was_done_already_is_a_success_without_effect(world, acti
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action[0])
-def test_an_action_gives_way_to_a_delete_that_was_asked_meanwhile(world, action):
+def test_C6_an_action_gives_way_to_a_delete_that_was_asked_meanwhile(world, action):
     method, _, before, guest_before, _, _, _ = action
     instance = in_state(world, before, guest_before, task_states.DELETING)
 
@@ -198,7 +198,7 @@ def test_a_failed_reboot_of_a_guest_that_still_runs_is_only_a_fault(world):
     assert [fault["message"] for fault in world.faults(instance)] == ["RuntimeError"]
 
 
-def test_a_failed_reboot_that_leaves_the_guest_down_is_an_error(world):
+def test_C16_a_failed_reboot_that_leaves_the_guest_down_is_an_error(world):
     instance = world.busy(world.boot(), task_states.REBOOTING)
 
     def halt():
@@ -221,7 +221,7 @@ def test_a_failed_reboot_that_leaves_the_guest_down_is_an_error(world):
     ("snapshot_instance", "snapshot", {"image_id": "x"}),
     ("finish_resize", "finish_migration", {"disk_info": None, "image": None, "migration": None}),
 ])
-def test_a_message_that_comes_late_or_again_does_nothing_to_an_idle_instance(world, method, driver_method, arguments):
+def test_C2_a_message_that_comes_late_or_again_finds_nothing_to_do(world, method, driver_method, arguments):
     instance = world.boot()
     with world.failing(driver_method, AssertionError("the driver must not be asked")):
         getattr(world.compute, method)(world.context, instance=instance.to_legacy_dict(), **arguments)

@@ -81,7 +81,7 @@ def evacuated_from_here(world):
 EVACUATION = {"orig_image_ref": None, "image_ref": None, "injected_files": None, "recreate": True}
 
 
-def test_an_evacuated_instance_runs_on_its_new_host_which_counts_it(world):
+def test_C30_an_evacuated_instance_runs_on_its_new_host_which_counts_it(world):
     instance = evacuated_from_here(world)
 
     rebuild(world, instance, world.there, **EVACUATION)

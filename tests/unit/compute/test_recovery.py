@@ -44,7 +44,7 @@ def left_behind(world, vm_state, task_state, guest_state=RUNNING, **values):
     (vm_states.ERROR, task_states.SPAWNING, RUNNING, vm_states.ERROR),
     (vm_states.SOFT_DELETED, None, DOWN, vm_states.SOFT_DELETED),
 ])
-def test_nothing_stays_busy_with_what_died(world, vm_state, task_state, guest_state, found):
+def test_C11_nothing_stays_busy_with_what_died(world, vm_state, task_state, guest_state, found):
     instance = left_behind(world, vm_state, task_state, guest_state)
 
     restart(world)
@@ -131,7 +131,7 @@ def evacuate_record(world, instance, status="done", migration_type="evacuation")
     return migration
 
 
-def test_a_guest_that_was_evacuated_is_removed_once(world):
+def test_C30_a_guest_that_was_evacuated_is_removed_once(world):
     instance = world.busy(world.boot(), None, host="there", node="there-node")
     migration = evacuate_record(world, instance)
 

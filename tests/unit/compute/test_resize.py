@@ -94,6 +94,22 @@ def test_a_confirmed_resize_holds_room_on_the_new_host_only(pair):
     assert pair.notifier.events()[-2:] == ["resize.confirm.start", "resize.confirm.end"]
 
 
+def test_C34_what_others_write_into_system_metadata_meanwhile_is_kept(pair):
+    instance = resized(pair)
+    confirm = pair.compute.driver.confirm_migration
+
+    def confirm_slowly(*args):
+        pair.db.instance_system_metadata_update(pair.context, instance.uuid, {"written": "meanwhile"}, delete=False)
+        return confirm(*args)
+
+    pair.compute.driver.confirm_migration = confirm_slowly
+    pair.compute.confirm_resize(pair.context, instance=instance, migration=migration_of(pair, instance))
+
+    found = pair.reload(instance).system_metadata
+    assert found["written"] == "meanwhile"
+    assert "old_vm_state" not in found
+
+
 def test_a_resize_that_is_confirmed_again_is_left_alone(pair):
     instance = resized(pair)
     migration = migration_of(pair, instance)
@@ -159,7 +175,7 @@ def test_a_refused_resize_goes_to_another_host_without_an_error_in_between(world
     assert world.faults(instance)[0]["message"] == "MigrationError"
 
 
-def test_a_guest_whose_disks_cannot_be_shipped_runs_again(pair):
+def test_C12_a_guest_whose_disks_cannot_be_shipped_runs_again(pair):
     def halt():
         next(iter(pair.compute.driver.instances.values())).state = power_state.SHUTDOWN
 
@@ -173,7 +189,7 @@ def test_a_guest_whose_disks_cannot_be_shipped_runs_again(pair):
     settle(pair, instance, lambda _: migration_of(pair, instance).status == "error")
 
 
-def test_a_destination_that_cannot_build_keeps_both_hosts_known(pair):
+def test_C12_a_destination_that_cannot_build_keeps_both_hosts_known(pair):
     with pair.failing("finish_migration", RuntimeError("no SR"), compute=pair.there):
         instance = settle(pair, begin_resize(pair), lambda now: now.vm_state == vm_states.ERROR and idle(now))
     migration = migration_of(pair, instance)

@@ -87,7 +87,7 @@ def test_guests_nobody_knows_use_memory_too(world):
     assert node_row(world)["memory_mb_used"] == 1512
 
 
-def test_what_a_guest_takes_beyond_its_memory_is_counted(world):
+def test_C32_what_a_guest_takes_beyond_its_memory_is_counted(world):
     world.compute.driver.estimate_instance_overhead = lambda sizes: {"memory_mb": 8}
     world.boot()
     audit(world)
@@ -102,7 +102,18 @@ def test_the_scheduler_sees_states_in_the_stats(world):
     assert stats["io_workload"] == "0"
 
 
-def test_changes_of_state_are_written_only_now_and_then(world):
+def test_C19_updates_of_instances_ask_the_hypervisor_nothing_about_the_host(world):
+    instance, asked = world.boot(), []
+    for name in ("get_available_nodes", "get_host_stats", "get_available_resource"):
+        setattr(world.compute.driver, name, lambda *args, name=name: asked.append(name))
+
+    for task in ("pausing", None, "pausing", None):
+        world.compute._instance_update(world.context, instance.uuid, task_state=task)
+
+    assert asked == []
+
+
+def test_C20_changes_of_state_are_written_only_now_and_then(world):
     world.boot()
     writes = []
     update = world.db.compute_node_update

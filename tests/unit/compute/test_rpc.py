@@ -75,7 +75,7 @@ def test_a_whole_build_goes_through_messages(world, client):
 
 @pytest.mark.parametrize("method", ["init_host", "pre_start_hook", "_instance_update", "handle_events",
                                     "update_available_resource", "periodic_tasks"])
-def test_what_is_not_meant_for_peers_is_refused(world, client, method):
+def test_C9_what_is_not_meant_for_peers_is_refused(world, client, method):
     raw = world.rpc.client("compute", version="2.0")
     with pytest.raises(exception.NovaException):
         raw.call(world.context, method, server="here", timeout=2)

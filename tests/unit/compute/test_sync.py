@@ -25,7 +25,7 @@ def sync(world):
     (vm_states.RESCUED, power_state.SHUTDOWN, None),
     (vm_states.SOFT_DELETED, power_state.RUNNING, None),
 ])
-def test_what_differs_is_acted_on_through_the_api(world, vm_state, guest_state, called):
+def test_C7_what_differs_is_acted_on_through_the_api(world, vm_state, guest_state, called):
     instance = world.busy(world.boot(), None, vm_state=vm_state)
     world.guest(instance).state = guest_state
 
@@ -58,7 +58,7 @@ def test_an_instance_with_a_task_is_left_alone(world):
     assert world.reload(instance).power_state == power_state.RUNNING
 
 
-def test_a_pass_asks_the_hypervisor_once_for_all_guests(world):
+def test_C18_a_pass_asks_the_hypervisor_once_for_all_guests(world):
     for _ in range(5):
         world.boot()
     asked = []
@@ -89,7 +89,7 @@ def test_one_instance_that_cannot_be_compared_does_not_stop_the_others(world):
     assert world.compute_api.calls == [("stop", second.uuid)]
 
 
-def test_a_bulk_answer_that_is_older_than_the_last_action_is_asked_again(world):
+def test_C7_a_bulk_answer_that_is_older_than_the_last_action_is_asked_again(world):
     instance = world.boot()
     world.compute.driver.get_power_states = lambda: {instance.uuid: power_state.SHUTDOWN}
     sync(world)

@@ -50,7 +50,7 @@ def test_a_remote_error_carries_its_text(world):
     assert fault["details"].startswith("Remote error")
 
 
-def test_a_message_fits_its_column(world):
+def test_C33_a_message_fits_its_column(world):
     assert len(fault_of(world, exception.RemoteError("test", "x" * 1000))["message"]) == 255
 
 

@@ -87,7 +87,7 @@ def test_a_volume_that_is_never_created_fails_the_build_in_bounded_time(world, s
     assert world.clock.monotonic() - before <= limit_s + conf.block_device_allocate_retries_interval
 
 
-def test_a_build_that_goes_elsewhere_keeps_its_volumes_and_only_detaches_them(world, shelf):
+def test_C27_a_build_that_goes_elsewhere_keeps_its_volumes_and_only_detaches_them(world, shelf):
     volume_id = shelf.add()
     instance = with_mapping(world, volume_id=volume_id, delete_on_termination=True)
     world.compute._rescheduler._scheduler.run_instance = lambda context, **arguments: None
@@ -151,7 +151,7 @@ def test_a_refused_name_does_not_clear_the_task_of_another_action(world, shelf):
 
 
 @pytest.mark.parametrize("step", ["get_volume_connector", "attach_volume"])
-def test_a_failed_attachment_leaves_nothing_behind(world, shelf, step):
+def test_C28_a_failed_attachment_leaves_nothing_behind(world, shelf, step):
     instance, volume_id = world.boot(), shelf.add("attaching")
     name = world.compute.reserve_block_device_name(world.context, instance, None, volume_id)
 
@@ -205,7 +205,7 @@ def test_a_removed_connection_keeps_the_volume_attached(world, shelf):
     world.compute.remove_volume_connection(world.context, "not-there", instance)
 
 
-def test_a_reservation_that_nobody_uses_is_dropped_in_time(world, shelf):
+def test_C8_a_reservation_that_nobody_uses_is_dropped_in_time(world, shelf):
     instance, stale, fresh = world.boot(), shelf.add("available"), shelf.add("attaching")
     for volume_id in (stale, fresh):
         world.compute.reserve_block_device_name(world.context, instance, None, volume_id)

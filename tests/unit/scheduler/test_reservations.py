@@ -8,7 +8,7 @@ def reserved(cell, ctxt):
     return quota.QuotaEngine(cell.services).get_project_quotas(ctxt)["cores"]["reserved"]
 
 
-def test_reservations_that_nobody_settles_are_given_up_when_their_time_is_over(cell):
+def test_C36_reservations_that_nobody_settles_are_given_up_when_their_time_is_over(cell):
     ctxt = cell.context()
     quota.QuotaEngine(cell.services).reserve(ctxt, expire=600, cores=2)
     scheduler = SchedulerManager(services=cell.services)
@@ -26,7 +26,7 @@ def in_use(cell, ctxt):
     return quota.QuotaEngine(cell.services).get_project_quotas(ctxt)["cores"]["in_use"]
 
 
-def test_usage_that_a_crash_left_wrong_is_counted_anew_when_it_is_old_enough(make_cell):
+def test_C36_usage_that_a_crash_left_wrong_is_counted_anew_when_it_is_old_enough(make_cell):
     cell = make_cell(max_age=300)
     ctxt = cell.context()
     engine = quota.QuotaEngine(cell.services)

@@ -241,7 +241,7 @@ def test_the_resources_of_a_host_are_shown_by_project(cell):
         SchedulerManager(services=cell.services).show_host_resources(cell.admin(), "h2")
 
 
-def test_a_request_reads_the_nodes_once(cell):
+def test_C25_a_request_reads_the_nodes_once(cell):
     import sqlalchemy
 
     host = cell.add_host("h1")

@@ -4,6 +4,8 @@ Flow: API -> scheduler -> prep (destination) -> begin (source) -> finish (destin
 reverts (destination, then source). The flavors travel with the instance: `flavor`, `new_flavor`, `old_flavor`.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from oslo_log import log as logging
@@ -279,6 +281,8 @@ class Resizer:
         """Note a failure inside in the record: what it left is found by it when the instance is deleted."""
         try:
             yield
+        except exception.UnexpectedTaskStateError:  # somebody else has taken it up, or done it
+            raise
         except Exception:
             self._fail(migration)
             raise

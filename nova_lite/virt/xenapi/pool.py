@@ -7,13 +7,16 @@ from oslo_log import log as logging
 
 from nova_lite import exception
 from nova_lite.virt.driver import HypervisorLoginRefused, HypervisorUnavailable
-from nova_lite.virt.xenapi import errors, instances
+from nova_lite.virt.xenapi import errors, instances, plugins
+from nova_lite.virt.xenapi.own_vm import own_vm_uuid
 
 LOG = logging.getLogger(__name__)
 
 # A host that joins has the same [xenserver] connection_password as the master.
 SAME_PASSWORD = "connection_password"
 JOINED_WITHIN_S = 120
+# The first version of the dom0 plugins that has host_join.
+JOINS_HOSTS = "3.2"
 POOL_FLAG = "hypervisor_pool"
 STATE = "operational_state"
 CREATED, CHANGING, ACTIVE, ERROR, DISMISSED = "created", "changing", "active", "error", "dismissed"
@@ -68,6 +71,8 @@ class Pools:
 
     def _call_join(self, slave: dict) -> None:
         options = self._conf.xenserver
+        if slave.get("compute_uuid"):
+            return self._join_by_plugin(slave)
         method = "pool.join_force" if options.use_join_force else "pool.join"
         joining = self._session.elsewhere(slave["url"])
         try:
@@ -75,6 +80,18 @@ class Pools:
                               options.connection_password)
         finally:
             joining.close()
+        return None
+
+    def _join_by_plugin(self, slave: dict) -> None:
+        """Have our dom0 do it: the host's compute service is a guest of that host and cannot run meanwhile."""
+        options = self._conf.xenserver
+        if not plugins.goes_with(self._session.plugin_version, JOINS_HOSTS):
+            raise XenAPI.Failure([f"our host needs the dom0 plugins {JOINS_HOSTS} or later"])
+        self._session.call_plugin("xenhost", "host_join", {
+            "compute_uuid": slave["compute_uuid"], "url": slave["url"], "user": options.connection_username,
+            "password": options.connection_password, "force": str(options.use_join_force).lower(),
+            "master_addr": self._session.master_address, "master_user": options.connection_username,
+            "master_pass": options.connection_password, "fingerprints": ",".join(options.connection_fingerprint)})
 
     def _await_host(self, slave: dict) -> str:
         """Return the uuid under which the pool knows the host that joined; it shows some time after the call."""
@@ -97,8 +114,12 @@ class Pools:
         endpoint = self._session.host_endpoint
         hostname = self._session.call_xenapi("host.get_hostname", self._session.host_ref)
         return {"url": endpoint.without_credentials, "user": self._conf.xenserver.connection_username,
-                "secret_ref": SAME_PASSWORD, "hostname": hostname, "compute_uuid": None,
+                "secret_ref": SAME_PASSWORD, "hostname": hostname, "compute_uuid": self._own_vm(),
                 "xenhost_uuid": self._session.host_uuid}
+
+    def _own_vm(self) -> str | None:
+        """Return the guest this service runs in, when it is one of the host it manages."""
+        return None if self._conf.xenserver.independent_compute else own_vm_uuid()
 
     def remove_host(self, context: Any, aggregate: Any, host: str, slave_info: dict | None = None) -> None:
         """Remove `host`. The master ejects others; it leaves itself only when it is alone.
@@ -115,12 +136,15 @@ class Pools:
         if master != self._conf.host:
             self._virtapi.remove_aggregate_host(context, aggregate, host, master, self._slave_info())
         elif host != master:
-            self._eject(context, aggregate, host, metadata)
+            self._eject(context, aggregate, host, metadata, slave_info or {})
         else:
             self._dissolve(context, aggregate, host, metadata)
 
-    def _eject(self, context: Any, aggregate: Any, host: str, metadata: dict[str, str]) -> None:
+    def _eject(self, context: Any, aggregate: Any, host: str, metadata: dict[str, str], slave: dict) -> None:
         try:
+            if slave.get("compute_uuid"):
+                compute_ref = self._session.call_xenapi("VM.get_by_uuid", slave["compute_uuid"])
+                self._session.call_long("VM.clean_shutdown", compute_ref)
             host_ref = self._session.call_xenapi("host.get_by_uuid", metadata[host])
             self._session.call_long("pool.eject", host_ref)
         except (XenAPI.Failure, KeyError) as error:

@@ -4,6 +4,7 @@ import XenAPI
 
 from nova_lite import exception
 from nova_lite.virt.xenapi import errors, plugins, vif
+from nova_lite.virt.xenapi.own_vm import HYPERVISOR_UUID, own_vm_uuid
 from nova_lite.virt.xenapi.vif_ovs_ports import XenAPIOpenVswitchPortDriver
 
 # The first version of the dom0 plugins that can.
@@ -42,15 +43,13 @@ def check_plugins(session, conf):
                    f"{session} has {session.plugin_version or 'none'}")
 
 
-def check_host(session, path="/sys/hypervisor/uuid"):
+def check_host(session, path=HYPERVISOR_UUID):
     """Raise ConfigurationError unless this service runs in a guest of the host it manages."""
+    uuid = own_vm_uuid(path)
+    if uuid is None:
+        raise exception.ConfigurationError(reason="[xenserver] check_host: this machine is no guest of XenServer")
     try:
-        with open(path) as own:
-            uuid = own.read().strip()
         session.call_xenapi("VM.get_by_uuid", uuid)
-    except OSError as error:
-        raise exception.ConfigurationError(
-            reason=f"[xenserver] check_host: this machine is no guest of XenServer: {error}") from None
     except XenAPI.Failure as failure:
         if not errors.is_gone(failure):
             raise

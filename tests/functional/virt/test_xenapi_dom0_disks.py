@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import tarfile
 import uuid
 
@@ -251,11 +252,27 @@ def test_bandwidth_is_counted_from_the_guests_side(dom0):
         == '{"3": {"0": {"bw_in": 20, "bw_out": 10}}}'
 
 
+def test_a_host_is_rebooted_after_its_guests_were_shut_down(dom0):
+    dom0.simulator.control.fail("host.reboot", error=["INTERNAL_ERROR", "planted"])
+    with pytest.raises(XenAPI.Failure, match="planted"):
+        dom0.session.call_plugin("xenhost", "host_reboot", {})
+    calls = dom0.simulator.control.calls()
+    assert calls.index("host.disable") < calls.index("host.reboot")
+    dom0.session.call_plugin("xenhost", "set_host_enabled", {"enabled": "true"})
+
+
 def test_the_host_plugin_answers_and_refuses(dom0):
     run = dom0.session.call_plugin
     assert '"status": "disabled"' in run("xenhost", "set_host_enabled", {"enabled": "false"})
     assert '"status": "enabled"' in run("xenhost", "set_host_enabled", {"enabled": "true"})
-    assert "capabilities" in run("xenhost", "host_data", {})
+    plugin = dom0.plugins / "xenhost.py"
+    plugin.write_text(plugin.read_text().replace("/etc/nova_lite_xenhost.json", str(dom0.plugins / "settings")))
+    run("xenhost", "set_config", {"params": '{"key": "rack", "value": "7"}'})
+    facts = json.loads(run("xenhost", "host_data", {}))
+    assert facts["host_uuid"] == dom0.session.host_uuid and facts["host_cpu_info"]["cpu_count"] > 0
+    assert 0 < facts["host_memory"]["free-computed"] < facts["host_memory"]["total"] and facts["rack"] == "7"
+    with pytest.raises(XenAPI.Failure, match="HOST_IS_LIVE"):
+        run("xenhost", "host_start", {})
     for plugin, function, arguments in (
             ("xenhost", "set_host_enabled", {"enabled": "perhaps"}),
             ("xenhost", "iptables_config", {"cmd_args": '["sh", "-c", "id"]'}),

@@ -174,3 +174,48 @@ def test_a_master_that_dies_with_builds_under_way_is_replaced_and_later_builds_w
     assert member.vm(instance)["power_state"] == "Running"
     assert not member.vmops._session.is_slave
     wait_until(lambda: member.vmops.cache.synced and instance["name"] in member.driver.list_instances(), "it is seen")
+
+
+@pytest.fixture
+def inside_its_host(make_pool, make_bench):
+    """A master, and a host that wants to join it whose compute service is one of its own guests."""
+    master, joining = manage(make_bench, make_pool("west", 1), 0), manage(make_bench, make_pool("east", 1), 0)
+    compute = joining.spawn()
+    slave = {"url": joining.simulator.url, "user": "root", "secret_ref": "connection_password", "hostname": "east",
+             "xenhost_uuid": "unknown", "compute_uuid": joining.vm(compute)["uuid"]}
+    master.conf.set_override("host", "compute-1")
+    yield master, joining, compute, slave
+    master.conf.clear_override("host")
+
+
+def test_a_host_whose_compute_service_is_its_own_guest_joins_and_leaves_while_that_guest_is_down(inside_its_host):
+    master, joining, _, slave = inside_its_host
+    aggregate = Aggregate(master.compute, master_compute="compute-1")
+    # A host that joins brings the records of its VMs along; the simulator leaves them behind, another VM stands for it.
+    guest = master.spawn()
+    master.vmops.power_off(guest)
+    vm_ref = master.vmops.finder.require(guest)
+    master.simulator.toolstack.db.uuids["VM"][slave["compute_uuid"]] = vm_ref
+
+    master.driver.add_to_aggregate(None, aggregate, "compute-2", slave_info=slave)
+
+    hosts = {record["hostname"]: record["uuid"] for record in master.api("host.get_all_records").values()}
+    assert aggregate["metadata"]["compute-2"] == hosts["east"]
+    calls = joining.simulator.control.calls()
+    assert calls.index("VM.clean_shutdown") < calls.index("pool.join_force")
+    assert master.api("VM.get_power_state", vm_ref) == "Running"
+
+    master.compute.aggregate_metadata_delete = lambda context, aggregate, key: aggregate["metadata"].pop(key)
+    master.driver.remove_from_aggregate(None, aggregate, "compute-2", slave_info=slave)
+    assert master.api("VM.get_power_state", vm_ref) == "Halted"
+    assert len(master.api("host.get_all")) == 1 and "compute-2" not in aggregate["metadata"]
+
+
+def test_a_guest_that_went_down_for_a_join_that_fails_runs_again(inside_its_host):
+    master, joining, compute, slave = inside_its_host
+    joining.simulator.control.fail("pool.join_force", error=["POOL_JOINING_HOST_CANNOT_BE_MASTER_OF_OTHER_HOSTS"])
+    aggregate = Aggregate(master.compute, master_compute="compute-1")
+    with pytest.raises(exception.AggregateError):
+        master.driver.add_to_aggregate(None, aggregate, "compute-2", slave_info=slave)
+    assert joining.vm(compute)["power_state"] == "Running"
+    assert len(master.api("host.get_all")) == 1

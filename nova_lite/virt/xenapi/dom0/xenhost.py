@@ -4,14 +4,18 @@
 import json
 import os
 import re
+import time
 
 import nova_lite_dom0 as dom0
+import nova_lite_remote as remote
 import XenAPIPlugin
 
 CONFIG = "/etc/nova_lite_xenhost.json"
 SM_CLEANUP = "/opt/xensource/sm/cleanup.py"
 PCI_DEVICES = "/sys/bus/pci/devices"
 IPTABLES = ("iptables-save", "iptables-restore", "ip6tables-save", "ip6tables-restore")
+CPU_NUMBERS = ("cpu_count", "family", "model", "stepping")
+START_ATTEMPTS, START_PAUSE_S = 23, 10
 NAME = re.compile(r"^[A-Za-z0-9_.:-]+$")
 
 
@@ -21,11 +25,28 @@ def host_uptime(session, args):
 
 
 def host_data(session, args):
-    """Return {"host": the host's record, "metrics": its metrics'} as text; times as text."""
+    """Return figures and facts of the host, memory in bytes, and the settings kept with set_config."""
     host_ref = session.xenapi.host.get_by_uuid(dom0.validated(args, "host_uuid"))
     record = session.xenapi.host.get_record(host_ref)
     metrics = session.xenapi.host_metrics.get_record(record["metrics"])
-    return json.dumps({"host": record, "metrics": metrics, "config": _config()}, default=str)
+    return json.dumps(dict({
+        "enabled": record["enabled"],
+        "host_uuid": record["uuid"],
+        "host_name-label": record["name_label"],
+        "host_name-description": record["name_description"],
+        "host_hostname": record["hostname"],
+        "host_ip_address": record["address"],
+        "host_other-config": record["other_config"],
+        "host_capabilities": record["capabilities"],
+        "host_cpu_info": {key: int(value) if key in CPU_NUMBERS and value.isdigit() else value
+                          for key, value in record["cpu_info"].items()},
+        "host_memory": {
+            "total": int(metrics["memory_total"]),
+            "overhead": int(record["memory_overhead"]),
+            "free": int(metrics["memory_free"]),
+            "free-computed": int(session.xenapi.host.compute_free_memory(host_ref)),
+        },
+    }, **_config()))
 
 
 def set_host_enabled(session, args):
@@ -37,6 +58,81 @@ def set_host_enabled(session, args):
     else:
         session.xenapi.host.disable(host_ref)
     return json.dumps({"status": "enabled" if enabled else "disabled"})
+
+
+def host_reboot(session, args):
+    """Reboot the host after its guests were shut down."""
+    return _power_off(session, args, "reboot")
+
+
+def host_shutdown(session, args):
+    """Switch the host off after its guests were shut down."""
+    return _power_off(session, args, "shutdown")
+
+
+def host_start(session, args):
+    """Have a host that is off switched on, by the means its power_on_mode names."""
+    session.xenapi.host.power_on(session.xenapi.host.get_by_uuid(dom0.validated(args, "host_uuid")))
+    return json.dumps({"power_action": "startup"})
+
+
+def _power_off(session, args, action):
+    host_ref = session.xenapi.host.get_by_uuid(dom0.validated(args, "host_uuid"))
+    session.xenapi.host.disable(host_ref)
+    for vm_ref in session.xenapi.host.get_resident_VMs(host_ref):
+        if not session.xenapi.VM.get_is_control_domain(vm_ref):
+            _shut_down(session, vm_ref)
+    getattr(session.xenapi.host, action)(host_ref)
+    return json.dumps({"power_action": action})
+
+
+def _shut_down(session, vm_ref):
+    """Shut a guest down, hard if it does not by itself."""
+    try:
+        session.xenapi.VM.clean_shutdown(vm_ref)
+    except XenAPIPlugin.Failure:
+        session.xenapi.VM.hard_shutdown(vm_ref)
+
+
+# Pools ----------------------------------------------------------------------------------------------------------------
+
+def host_join(session, args):
+    """Have another host join our pool, whose compute service runs in a guest of its own.
+
+    That guest cannot run while its host joins: it is shut down before, and started again whatever became of it.
+    """
+    given = {name: dom0.exists(args, name) for name in ("url", "user", "password", "master_user", "master_pass")}
+    compute_uuid, address = dom0.validated(args, "compute_uuid"), dom0.validated(args, "master_addr")
+    # Only the one who says "false" wants a host refused that differs from the others of the pool.
+    method = "pool.join_force" if dom0.validated_bool(args, "force") else "pool.join"
+    joining = remote.Session(given["url"], args.get("fingerprints", ""))
+    joining.log_in(given["user"], given["password"])
+    compute_ref = joining.call("VM.get_by_uuid", compute_uuid)
+    joining.call("VM.clean_shutdown", compute_ref)
+    joined = False
+    try:
+        joining.call(method, address, given["master_user"], given["master_pass"])
+        joined = True
+    finally:
+        if not joined:
+            joining.call("VM.start", compute_ref, False, True)
+    _start_again(session, compute_uuid)
+    return ""
+
+
+def _start_again(session, compute_uuid):
+    """Start a guest of the host that joined, which takes a while to be one of the pool."""
+    for attempt in range(START_ATTEMPTS):
+        if attempt:
+            time.sleep(START_PAUSE_S)
+        try:
+            session.xenapi.VM.start(session.xenapi.VM.get_by_uuid(compute_uuid), False, True)
+            return
+        except XenAPIPlugin.Failure as failure:
+            problem = failure.params[0]
+            if problem == "VM_BAD_POWER_STATE":
+                return
+    raise dom0.PluginError(f"the host joined, and its compute service does not start again: {problem}")
 
 
 # Settings that belong to the host ------------------------------------------------------------------------------------
@@ -192,6 +288,10 @@ if __name__ == "__main__":
         "host_uptime": host_uptime,
         "host_data": host_data,
         "set_host_enabled": set_host_enabled,
+        "host_reboot": host_reboot,
+        "host_shutdown": host_shutdown,
+        "host_start": host_start,
+        "host_join": host_join,
         "get_config": get_config,
         "set_config": set_config,
         "iptables_config": iptables_config,

@@ -5,13 +5,11 @@ import itertools
 
 from nova_lite import concurrency, exception
 from nova_lite import conf as nova_conf
-from tests.fixtures.xen_bench import Bench, Compute, ImageStore, is_background, make_instance, make_network_info
+from tests.fixtures.xen_bench import Bench, Compute, ImageStore, make_instance, make_network_info
 
 volumes = itertools.count(1)
 COUNTED = ("VM", "VBD", "VIF", "SR", "PBD")
 LARGER = {"root_gb": 2, "memory_mb": 256, "vcpus": 2, "ephemeral_gb": 0, "swap": 0, "vcpu_weight": None}
-# Calls of the machinery around the operations: sessions, the event stream, and what ends tasks.
-AROUND = ("session.", "event.", "task.destroy", "task.cancel")
 
 
 class HurriedClock(concurrency.Clock):
@@ -64,6 +62,9 @@ def left(bench):
 class Act:
     """What is done to an instance of a bench."""
 
+    # What it leaves when it fails is taken up where it is done again.
+    is_carried_on = False
+
     def __init__(self, bench):
         self.bench = bench
         self.instance = make_instance()
@@ -103,6 +104,8 @@ class Rescue(Act):
 
 
 class Unrescue(Act):
+    is_carried_on = True
+
     def prepare(self):
         super().prepare()
         self.bench.driver.rescue(None, self.instance, make_network_info(), self.bench.image, None)
@@ -113,6 +116,8 @@ class Unrescue(Act):
 
 
 class Snapshot(Act):
+    is_carried_on = True
+
     def run(self):
         self.bench.driver.snapshot(None, self.instance, self.bench.images.add(b"")["id"], lambda **states: None)
 
@@ -131,6 +136,8 @@ class Attach(Act):
 
 
 class Detach(Attach):
+    is_carried_on = True
+
     def prepare(self):
         super().prepare()
         self.bench.driver.attach_volume(self.connection, self.instance, "/dev/xvdf")
@@ -155,26 +162,11 @@ class Offer(Act):
 
 
 class Destroy(Act):
+    is_carried_on = True
+
     def run(self):
         self.bench.driver.destroy(self.instance, make_network_info())
 
 
 ACTS = {"spawn": Spawn, "cold spawn": ColdSpawn, "rescue": Rescue, "unrescue": Unrescue, "snapshot": Snapshot,
         "attach": Attach, "detach": Detach, "offer for a resize": Offer, "destroy": Destroy}
-
-
-def calls_of(bench, name):
-    """Return [(method, which call of that method)] of the calls an act makes, from the host's log."""
-    act = ACTS[name](bench)
-    bench.simulator.control.reset_calls()
-    act.run()
-    calls = [call for call in bench.simulator.control.calls()
-             if not is_background(call) and not call.startswith(AROUND)]
-    act.end()
-    seen = {}
-    numbered = []
-    for call in calls:
-        method = call.removeprefix("Async.")
-        seen[method] = seen.get(method, 0) + 1
-        numbered.append((method, seen[method]))
-    return numbered

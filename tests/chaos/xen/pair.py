@@ -13,8 +13,8 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 COUNTED = ("VM", "VBD", "VIF", "SR", "PBD")
 
 
-class Pair:
-    """Hosts `a` and `b`, and a server that forks compute services for both."""
+class Hosts:
+    """Two hosts, `a` and `b`, each a pool of its own."""
 
     def __init__(self, directory):
         self.simulators = {
@@ -22,39 +22,12 @@ class Pair:
                             plugins=str(Path(dom0.__file__).parent)) for host in ("a", "b")}
         for simulator in self.simulators.values():
             simulator.start()
-        urls = {host: simulator.url for host, simulator in self.simulators.items()}
-        self._probes = {host: XenProbe(url) for host, url in urls.items()}
-        command = [sys.executable, "-m", "tests.chaos.xen.server", str(directory), json.dumps(urls)]
-        self._server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                        cwd=REPOSITORY)
-        assert self._server.stdout.readline() == "ready\n"
-        self._seed = 100
-        furnished = self.ask(do="furnish")
-        assert "problem" not in furnished, furnished["problem"]
-        self.cached = furnished["cached"]
-        self.empty = self.left()
+        self.urls = {host: simulator.url for host, simulator in self.simulators.items()}
+        self._probes = {host: XenProbe(url) for host, url in self.urls.items()}
 
     def close(self):
-        self._server.stdin.close()
-        self._server.wait(60)
         for simulator in self.simulators.values():
             simulator.stop()
-
-    def ask(self, **job):
-        self._server.stdin.write(json.dumps(job) + "\n")
-        self._server.stdin.flush()
-        return json.loads(self._server.stdout.readline())
-
-    def run(self, operation, **kill):
-        """Run an operation in a process of its own; `nth` and `after` say where it is killed."""
-        self._seed += 1
-        volume = f"volume-{self._seed}"
-        for simulator in self.simulators.values():
-            simulator.control.iscsi_target("10.0.0.9", f"iqn.chaos:{volume}", {"0": 1 << 30})
-        return self.ask(do="run", operation=operation, cached=self.cached, seed=self._seed, volume=volume, **kill)
-
-    def restart(self, operation, things):
-        return self.ask(do="restart", operation=operation, things=things)
 
     def left(self):
         """Return {host: {class: number}}; disks that are there to stay (cached images, hidden parents) do not count."""
@@ -69,6 +42,46 @@ class Pair:
             found[host]["disks"] = sorted(vdi["name_label"] for vdi in disks
                                           if vdi["managed"] and not is_cached_image(vdi))
         return found
+
+    def offer(self, volume):
+        """Have both hosts see a volume."""
+        for simulator in self.simulators.values():
+            simulator.control.iscsi_target("10.0.0.9", f"iqn.chaos:{volume}", {"0": 1 << 30})
+
+class Pair(Hosts):
+    """Two hosts, and a server that forks compute services for both."""
+
+    def __init__(self, directory):
+        super().__init__(directory)
+        command = [sys.executable, "-m", "tests.chaos.xen.server", str(directory), json.dumps(self.urls)]
+        self._server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        cwd=REPOSITORY)
+        assert self._server.stdout.readline() == "ready\n"
+        self._seed = 100
+        furnished = self.ask(do="furnish")
+        assert "problem" not in furnished, furnished["problem"]
+        self.cached = furnished["cached"]
+        self.empty = self.left()
+
+    def close(self):
+        self._server.stdin.close()
+        self._server.wait(60)
+        super().close()
+
+    def ask(self, **job):
+        self._server.stdin.write(json.dumps(job) + "\n")
+        self._server.stdin.flush()
+        return json.loads(self._server.stdout.readline())
+
+    def run(self, operation, **kill):
+        """Run an operation in a process of its own; `nth` and `after` say where it is killed."""
+        self._seed += 1
+        volume = f"volume-{self._seed}"
+        self.offer(volume)
+        return self.ask(do="run", operation=operation, cached=self.cached, seed=self._seed, volume=volume, **kill)
+
+    def restart(self, operation, things):
+        return self.ask(do="restart", operation=operation, things=things)
 
 
 def is_cached_image(vdi):

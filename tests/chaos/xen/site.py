@@ -111,6 +111,16 @@ class Site:
             server.start()
             self._servers.append(server)
 
+    def stop(self):
+        """End the services, as a daemon that is told to."""
+        for server in self._servers:
+            server.stop()
+            server.wait()
+        self._servers = []
+        for manager in self.hosts.values():
+            manager.driver.cleanup_host(manager.host)
+        self.rpc.close()
+
     # --- Things to work with ---
 
     def image(self, seed=1):

@@ -110,7 +110,7 @@ class UpgradeCheck(OnDatabase, base.Listing):
             session = XenAPISession(
                 options.connection_url, options.connection_username, options.connection_password,
                 timeout=options.login_timeout, concurrent=2, tls=TlsPolicy.of(options),
-                call_timeout=options.call_timeout, task_timeout=options.task_timeout)
+                call_timeout=options.call_timeout, task_timeout=options.task_timeout, plugin_wire=options.plugin_wire)
         except exception.NovaException as error:
             yield "host", FAILED, one_line(error)
             return

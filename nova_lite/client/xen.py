@@ -78,7 +78,7 @@ class OnHost:
         session = XenAPISession(
             options.connection_url, options.connection_username, options.connection_password,
             timeout=options.login_timeout, concurrent=2, tls=TlsPolicy.of(options),
-            call_timeout=options.call_timeout, task_timeout=options.task_timeout)
+            call_timeout=options.call_timeout, task_timeout=options.task_timeout, plugin_wire=options.plugin_wire)
         try:
             yield session, options
         finally:

@@ -37,11 +37,11 @@ class DirectVhd:
 
     def serves(self, image_meta: dict, sr: StorageRepository) -> bool:
         """Tell whether this image is fetched by the host."""
-        return self.is_usable(sr) and ImageType.of(image_meta) is ImageType.VHD
+        return self.is_usable(sr, self._conf.xenserver.image_handler) and ImageType.of(image_meta) is ImageType.VHD
 
-    def is_usable(self, sr: StorageRepository) -> bool:
-        """Tell whether the host is to move images of this repository itself, and can."""
-        if self._conf.xenserver.image_handler != HANDLER:
+    def is_usable(self, sr: StorageRepository, handler: str) -> bool:
+        """Tell whether the host is to move images of this repository itself, by the chosen handler, and can."""
+        if handler != HANDLER:
             return False
         if self._session.plugin_version is None or sr.type not in FILE_BASED:
             LOG.warning("image_handler = %s needs the dom0 plugins and a repository of files; repository %s is of type "
@@ -56,12 +56,13 @@ class DirectVhd:
 
         Raises CouldNotFetchImage, and FlavorDiskSmallerThanImage for a chain much larger than root_gb (0: any).
         """
-        largest_b = root_gb * GIB + ALLOWANCE_B if root_gb else 0
+        # Plugins of the reference know no limit.
+        limit = {"largest_b": root_gb * GIB + ALLOWANCE_B} if root_gb and self._session.wire.knows_limits else {}
         try:
             found = self._session.call_plugin_serialized_with_retry(
                 "glance", "download_vhd2", self._conf.glance_num_retries, self._next_server,
                 image_id=image_meta["id"], uuid_stack=_uuid_stack(), sr_path=self._path(sr),
-                extra_headers=_identity(context), api_version=API_VERSION, largest_b=largest_b)
+                extra_headers=_identity(context), api_version=API_VERSION, **limit)
         except (XenAPI.Failure, plugins.PluginRetriesExceeded) as failure:
             LOG.error("The host could not fetch image %s: %s", image_meta["id"], errors.last_line(failure))
             raise exception.CouldNotFetchImage(image=image_meta["id"]) from failure

@@ -51,7 +51,7 @@ class XenAPIDriver(driver.ComputeDriver):
                 timeout=options.login_timeout, concurrent=options.connection_concurrent,
                 tls=TlsPolicy.of(options),
                 call_timeout=options.call_timeout, task_timeout=options.task_timeout,
-                task_poll_interval=options.task_poll_interval, clock=self._clock)
+                task_poll_interval=options.task_poll_interval, plugin_wire=options.plugin_wire, clock=self._clock)
             vmops = VMOps(session, session.product_version, self.virtapi, self._conf, self._image_api)
             if options.check_host:
                 check_host(session)
@@ -309,7 +309,7 @@ class XenAPIDriver(driver.ComputeDriver):
 
     def get_console_pool_info(self, console_type):
         options = self._conf.xenserver
-        return {"address": self.get_host_ip_addr() or socket.gethostname(),
+        return {"address": options.console_public_hostname or self.get_host_ip_addr() or socket.gethostname(),
                 "username": options.connection_username, "password": options.connection_password}
 
     def host_maintenance_mode(self, host, mode):

@@ -22,7 +22,7 @@ LOG = logging.getLogger(__name__)
 
 FIRST_SECTOR = 2048
 SECTOR_B = 512
-LINUX, LINUX_SWAP = 0x83, 0x82
+LINUX, LINUX_SWAP, FAT32 = 0x83, 0x82, 0x0C
 # A VHD holds about 2043 GB; disks larger than that are made of several.
 LARGEST_GB = 2000
 EVEN_SHARE_GB = 1024
@@ -51,7 +51,9 @@ class LocalDisks:
         """Yield (userdevice, kind, make) of every such disk; make(other_config, undo) returns the VDI."""
         swap_mb = self._swap_mb(build)
         if swap_mb:
-            yield swap_device, "swap", lambda marks, undo: self.swap(build.name_label, swap_mb, marks, undo)
+            for_windows = build.os_type == "windows"
+            yield swap_device, "swap", lambda marks, undo: self.swap(
+                build.name_label, swap_mb, marks, undo, for_windows)
         if self._config_drive.wanted(build.instance):
             yield config_device, "configdrive", lambda marks, undo: self._config_drive.make(build, marks, undo)
         for number, size_gb in enumerate(self._ephemerals_gb(build)):
@@ -60,8 +62,9 @@ class LocalDisks:
                    lambda marks, undo, label=label, number=number, size_gb=size_gb:
                    self.ephemeral(label, number, size_gb, marks, undo))
 
-    @staticmethod
-    def _swap_mb(build: Any) -> int:
+    def _swap_mb(self, build: Any) -> int:
+        if not self._conf.xenserver.generate_swap:
+            return 0
         swap = virt_driver.block_device_info_get_swap(build.block_device_info)
         if virt_driver.swap_is_usable(swap):
             return int(swap["swap_size"])
@@ -73,9 +76,12 @@ class LocalDisks:
         totals = [int(entry["size"]) for entry in listed] or [int(instances.read(build.flavor, "ephemeral_gb") or 0)]
         return [size_gb for total_gb in totals for size_gb in ephemeral_sizes_gb(total_gb)]
 
-    def swap(self, name_label: str, size_mb: int, marks: dict[str, str], undo: Undo) -> str:
-        """Return a VDI with one swap partition."""
-        return self._make(name_label, size_mb * records.MIB, LINUX_SWAP, _make_swap, marks, undo)
+    def swap(self, name_label: str, size_mb: int, marks: dict[str, str], undo: Undo, for_windows: bool = False) -> str:
+        """Return a VDI with one swap partition, for Windows one with a FAT file system to put its page file on."""
+        size_b = size_mb * records.MIB
+        if for_windows:
+            return self._make(name_label, size_b, FAT32, _make_fat, marks, undo)
+        return self._make(name_label, size_b, LINUX_SWAP, _make_swap, marks, undo)
 
     def ephemeral(self, name_label: str, number: int, size_gb: int, marks: dict[str, str], undo: Undo) -> str:
         """Return a VDI with one partition, formatted when default_ephemeral_format says how."""
@@ -126,6 +132,11 @@ def _make_swap(path: str, size_b: int) -> None:
         disk.seek(FIRST_SECTOR * SECTOR_B)
         disk.write(area.read(4096))
     os.unlink(partition)
+
+
+def _make_fat(path: str, size_b: int) -> None:
+    blocks = (size_b - FIRST_SECTOR * SECTOR_B) // 1024
+    _run("mkfs.vfat", "-F", "32", "-n", "SWAP", "--offset", str(FIRST_SECTOR), path, str(blocks))
 
 
 def _make_file_system(path: str, size_b: int, file_system: str, label: str) -> None:

@@ -1,8 +1,12 @@
 """How arguments and failures of dom0 plugins are packed."""
 
 import ast
+import io
 import json
+import pickle
+from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import XenAPI
@@ -14,8 +18,40 @@ PLUGIN_FAILURES = ("XENAPI_PLUGIN_FAILURE", "XENAPI_PLUGIN_EXCEPTION")
 MISSING = ("XENAPI_MISSING_PLUGIN", "UNKNOWN_XENAPI_PLUGIN_FUNCTION")
 
 
-# The version of the dom0 plugins this driver was written against: same major number, this minor number or later.
-REQUIRED = "3.0"
+@dataclass(frozen=True)
+class Wire:
+    """How a serialized call packs its arguments and result, and which plugins speak so."""
+
+    dumps: Callable[[Any], str]
+    loads: Callable[[str], Any]
+    # The plugin that tells their version, and the version this driver was written against: the same major number,
+    # this minor number or later.
+    version_plugin: str
+    required: str
+    # Whether `glance` takes `largest_b`, and keeps chains that are larger out.
+    knows_limits: bool = True
+
+
+class _PlainValues(pickle.Unpickler):
+    """Reads values that need no class: a pickle that names one could have us run what its writer likes."""
+
+    def find_class(self, module, name):
+        raise ValueError(f"a dom0 plugin answered with an object of {module}.{name}")
+
+
+def _plain_value(text: str) -> Any:
+    try:
+        return _PlainValues(io.BytesIO(text.encode("latin-1"))).load()
+    except (pickle.UnpicklingError, EOFError, IndexError, UnicodeError, AttributeError, KeyError) as error:
+        raise ValueError(f"a dom0 plugin answered with what is no value: {type(error).__name__}") from None
+
+
+WIRES = {
+    "json": Wire(json.dumps, json.loads, "nova_lite_version", "3.0"),
+    # The plugins of the reference: protocol 0 is text.
+    "legacy": Wire(lambda value: pickle.dumps(value, protocol=0).decode("latin-1"), _plain_value,
+                   "dom0_plugin_version", "2.1", knows_limits=False),
+}
 
 
 class PluginRetriesExceeded(exception.NovaException):
@@ -24,14 +60,14 @@ class PluginRetriesExceeded(exception.NovaException):
     msg_fmt = "Number of retries to plugin (%(num_retries)d) exceeded."
 
 
-def dumps(args: tuple, kwargs: dict) -> str:
+def dumps(args: tuple, kwargs: dict, wire: Wire = WIRES["json"]) -> str:
     """Pack arguments into the one text a serialized call carries."""
-    return json.dumps({"args": list(args), "kwargs": kwargs})
+    return wire.dumps({"args": list(args), "kwargs": kwargs})
 
 
-def loads(text: str) -> Any:
-    """Unpack what a serialized call returned."""
-    return json.loads(text) if text else None
+def loads(text: str, wire: Wire = WIRES["json"]) -> Any:
+    """Unpack what a serialized call returned. Raises ValueError for what is no plain value."""
+    return wire.loads(text) if text else None
 
 
 def is_passing(error: BaseException) -> bool:
@@ -53,13 +89,14 @@ def installed_version(session: Any) -> str | None:
     Raises XenAPI.Failure for one that does not go with this driver.
     """
     try:
-        version = str(session.call_plugin_serialized("nova_lite_version", "get_version"))
+        version = str(session.call_plugin_serialized(session.wire.version_plugin, "get_version"))
     except XenAPI.Failure as failure:
         if not is_missing(failure):
             raise
         return None
-    if not goes_with(version, REQUIRED):
-        raise XenAPI.Failure([f"Plugin version mismatch (Expected {REQUIRED}, got {version})"])
+    required = session.wire.required
+    if not goes_with(version, required):
+        raise XenAPI.Failure([f"Plugin version mismatch (Expected {required}, got {version})"])
     return version
 
 

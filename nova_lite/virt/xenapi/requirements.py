@@ -11,11 +11,7 @@ from nova_lite.virt.xenapi.vif_ovs_ports import XenAPIOpenVswitchPortDriver
 CHANGES_NETWORKS = "3.2"
 # What this driver does in one way only: an option that asks for another is refused rather than overlooked.
 SERVED = {
-    "plugin_wire": "json",
-    "image_upload_handler": "",
-    "generate_swap": True,
     "remap_vbd_dev": False,
-    "console_public_hostname": None,
     "block_device_creation_timeout": 10,
     "agent_path": "usr/sbin/xe-update-networking",
 }

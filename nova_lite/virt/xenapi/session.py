@@ -51,11 +51,14 @@ class XenAPISession:
 
     def __init__(self, url: str, user: str, pw: str, originator: str = "nova_lite", timeout: float = 10,
                  concurrent: int = 5, *, tls: TlsPolicy | None = None, call_timeout: float = 900,
-                 task_timeout: float = 3600, task_poll_interval: float = 0.5, clock=None):
+                 task_timeout: float = 3600, task_poll_interval: float = 0.5, plugin_wire: str = "json",
+                 clock=None):
         self.url = url
         self.is_slave = False
         self.clock = clock or concurrency.Clock()
         self.locks = concurrency.KeyedLocks()
+        self.wire = plugins.WIRES[plugin_wire]
+        self._plugin_wire = plugin_wire
         self._user = user
         self._password = pw
         self._originator = originator
@@ -87,7 +90,8 @@ class XenAPISession:
         """Return a session with another host, as the same user; the caller closes it."""
         return XenAPISession(url, self._user, self._password, self._originator, self._login_timeout_s, 1,
                              tls=self._tls, call_timeout=self.call_timeout_s, task_timeout=self.task_timeout_s,
-                             task_poll_interval=self._task_poll_interval_s, clock=self.clock)
+                             task_poll_interval=self._task_poll_interval_s, plugin_wire=self._plugin_wire,
+                             clock=self.clock)
 
     @property
     def master_address(self) -> str:
@@ -397,7 +401,8 @@ class XenAPISession:
 
     def call_plugin_serialized(self, plugin: str, fn: str, *args, **kwargs) -> Any:
         """Like call_plugin, with any JSON-serialisable arguments and result."""
-        return plugins.loads(self.call_plugin(plugin, fn, {"params": plugins.dumps(args, kwargs)}))
+        packed = {"params": plugins.dumps(args, kwargs, self.wire)}
+        return plugins.loads(self.call_plugin(plugin, fn, packed), self.wire)
 
     def call_plugin_serialized_with_retry(self, plugin, fn, num_retries, callback, retry_cb=None, *args, **kwargs):
         """Like call_plugin_serialized, up to num_retries + 1 times while the failure is a passing one.

@@ -14,7 +14,7 @@ from oslo_log import log as logging
 from nova_lite import concurrency, exception
 from nova_lite.objects import task_states
 from nova_lite.virt.driver import HypervisorUnavailable
-from nova_lite.virt.xenapi import instances
+from nova_lite.virt.xenapi import instances, upload_handlers
 from nova_lite.virt.xenapi.direct_vhd import DirectVhd
 from nova_lite.virt.xenapi.disks import Disks
 from nova_lite.virt.xenapi.lookup import VmFinder
@@ -46,6 +46,8 @@ class Snapshots:
         self._image_api = image_api
         self._transfers = Transfers(session)
         self._conf = conf
+        self._handler = upload_handlers.load(conf)
+        self._way = upload_handlers.way(conf)
 
     def snapshot(self, context: Any, instance: Any, image_id: str,
                  update_task_state: Callable[..., None] | None = None) -> None:
@@ -67,7 +69,10 @@ class Snapshots:
                 self.wait_for_coalesce(vdi_ref, live["SR"], chain)
             report(task_state=task_states.IMAGE_PENDING_UPLOAD)
             report(task_state=task_states.IMAGE_UPLOADING, expected_state=task_states.IMAGE_PENDING_UPLOAD)
-            if self._is_sent_directly(live["SR"]):
+            if self._handler is not None:
+                self._handler.upload_image(context, self._session, instance, image_id,
+                                           parents_of(*self._look(snapshot_ref)))
+            elif self._is_sent_directly(live["SR"]):
                 self._send_directly(context, instance, image_id, snapshot_ref)
             else:
                 self._upload(context, instance, image_id, snapshot_ref)
@@ -75,7 +80,7 @@ class Snapshots:
 
     def _is_sent_directly(self, sr_ref: str) -> bool:
         sr = self._storage.for_guests()
-        return sr.ref == sr_ref and self._direct.is_usable(sr)
+        return sr.ref == sr_ref and self._direct.is_usable(sr, self._way)
 
     def _send_directly(self, context: Any, instance: Any, image_id: str, snapshot_ref: str) -> None:
         chain = parents_of(*self._look(snapshot_ref))

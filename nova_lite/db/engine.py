@@ -124,7 +124,7 @@ def _sqlite_engine(url: sqlalchemy.URL, options: Any, begin: str) -> sqlalchemy.
     # oslo.db opens and closes a connection per transaction, and closing the last one empties the WAL: 10 times slower.
     engine = sqlalchemy.create_engine(
         url, poolclass=sqlalchemy.pool.QueuePool, pool_size=_SQLITE_POOL_SIZE, max_overflow=_SQLITE_MAX_OVERFLOW,
-        echo=options.connection_debug >= 50, connect_args={"check_same_thread": False})
+        echo=options.connection_debug >= 50, hide_parameters=True, connect_args={"check_same_thread": False})
     exc_filters.register_engine(engine)
 
     @sqlalchemy.event.listens_for(engine, "connect")
@@ -157,6 +157,8 @@ def _server_engine(url: sqlalchemy.URL, options: Any) -> sqlalchemy.Engine:
         max_retries=0,
         thread_checkin=False,
     )
+    # What is written may be a password; the library's texts would quote it. oslo.db has no argument for it.
+    engine.hide_parameters = True
     if is_mysql:
         _set_up_mysql(engine)
     return engine

@@ -1,47 +1,32 @@
 """Canaries: secrets go where they have to, and into no log, fault, event, notification, reply or row that is read."""
 
-import base64
 import json
-import logging
 
 import pytest
 import sqlalchemy
 
-from nova_lite.db import models
 from nova_lite.objects import task_states, vm_states
+from tests.fixtures.canaries import (
+    CHAP,
+    ENCODED,
+    FILE,
+    NEW_PASSWORD,
+    PASSWORD,
+    RESCUE,
+    TOKEN,
+    attempt,
+    collected_logs,
+    leaks,
+    rows,
+)
+from tests.fixtures.one_cell import OneCell
 from tests.unit.compute.world import World
-
-PASSWORD, NEW_PASSWORD, RESCUE = "canary-Passw0rd", "canary-NewPassw0rd", "canary-Rescue"
-FILE, USER_DATA, CHAP, TOKEN = "canary-file-text", "canary-user-data", "canary-chap", "canary-auth-token"
-ENCODED = [base64.b64encode(text.encode()).decode() for text in (FILE, USER_DATA)]
-CANARIES = ["canary-", *ENCODED]
-# Where a secret is at home: what the guest was given, and what connects its volumes.
-HOMES = {("instances", "user_data"), ("block_device_mapping", "connection_info")}
-
-
-class Collector(logging.Handler):
-    """Keeps every line, as it would be written at level debug."""
-
-    def __init__(self):
-        super().__init__(logging.DEBUG)
-        self.setFormatter(logging.Formatter("%(name)s %(message)s"))
-        self.lines = []
-
-    def emit(self, record):
-        self.lines.append(self.format(record))
 
 
 @pytest.fixture
 def logs():
-    root, ours = logging.getLogger(), logging.getLogger("nova_lite")
-    collector, levels = Collector(), (root.level, ours.level)
-    root.addHandler(collector)
-    root.setLevel(logging.DEBUG)
-    ours.setLevel(logging.DEBUG)
-    yield collector.lines
-    root.removeHandler(collector)
-    root.setLevel(levels[0])
-    ours.setLevel(levels[1])
+    with collected_logs() as lines:
+        yield lines
 
 
 @pytest.fixture
@@ -53,28 +38,6 @@ def world(tmp_path):
     made.shelf.initialize_connection = lambda context, volume, connector: connection
     yield made
     made.close()
-
-
-def leaks(texts):
-    return sorted({text[:300] for text in texts for canary in CANARIES if canary in text})
-
-
-def rows(world):
-    """Every text of the database, with its place, but those where secrets are at home."""
-    with world.db.reader(None) as session:
-        for table in models.Base.metadata.sorted_tables:
-            for row in session.all(sqlalchemy.select(table)):
-                for column, value in row.items():
-                    if isinstance(value, str) and (table.name, column) not in HOMES:
-                        yield f"{table.name}.{column}: {value}"
-
-
-def attempt(action, *args, **kwargs):
-    """What a caller would see: the answer, or the error's text."""
-    try:
-        return str(action(*args, **kwargs))
-    except Exception as error:
-        return repr(error) + str(error)
 
 
 def story(world):
@@ -128,4 +91,66 @@ def test_C37_no_secret_is_told_to_anybody_who_need_not_know_it(world, logs):
     assert leaks(logs) == []
     assert leaks(answers) == []
     assert leaks(json.dumps(sent, default=str) for sent in world.notifier.sent) == []
-    assert leaks(rows(world)) == []
+    assert leaks(rows(world.db)) == []
+
+
+# --- What a database quotes ---
+
+def refuse_writes_of(world, table):
+    """Have the database refuse rows of a table, with an error of its own that names what was to be written."""
+    with world.db.writer(None) as session:
+        for verb in ("INSERT", "UPDATE"):
+            session.execute(sqlalchemy.text(
+                f"CREATE TRIGGER refuse_{verb}_{table} BEFORE {verb} ON {table} "
+                "BEGIN SELECT RAISE(ABORT, 'refused'); END"))
+
+
+def test_what_the_database_refuses_is_not_quoted(world, logs):
+    volume = world.shelf.add("attaching")
+    instance = world.boot()
+    name = world.compute.reserve_block_device_name(world.context, instance, None, volume)
+    refuse_writes_of(world, "block_device_mapping")
+    refuse_writes_of(world, "instances")
+
+    answers = [
+        attempt(world.compute.attach_volume, world.context, volume_id=volume, mountpoint=name, instance=instance),
+        attempt(world.create, user_data=ENCODED[1]),
+        attempt(world.compute.rebuild_instance, world.context, instance=world.reload(instance), orig_image_ref=None,
+                image_ref=None, injected_files=[["/etc/motd", ENCODED[0]]], new_pass=PASSWORD)]
+
+    assert any("refused" in answer for answer in answers)
+    assert leaks(answers) == []
+    assert leaks(logs) == []
+    assert leaks(rows(world.db)) == []
+    assert leaks(json.dumps(sent, default=str) for sent in world.notifier.sent) == []
+
+
+# --- What the user-level API says ---
+
+@pytest.fixture
+def cell(tmp_path):
+    made = OneCell(tmp_path, quota_injected_file_path_bytes=20, notify_api_faults=True)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("serves", [True, False], ids=["a host that listens", "nobody who listens"])
+def test_the_api_tells_no_secret_whether_or_not_its_orders_are_taken(cell, logs, serves):
+    cell.add_host("h1", serves=serves)
+    if serves:
+        cell.listen_to_the_scheduler()
+    ctxt, image = cell.context(is_admin=True, auth_token=TOKEN), cell.image()
+    api, files = cell.api, [["/etc/motd", ENCODED[0]]]
+
+    answers = [attempt(api.create, ctxt, cell.flavor(), image, user_data=ENCODED[1], injected_files=given,
+                       admin_password=PASSWORD)
+               for given in (files, [["/etc/" + "x" * 30, ENCODED[0]]], [["/etc/motd", FILE]], [[FILE]])]
+    for method, arguments in (
+            ("set_admin_password", (NEW_PASSWORD,)), ("inject_file", ("/etc/motd", FILE)),
+            ("rescue", (RESCUE,)), ("rebuild", (image, PASSWORD, files)), ("evacuate", ("h2", False, PASSWORD)),
+            ("set_admin_password", (NEW_PASSWORD * 1000,)), ("inject_file", (FILE * 1000, FILE))):
+        answers.append(attempt(getattr(api, method), ctxt, cell.instance(ctxt), *arguments))
+
+    assert leaks(answers) == []
+    assert leaks(logs) == []
+    assert leaks(rows(cell.db)) == []

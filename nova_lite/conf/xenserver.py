@@ -38,8 +38,8 @@ def _connection() -> list[cfg.Opt]:
         cfg.FloatOpt("task_poll_interval", default=0.5, min=0.01, deprecated_opts=_flat("xenapi_task_poll_interval"),
                      help="Time between looks at a task where events are not used. Seconds."),
         cfg.StrOpt("plugin_wire", default="json", choices=["json", "legacy"],
-                   help="How arguments of dom0 plugins are encoded: json for the plugins that come with nova_lite, legacy "
-                        "(pickles) for those of the reference, version 2.1."),
+                   help="How arguments of dom0 plugins are encoded: json for the plugins that come with nova_lite, "
+                        "legacy (pickles) for those of the reference, version 2.1."),
         cfg.BoolOpt("check_host", default=False, deprecated_opts=_flat("xenapi_check_host"),
                     help="Insist that nova-compute runs in a guest of the host it manages."),
         cfg.BoolOpt("independent_compute", default=True,
@@ -105,8 +105,8 @@ def _guests() -> list[cfg.Opt]:
         seconds("running_timeout", 60, "How long a started guest may take to run.",
                 deprecated_opts=_flat("xenapi_running_timeout")),
         cfg.Opt("vif_driver", type=ClassPath(), default="bridge", deprecated_opts=_flat("xenapi_vif_driver"),
-                help="How interfaces are plugged: bridge, ovs (one Open vSwitch bridge), ovs-ports (a bridge of its own for "
-                     "every interface; needs the dom0 plugins), or a class."),
+                help="How interfaces are plugged: bridge, ovs (one Open vSwitch bridge), ovs-ports (a bridge of its own "
+                     "for every interface; needs the dom0 plugins), or a class."),
         cfg.StrOpt("ovs_integration_bridge", default="xapi1", deprecated_opts=_flat("xenapi_ovs_integration_bridge"),
                    help="Integration bridge of the ovs interface driver."),
         cfg.StrOpt("default_os_type", default="linux", deprecated_opts=_flat("default_os_type"),
@@ -132,8 +132,8 @@ def _images() -> list[cfg.Opt]:
                    help="How images reach the host: by a dom0 plugin, by a disk attached to ourselves, or streamed "
                    "over HTTP."),
         class_opt("image_upload_handler", default="", deprecated_opts=_flat("xenapi_image_upload_handler"),
-                  help="Class that uploads snapshots, by upload_image(context, session, instance, image_id, vdi_uuids); "
-                  "empty: as image_handler."),
+                  help="Class that uploads snapshots, by its method upload_image(context, session, instance, image_id, "
+                  "vdi_uuids); empty: as image_handler."),
         cfg.IntOpt("max_kernel_ramdisk_size", default=16 * 1024 * 1024, min=0,
                    deprecated_opts=_flat("max_kernel_ramdisk_size"), help="Largest kernel or ramdisk. Bytes."),
         cfg.StrOpt("ipxe_network_name", help="Network an iPXE guest boots from."),

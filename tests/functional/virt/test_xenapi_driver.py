@@ -10,7 +10,7 @@ from nova_lite.virt.driver import ComputeDriver
 from nova_lite.virt.xenapi import XenAPIDriver
 from nova_lite.xensim import Simulator
 from tests.fixtures.processes import wait_until
-from tests.fixtures.xen_bench import make_instance, make_network_info, vbds
+from tests.fixtures.xen_bench import GIB, MIB, make_instance, make_network_info, vbds
 
 # What is tested in files of its own, by the name of the file.
 ELSEWHERE = {
@@ -297,7 +297,10 @@ def test_what_is_asked_from_time_to_time(bench, driver):
 
 def test_swap_ephemeral_and_iso_disks_come_through_the_driver_too(bench, driver):
     instance, _ = spawned(bench, flavor={"swap": 64, "ephemeral_gb": 1})
-    assert set(vbds(bench, bench.vm(instance))) == {"0", "2", "4"}
+    found = vbds(bench, bench.vm(instance))
+    assert set(found) == {"0", "2", "4"}
+    assert bench.api("VDI.get_virtual_size", found["2"]["VDI"]) == str(64 * MIB)
+    assert bench.api("VDI.get_virtual_size", found["4"]["VDI"]) == str(GIB)
 
 
 def test_what_is_missing_without_the_plugins_is_told_once(make_bench, tmp_path, caplog):

@@ -49,7 +49,7 @@ def test_defect_5_a_merge_that_never_comes_ends_the_wait_with_the_chain_in_the_e
 
 
 def test_defect_6_disks_are_attached_to_their_guest_and_to_nothing_else(bench):
-    instance = bench.spawn(make_instance(flavor={"swap": 64, "ephemeral_gb": 1}))
+    instance = bench.spawn(make_instance(flavor={"ephemeral_gb": 1}))
     vm_ref = bench.vmops.finder.require(instance)
     uuid = instance["uuid"]
     attached = {vbd["VM"] for vdi in bench.api("VDI.get_all_records").values()

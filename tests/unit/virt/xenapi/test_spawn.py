@@ -107,14 +107,6 @@ def test_a_flavor_smaller_than_the_image_is_refused(bench):
     assert bench.counts() == before
 
 
-def test_swap_and_ephemeral_disks_have_their_devices(bench):
-    instance = bench.spawn(make_instance(flavor={"swap": 64, "ephemeral_gb": 1}))
-    found = vbds(bench, bench.vm(instance))
-    assert set(found) == {"0", "2", "4"}
-    assert bench.api("VDI.get_virtual_size", found["2"]["VDI"]) == str(64 * MIB)
-    assert bench.api("VDI.get_virtual_size", found["4"]["VDI"]) == str(GIB)
-
-
 def test_a_config_drive_is_attached_read_only(bench):
     pytest.importorskip("pycdlib")
     instance = bench.spawn(make_instance(config_drive="True"))

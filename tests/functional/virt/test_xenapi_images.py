@@ -11,6 +11,7 @@ import pytest
 from nova_lite import exception
 from nova_lite.virt.xenapi.config_drive import iso_image
 from nova_lite.virt.xenapi.images import Images, qemu_img
+from tests.fixtures.xen_bench import IMAGE_B
 
 MIB = 1024 * 1024
 
@@ -148,3 +149,14 @@ def test_a_config_drive_is_an_iso_with_its_label_and_files():
     iso.get_file_from_iso_fp(body, joliet_path="/openstack/latest/meta_data.json")
     assert body.getvalue() == b'{"uuid": "u"}'
     assert image[16 * 2048 + 40:16 * 2048 + 48].decode().strip() == "config-2"
+
+
+def test_a_snapshot_has_the_content_of_the_disk(bench, tmp_path):
+    instance, image = bench.spawn(), bench.images.add(b"", status="queued")
+    bench.vmops.snapshot(None, instance, image["id"])
+    _, content = bench.images.images[image["id"]]
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
+        (tmp_path / "vhd").write_bytes(archive.extractfile("0.vhd").read())
+    qemu_img("convert", "-f", "vpc", "-O", "raw", str(tmp_path / "vhd"), str(tmp_path / "raw"))
+    with open(tmp_path / "raw", "rb") as raw:
+        assert raw.read(IMAGE_B) == bench.images.images[bench.image["id"]][1]

@@ -7,6 +7,7 @@ import XenAPI
 
 from nova_lite import exception
 from nova_lite.virt.driver import HypervisorUnavailable
+from nova_lite.virt.xenapi.snapshot import CoalesceTimeout
 from nova_lite.xensim import Simulator
 from tests.chaos.xen.faults import HurriedBench, left
 from tests.fixtures.processes import wait_until
@@ -118,6 +119,31 @@ def test_a_return_that_was_not_answered_does_not_take_the_vm_for_a_newer_one(sim
     bench.vmops.cache.note_label(vm_ref, instance["name"] + "-orig")
     bench.driver.finish_revert_migration(instance, make_network_info())
     assert bench.api("VM.get_power_state", vm_ref) == "Running"
+
+
+def test_parents_that_are_never_merged_end_a_snapshot_and_leave_nothing_of_it(simulator):
+    # A disk of its own, without siblings in the image cache: its parents could be merged.
+    bench = HurriedBench(simulator, cache_images="none", vhd_coalesce_max_attempts=3)
+    try:
+        instance = bench.spawn()
+        vdi_ref = bench.vmops.disks.root_vdi_of(bench.vmops.finder.require(instance))
+        simulator.control.collector(is_paused=True)
+        bench.api("VDI.destroy", bench.api("VDI.snapshot", vdi_ref, {}))
+        # What the guest has written since then has to be merged with what was there.
+        bench.driver.power_off(instance)
+        bench.vmops.disks._transfers.import_vdi(vdi_ref, [b"new" * 1000], 3000)
+        ready = left(bench)
+        image_id = bench.images.add(b"")["id"]
+        error = outcome(lambda: bench.driver.snapshot(None, instance, image_id, lambda **states: None))
+        assert isinstance(error, CoalesceTimeout) and "\n" not in str(error)
+        assert left(bench) == ready
+        simulator.control.collector(is_paused=False)
+        wait_until(lambda: outcome(lambda: bench.driver.snapshot(
+            None, instance, image_id, lambda **states: None)) is None, "it stays so once they are merged")
+        assert left(bench) == ready
+    finally:
+        simulator.control.collector(is_paused=False)
+        bench.close()
 
 
 def test_a_reply_past_the_deadline_is_an_error_and_what_it_made_can_be_removed(simulator):

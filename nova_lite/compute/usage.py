@@ -9,6 +9,7 @@ from nova_lite import exception, notifications, objects
 from nova_lite.compute import utils as compute_utils
 from nova_lite.compute.block_devices import BlockDevices
 from nova_lite.compute.host import ComputeHost
+from nova_lite.compute.pacing import Pacing
 from nova_lite.context import RequestContext
 
 LOG = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ class Usage:
         self._here = here
         self._block_devices = block_devices
         self._counts_bandwidth = True
+        self._pacing = Pacing(here.clock)
 
     def _now(self) -> datetime.datetime:
         return self._here.clock.utcnow().replace(tzinfo=None)
@@ -48,9 +50,16 @@ class Usage:
         before = self._rows_by_interface(context, counters, previous)
         added = [_added(counter, rows.get(key), before.get(key)) for counter in counters
                  for key in [(counter["uuid"], counter["mac_address"])]]
+        update_cells = self._tells_cells()
         for first in range(0, len(added), BATCH):
-            self._here.db.bw_usage_update_all(context, start, added[first:first + BATCH], last_refreshed=refreshed)
+            self._here.db.bw_usage_update_all(context, start, added[first:first + BATCH], last_refreshed=refreshed,
+                                              update_cells=update_cells)
             self._here.clock.sleep(0)
+
+    def _tells_cells(self) -> bool:
+        """Tell whether these readings go to the cells above, which hear at most every bandwidth_update_interval."""
+        interval_s = self._here.conf.cells.bandwidth_update_interval
+        return interval_s > 0 and self._pacing.is_due("upward bandwidth", interval_s)
 
     def _rows_by_interface(self, context: RequestContext, counters: list[dict[str, Any]],
                            start: datetime.datetime) -> dict[tuple[str, str], dict[str, Any]]:

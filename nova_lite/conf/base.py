@@ -71,7 +71,8 @@ def _texts() -> list[cfg.Opt]:
         cfg.StrOpt("instance_name_template", default="instance-%08x",
                    help="Name of an instance on its host. One %d or %x takes the row id; %(column)s takes a column. "
                    "Cells that share a XenServer pool need %(uuid)s."),
-        cfg.StrOpt("snapshot_name_template", default="snapshot-%s", help="Name of a snapshot, of its id."),
+        cfg.StrOpt("snapshot_name_template", default="snapshot-%s",
+                   help="Kept for configurations of older releases; snapshots have no local ids."),
         cfg.StrOpt("multi_instance_display_name_template", default="%(name)s-%(count)d",
                    help="Display names when one request asks for several instances; keys name, uuid, count."),
         cfg.StrOpt("internal_service_availability_zone", default="internal",

@@ -28,7 +28,7 @@ def _daemon() -> list[cfg.Opt]:
         seconds("shutdown_timeout", 60, "How long a guest may take to shut down before it is switched off.",
                 mutable=True),
         cfg.IntOpt("live_migration_retry_count", default=30, min=0,
-                   help="One second retries while disks appear at the destination."),
+                   help="Kept for configurations of older releases; XenServer moves the disks itself."),
     ]
 
 
@@ -93,7 +93,7 @@ def _disks() -> list[cfg.Opt]:
     return [
         cfg.StrOpt("default_ephemeral_format", help="File system of ephemeral disks."),
         cfg.StrOpt("preallocate_images", default="none", choices=["none", "space"],
-                   help="Reserve the whole space of a disk when it is made."),
+                   help="Kept for configurations of older releases; storage repositories decide."),
         cfg.BoolOpt("use_cow_images", default=True, help="Disks share the unchanged blocks of their image."),
         cfg.IntOpt("block_device_allocate_retries", default=60, min=0,
                    help="How often a new volume of a build is looked at again until it is available."),

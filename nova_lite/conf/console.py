@@ -27,7 +27,7 @@ def _vnc() -> list[cfg.Opt]:
         cfg.PortOpt("novncproxy_port", default=6080, deprecated_opts=moved_to(("vnc", "novncproxy_port")),
                     help="Port the console proxy listens on."),
         cfg.StrOpt("vncserver_listen", default="127.0.0.1", deprecated_opts=moved_to(("vnc", "server_listen")),
-                   help="Address the screens of guests are served on."),
+                   help="Kept for configurations of older releases; XenServer serves the screens of guests."),
         cfg.StrOpt("vncserver_proxyclient_address", default="127.0.0.1",
                    deprecated_opts=moved_to(("vnc", "server_proxyclient_address")),
                    help="Address of this host that the console proxy connects to."),

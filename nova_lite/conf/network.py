@@ -13,7 +13,8 @@ def options() -> list[tuple[str | None, list[cfg.Opt]]]:
                        "of an entry point in the group nova_lite.network."),
         ]),
         (None, [
-            cfg.StrOpt("network_topic", default="network", help="Topic older neighbours use for network services."),
+            cfg.StrOpt("network_topic", default="network",
+                       help="Kept for configurations of older releases; networks are a part of each service."),
             class_opt("network_api_class", default="", help="Class of the network port, instead of [network] backend."),
         ]),
     ]

@@ -75,9 +75,9 @@ def _storage() -> list[cfg.Opt]:
         cfg.BoolOpt("sparse_copy", default=True, deprecated_opts=_flat("xenapi_sparse_copy"),
                     help="Skip empty blocks when copying disks."),
         cfg.BoolOpt("remap_vbd_dev", default=False, deprecated_opts=_flat("xenapi_remap_vbd_dev"),
-                    help="Rename the device of attached disks; some old kernels need it."),
+                    help="Kept for configurations of older releases; must be false."),
         cfg.StrOpt("remap_vbd_dev_prefix", default="sd", deprecated_opts=_flat("xenapi_remap_vbd_dev_prefix"),
-                   help="Prefix of such devices."),
+                   help="Kept for configurations of older releases; devices keep their names."),
     ]
 
 
@@ -105,8 +105,8 @@ def _guests() -> list[cfg.Opt]:
         seconds("running_timeout", 60, "How long a started guest may take to run.",
                 deprecated_opts=_flat("xenapi_running_timeout")),
         cfg.Opt("vif_driver", type=ClassPath(), default="bridge", deprecated_opts=_flat("xenapi_vif_driver"),
-                help="How interfaces are plugged: bridge, ovs (one Open vSwitch bridge), ovs-ports (a bridge of its own "
-                     "for every interface; needs the dom0 plugins), or a class."),
+                help="How interfaces are plugged: bridge, ovs (one Open vSwitch bridge), ovs-ports (one for every "
+                     "interface; needs the dom0 plugins), or a class."),
         cfg.StrOpt("ovs_integration_bridge", default="xapi1", deprecated_opts=_flat("xenapi_ovs_integration_bridge"),
                    help="Integration bridge of the ovs interface driver."),
         cfg.StrOpt("default_os_type", default="linux", deprecated_opts=_flat("default_os_type"),

@@ -122,12 +122,15 @@ class BandwidthUsages(Part):
 
     @operation
     def bw_usage_update_all(self, context: Any, start_period: Any, rows: Collection[Mapping[str, Any]],
-                            last_refreshed: Any = None) -> None:
-        """Write rows of one period, {uuid, mac, bw_in, bw_out, last_ctr_in, last_ctr_out}, in one transaction."""
+                            last_refreshed: Any = None, update_cells: bool = True) -> None:
+        """Write rows of one period, {uuid, mac, bw_in, bw_out, last_ctr_in, last_ctr_out}, in one transaction.
+
+        `update_cells`: tell the cells above.
+        """
         start = moment(start_period)
         with self.store.writer(context) as session:
             refreshed = moment(last_refreshed) or session.now
-            tell = self.db.has_parents(context)
+            tell = update_cells and self.db.has_parents(context)
             for row in sorted(rows, key=lambda row: (row["uuid"], row["mac"])):
                 values = {**{name: row[name] for name in _READINGS}, "last_refreshed": refreshed}
                 self._upsert(session, row["uuid"], row["mac"], start, values)

@@ -4,7 +4,7 @@ from typing import Any
 
 from oslo_config import cfg
 
-from nova_lite import concurrency, context
+from nova_lite import concurrency, context, exception
 from nova_lite.context import NullCellsNotifier, RequestContext, Services
 from nova_lite.service.lifecycle import Part, Service
 
@@ -49,14 +49,12 @@ def build_cells_service(conf: cfg.ConfigOpts) -> Service:
 
 def _cells_parts(services: Services) -> list[Part]:
     from nova_lite.cells import utils
-    from nova_lite.compute.api import API
-    from nova_lite.compute.host_api import HostAPI
     from nova_lite.console.tokens import ConsoleTokens
     from nova_lite.scheduler.handover import HostScheduler
 
     conf = services.conf
     tokens = ConsoleTokens(services)
-    services = services.with_(compute_api=API(services), host_api=HostAPI(services), console_tokens=tokens)
+    services = _with_compute_api(services.with_(console_tokens=tokens))
     services = services.with_(host_scheduler=HostScheduler(services))  # it writes rows by the compute API
     cells_manager = utils.load_class(conf.cells.manager)(services=services)
     parts = [Part(cells_manager, conf.cells.topic, services), _scheduler_part(services)]
@@ -86,9 +84,7 @@ def build_compute_service(conf: cfg.ConfigOpts, *, driver: Any = None) -> Servic
 def _compute_parts(services: Services, driver: Any) -> list[Part]:
     from oslo_utils import importutils
 
-    from nova_lite.compute.api import API
-
-    services = services.with_(compute_api=API(services))
+    services = _with_compute_api(services)
     manager = importutils.import_class(services.conf.compute_manager)(driver, services=services)
     return [Part(manager, services.conf.compute_topic, services)]
 
@@ -141,13 +137,27 @@ def _api_of_an_api_cell(services: Services, cells_api: Any) -> Api:
 
 
 def _api_of_a_compute_cell(services: Services, cells_api: Any) -> Api:
-    from nova_lite.compute.api import API, InstanceActionAPI
-    from nova_lite.compute.host_api import HostAPI
     from nova_lite.console.tokens import ConsoleTokens
     from nova_lite.scheduler.handover import HostScheduler
 
-    services = services.with_(console_tokens=ConsoleTokens(services))
-    services = services.with_(compute_api=API(services), host_api=HostAPI(services))
+    services = _with_compute_api(services.with_(console_tokens=ConsoleTokens(services)))
     services = services.with_(host_scheduler=HostScheduler(services))
     return Api(services, compute_api=services.compute_api, host_api=services.host_api, cells_api=cells_api,
-               action_api=InstanceActionAPI(services))
+               action_api=_beside_compute_api(services.conf, "InstanceActionAPI")(services))
+
+
+def _with_compute_api(services: Services) -> Services:
+    """Add the user-level API of a cell with hosts: compute_api_class, and the HostAPI that stands beside it."""
+    api = services.conf.compute_api_class.rpartition(".")[2]
+    return services.with_(compute_api=_beside_compute_api(services.conf, api)(services),
+                          host_api=_beside_compute_api(services.conf, "HostAPI")(services))
+
+
+def _beside_compute_api(conf: cfg.ConfigOpts, name: str) -> Any:
+    from oslo_utils import importutils
+
+    module = conf.compute_api_class.rpartition(".")[0]
+    try:
+        return importutils.import_class(f"{module}.{name}")
+    except (ImportError, ValueError) as error:
+        raise exception.ConfigurationError(reason=f"compute_api_class = {conf.compute_api_class}: {error}") from error

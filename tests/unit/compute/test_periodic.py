@@ -124,6 +124,20 @@ def test_C24_counters_are_read_and_written_in_bulk(world):
     assert counted(50) == counted(1)
 
 
+@pytest.mark.parametrize(("interval_s", "told"), [(1200, [True, False, True]), (0, [False] * 3)])
+def test_readings_go_up_at_their_own_interval(make_world, interval_s, told):
+    world = make_world(grouped={("cells", "bandwidth_update_interval"): interval_s})
+    instance, seen = world.boot(), []
+    world.compute.driver.get_all_bw_counters = lambda instances: counters(instance, 1)
+    world.db.bw_usage_update_all = lambda *args, update_cells, **kwargs: seen.append(update_cells)
+
+    for _ in told:
+        world.compute._poll_bandwidth_usage(world.context)
+        world.clock.advance(601)
+
+    assert seen == told
+
+
 @pytest.mark.parametrize(("last", "current", "more"), [(None, 5, 0), (5, 5, 0), (5, 8, 3), (8, 5, 5)])
 def test_a_counter_that_went_back_was_reset(last, current, more):
     assert usage.counted(last, current) == more

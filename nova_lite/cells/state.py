@@ -273,8 +273,9 @@ class CellStateManagerDB(CellStateManager):
     """Neighbours are rows of the table `cells`."""
 
     def _load(self) -> None:
-        self._refresh_neighbours(self.services.db.cell_get_all(self._admin_context()))
-        self._recount_capacities()
+        with self.services.db.reader(self._admin_context()):
+            self._refresh_neighbours(self.services.db.cell_get_all(self._admin_context()))
+            self._recount_capacities()
 
     def cell_create(self, ctxt, values):
         """Insert a neighbour; returns the row. Raises CellExists, Invalid."""

@@ -17,6 +17,9 @@ METADATA = models.AggregateMetadata.__table__
 AGENT_BUILDS = models.AgentBuild.__table__
 
 _ZONE = "availability_zone"
+_ZONES = sqlalchemy.select(HOSTS.c.host, METADATA.c.value).join(
+    METADATA, METADATA.c.aggregate_id == HOSTS.c.aggregate_id).where(
+    METADATA.c.key == _ZONE, METADATA.c.deleted == 0, HOSTS.c.deleted == 0).order_by(METADATA.c.value)
 
 
 class Aggregates(Part):
@@ -154,9 +157,7 @@ class Aggregates(Part):
     def zones_by_host(self, session: RowSession) -> dict[str, str]:
         """Return {host: zone} of the hosts whose aggregates name one; several are joined by commas."""
         zones: dict[str, list[str]] = {}
-        for row in session.all(sqlalchemy.select(HOSTS.c.host, METADATA.c.value).join(
-                METADATA, METADATA.c.aggregate_id == HOSTS.c.aggregate_id).where(
-                METADATA.c.key == _ZONE, METADATA.c.deleted == 0, HOSTS.c.deleted == 0).order_by(METADATA.c.value)):
+        for row in session.all(_ZONES):
             zones.setdefault(row["host"], []).append(row["value"])
         return {host: ",".join(dict.fromkeys(names)) for host, names in zones.items()}
 

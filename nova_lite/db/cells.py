@@ -13,6 +13,7 @@ from nova_lite.db.secret_reader import SecretReader
 from nova_lite.db.secrets import SecretBox
 
 CELLS = models.Cell.__table__
+_ALL = sqlalchemy.select(CELLS).where(CELLS.c.deleted == 0).order_by(CELLS.c.id)
 
 _SECRET = ("transport_url", "shared_key")
 
@@ -79,7 +80,7 @@ class Cells(Part):
     def cell_get_all(self, context: Any) -> list[dict[str, Any]]:
         """Return the neighbours."""
         with self.store.reader(context) as session:
-            rows = session.all(sqlalchemy.select(CELLS).where(CELLS.c.deleted == 0).order_by(CELLS.c.id))
+            rows = session.all(_ALL)
         opened = self._reader.open_all(row[name] for row in rows for name in _SECRET)
         return [CellRow({**row, **{name: opened[row[name]] for name in _SECRET}}) for row in rows]
 

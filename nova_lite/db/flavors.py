@@ -17,6 +17,11 @@ _LONGEST = 255
 SPECS = models.InstanceTypeExtraSpec.__table__
 ACCESS = models.InstanceTypeProject.__table__
 KEYS = models.KeyPair.__table__
+_SPECS_OF = sqlalchemy.select(SPECS).where(
+    SPECS.c.instance_type_id.in_(sqlalchemy.bindparam("ids", expanding=True))).order_by(SPECS.c.id)
+_ACCESS_TO = sqlalchemy.select(ACCESS).where(
+    ACCESS.c.instance_type_id.in_(sqlalchemy.bindparam("ids", expanding=True)), ACCESS.c.deleted == 0).order_by(
+    ACCESS.c.id)
 
 # What a new database has: (name, memory_mb, vcpus, root_gb, flavorid).
 DEFAULTS = (
@@ -185,12 +190,10 @@ class Flavors(Part):
         if not rows:
             return rows
         # A deleted flavor keeps the extra specs it had.
-        for spec in session.all(sqlalchemy.select(SPECS).where(SPECS.c.instance_type_id.in_(list(by_id))).order_by(
-                SPECS.c.id)):
+        for spec in session.all(_SPECS_OF, {"ids": list(by_id)}):
             if not spec["deleted"] or by_id[spec["instance_type_id"]]["deleted"]:
                 by_id[spec["instance_type_id"]]["extra_specs"][spec["key"]] = spec["value"]
-        for access in session.all(sqlalchemy.select(ACCESS).where(
-                ACCESS.c.instance_type_id.in_(list(by_id)), ACCESS.c.deleted == 0).order_by(ACCESS.c.id)):
+        for access in session.all(_ACCESS_TO, {"ids": list(by_id)}):
             by_id[access["instance_type_id"]]["projects"].append(access["project_id"])
         return rows
 

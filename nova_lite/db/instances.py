@@ -36,6 +36,10 @@ _NOT_COLUMNS = (*_PARTS, *_CHANGES, "expected_task_state", "expected_vm_state")
 _DELETED_WITH = (models.InstanceInfoCache, models.InstanceMetadata, models.SecurityGroupInstanceAssociation)
 
 
+# Made once, and so prepared once for each set of columns: those are what the parameters name.
+_UPDATE_ONE = sqlalchemy.update(INSTANCES).where(INSTANCES.c.id == sqlalchemy.bindparam("id_of_row"))
+
+
 @functools.cache
 def _by(key: str, locks: bool) -> sqlalchemy.Select:
     """Return the statement that reads an instance by a unique column: made once, and so prepared once."""
@@ -292,7 +296,7 @@ class Instances(Part):
         uuid = old["uuid"]
         columns = clean_columns({name: value for name, value in values.items() if name not in _NOT_COLUMNS})
         columns["revision"] = old["revision"] + 1
-        session.update_rows(models.Instance, INSTANCES.c.id == old["id"], **columns)
+        session.execute(_UPDATE_ONE, {"updated_at": session.now, **columns, "id_of_row": old["id"]})
         new = {**old, "updated_at": session.now, **{name: naive(value) for name, value in columns.items()}}
         for name, model in _PAIRS.items():
             if name in values:

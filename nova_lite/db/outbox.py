@@ -19,6 +19,11 @@ from nova_lite.objects import wire
 
 OUTBOX = models.Outbox.__table__
 TOMBSTONES = models.Tombstone.__table__
+_PENDING = sqlalchemy.select(OUTBOX).where(
+    OUTBOX.c.id > sqlalchemy.bindparam("after_id"),
+    sqlalchemy.or_(OUTBOX.c.not_before.is_(None), OUTBOX.c.not_before <= sqlalchemy.bindparam("now")),
+).order_by(OUTBOX.c.id).limit(sqlalchemy.bindparam("most"))
+_TOMBSTONE_OF = sqlalchemy.select(TOMBSTONES).where(TOMBSTONES.c.uuid == sqlalchemy.bindparam("wanted"))
 
 
 class Replication(Part):
@@ -87,10 +92,7 @@ class Replication(Part):
     def outbox_pending(self, context: Any, limit: int = 100, after_id: int = 0) -> list[dict[str, Any]]:
         """Return waiting updates in their order, those that were put off left out."""
         with self.store.reader(context) as session:
-            return session.all(sqlalchemy.select(OUTBOX).where(
-                OUTBOX.c.id > after_id,
-                sqlalchemy.or_(OUTBOX.c.not_before.is_(None), OUTBOX.c.not_before <= session.now),
-            ).order_by(OUTBOX.c.id).limit(limit))
+            return session.all(_PENDING, {"after_id": after_id, "now": session.now, "most": limit})
 
     @operation
     def outbox_put_off(self, context: Any, ids: list[int], not_before: datetime.datetime) -> None:
@@ -119,7 +121,7 @@ class Replication(Part):
 
     def bury(self, session: RowSession, instance_uuid: str, revision: int | None) -> None:
         """Remember, inside a transaction, that an instance was deleted."""
-        if session.one(sqlalchemy.select(TOMBSTONES.c.uuid).where(TOMBSTONES.c.uuid == instance_uuid)) is None:
+        if session.one(_TOMBSTONE_OF, {"wanted": instance_uuid}) is None:
             session.insert_row(models.Tombstone, {"uuid": instance_uuid, "deleted_at": session.now,
                                                   "revision": revision})
 
@@ -133,7 +135,7 @@ class Replication(Part):
     def tombstone_get(self, context: Any, instance_uuid: str) -> dict[str, Any] | None:
         """Return {uuid, deleted_at, revision} of an instance that was deleted, None if it was not."""
         with self.store.reader(context) as session:
-            return session.one(sqlalchemy.select(TOMBSTONES).where(TOMBSTONES.c.uuid == instance_uuid))
+            return session.one(_TOMBSTONE_OF, {"wanted": instance_uuid})
 
     @operation
     def tombstone_delete(self, context: Any, instance_uuid: str) -> int:

@@ -185,8 +185,13 @@ def visible(model: Any, context: Any, read_deleted: str | None = None) -> tuple[
     wanted = read_deleted or (context.read_deleted if context is not None else "no")
     if wanted == "yes":
         return ()
+    return _only(model, wanted == "no")
+
+
+@functools.cache
+def _only(model: Any, live: bool) -> tuple[Any, ...]:
     deleted = model.__table__.c.deleted
-    return (deleted == 0,) if wanted == "no" else (deleted != 0,)
+    return (deleted == 0,) if live else (deleted != 0,)
 
 
 def own_project(model: Any, context: Any, allow_none: bool = False) -> tuple[Any, ...]:

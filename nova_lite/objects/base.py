@@ -123,6 +123,8 @@ class NovaObject(ovo_base.VersionedObject):
             value = row[name]
             if type(value) is plain_type or (value is None and field.nullable):
                 self.__dict__["_obj_" + name] = value
+            elif type(value) is datetime.datetime and type(field) is fields.DateTime and value.tzinfo is None:
+                self.__dict__["_obj_" + name] = value.replace(tzinfo=datetime.UTC)  # as rows have it: in UTC
             elif value is not None:
                 setattr(self, name, value)
 

@@ -75,6 +75,8 @@ class ChaosCell(SimulatedCell):
     """A cell and what the test notes of it."""
 
     hosts_class = WatchedHosts
+    report_every_s = 10.0
+    recount_every_s = 10
 
     def __init__(self, *args, **kwargs):
         self.destroyed = set()
@@ -290,7 +292,7 @@ class ChaosTree:
     def _spontaneous(self):
         """Something changes on a host."""
         cell = self.cells[self.random.choice(WITH_HOSTS)]
-        live = [uuid for uuid, one in sorted(cell.instances().items()) if not one.deleted and one.host]
+        live = sorted(set(cell.hosts.built) - cell.destroyed)
         if not live:
             return
         instance = objects.Instance.get_by_uuid(cell.context(), self.random.choice(live))

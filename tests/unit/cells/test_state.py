@@ -1,5 +1,6 @@
 """What a cell knows of itself and its neighbours."""
 
+import contextlib
 import datetime
 import json
 import os
@@ -25,6 +26,9 @@ class Table:
         self.cells, self.failures, self.reads, self.building = [], 0, 0, []
         self.services = [{"host": host, "binary": "nova-compute", "disabled": False, "forced_down": False,
                           "last_seen_up": clock.naive()} for host in ("h1", "h2")]
+
+    def reader(self, ctxt):
+        return contextlib.nullcontext()
 
     def cell_get_all(self, ctxt):
         self.reads += 1

@@ -13,6 +13,7 @@ from oslo_log import log as logging
 
 from nova_lite import exception
 from nova_lite.virt.xenapi import errors
+from nova_lite.virt.xenapi.volume_repositories import TEMPORARY
 
 LOG = logging.getLogger(__name__)
 
@@ -23,17 +24,20 @@ IMPORT_MARK = "nova_import_started"
 class Leftovers:
     """Puts away what was left, and remembers the disks of instances that no VM has, until their instance goes."""
 
-    def __init__(self, session, disks, storage):
+    def __init__(self, session, disks, storage, volumes):
         self._session = session
         self._disks = disks
         self._storage = storage
+        self._volumes = volumes
         self._loose: dict[str, list[str]] = {}
 
     def clear_up(self) -> None:
         """Run once, before any work begins. A problem with one thing is logged and stops nothing."""
         try:
             self._end_tasks()
-            self._sort_disks(self._session.get_all_refs_and_recs("VDI"))
+            vdis = self._session.get_all_refs_and_recs("VDI")
+            self._sort_disks(vdis)
+            self._forget_volumes({vdi["SR"] for _, vdi in vdis if vdi["VBDs"]})
         except XenAPI.Failure as failure:
             LOG.warning("What an earlier run may have left could not be looked for: %s", errors.describe(failure))
 
@@ -84,6 +88,22 @@ class Leftovers:
 
     def _is_ours_alone(self, sr_ref: str) -> bool:
         return not self._session.call_xenapi("SR.get_shared", sr_ref) and self._storage.is_here(sr_ref)
+
+    # Volumes --------------------------------------------------------------------------------------------------
+
+    def _forget_volumes(self, used_srs: set[str]) -> None:
+        """Forget the repositories of volumes that were not attached, or detached and no more than that."""
+        for sr_ref, sr in self._session.get_all_refs_and_recs("SR"):
+            if sr["name_label"].startswith(TEMPORARY) and sr_ref not in used_srs and not sr["current_operations"] \
+                    and self._is_known_here_alone(sr_ref):
+                LOG.info("Forgetting repository %s (%s), whose volume no VM has", sr["uuid"], sr["name_label"])
+                self._volumes.forget(sr_ref)
+
+    def _is_known_here_alone(self, sr_ref: str) -> bool:
+        """Tell whether no other host of the pool has to do with a repository; it may be about to where none has."""
+        hosts = {pbd["host"] for pbd in self._session.records_where("PBD", SR=sr_ref).values()} \
+            or set(self._session.call_xenapi("host.get_all"))
+        return hosts == {self._session.host_ref}
 
     # Later ----------------------------------------------------------------------------------------------------
 

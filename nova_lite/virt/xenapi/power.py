@@ -110,6 +110,18 @@ class Power:
         self._cache.note_state(vm_ref, "Halted")
         return True
 
+    def soft_delete(self, instance: Any) -> None:
+        """Stop the VM and keep anybody from starting it."""
+        vm_ref = self._finder.require(instance)
+        self.stop(vm_ref)
+        self.block(vm_ref)
+
+    def restore(self, instance: Any) -> None:
+        """Start a soft-deleted VM again."""
+        vm_ref = self._finder.require(instance)
+        self.release(vm_ref)
+        self.start(vm_ref)
+
     def reboot(self, instance: Any, reboot_type: str,
                bad_volumes_callback: Callable[[list[str]], None] | None = None) -> None:
         """Reboot the VM, 'HARD' or cleanly; one that is halted is started. A rescue VM goes first.

@@ -13,7 +13,6 @@ CHANGES_NETWORKS = "3.2"
 SERVED = {
     "remap_vbd_dev": False,
     "block_device_creation_timeout": 10,
-    "agent_path": "usr/sbin/xe-update-networking",
 }
 
 
@@ -25,8 +24,8 @@ def unsupported(conf):
             yield f"[xenserver] {name} = {found} is not supported, only {value or 'leaving it out'}"
     if conf.xenserver.image_handler == "vdi_local_dev":
         yield "[xenserver] image_handler = vdi_local_dev is not supported, only vdi_remote_stream and direct_vhd"
-    if conf.flat_injected:
-        yield "flat_injected = True is not supported: use a config drive or the guest agent"
+    if conf.flat_injected and conf.xenserver.independent_compute:
+        yield "flat_injected = True needs [xenserver] independent_compute = false"
 
 
 def check_plugins(session, conf):

@@ -15,6 +15,7 @@ from nova_lite.virt.xenapi import instances, records, vif
 from nova_lite.virt.xenapi.auto_disk import AutoDisk
 from nova_lite.virt.xenapi.disks import CD_KINDS, CONFIG_DRIVE, EPHEMERAL, ROOT, SWAP, Disk, Disks, cd
 from nova_lite.virt.xenapi.errors import NULL_REF
+from nova_lite.virt.xenapi.file_injection import FileInjection
 from nova_lite.virt.xenapi.guest_data import data_of_new
 from nova_lite.virt.xenapi.images import ImageType
 from nova_lite.virt.xenapi.ipxe import Ipxe
@@ -115,7 +116,8 @@ class Evacuation:
 class Spawner:
     """Builds VMs for instances."""
 
-    def __init__(self, *, session, finder, cache, host, disks: Disks, local_disks, auto_disk: AutoDisk, kernels,
+    def __init__(self, *, session, finder, cache, host, disks: Disks, local_disks, auto_disk: AutoDisk,
+                 file_injection: FileInjection, kernels,
                  volumes, vifs, firewall, power, destroyer, agents, ipxe: Ipxe, virtapi, conf):
         self._session = session
         self._finder = finder
@@ -124,6 +126,7 @@ class Spawner:
         self._disks = disks
         self._local_disks = local_disks
         self._auto_disk = auto_disk
+        self._file_injection = file_injection
         self._kernels = kernels
         self._volumes = volumes
         self._vifs = vifs
@@ -284,6 +287,8 @@ class Spawner:
                                            build.undo)
         if not build.is_rescue and self._auto_disk.is_wanted(build.instance):
             self._auto_disk.fill(root.vdi_ref)
+        if not build.is_rescue and self._file_injection.is_wanted:
+            self._file_injection.inject(root.vdi_ref, build)
         build.disks.append(root)
 
     def _add_cd(self, build: Build) -> None:

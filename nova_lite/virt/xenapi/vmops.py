@@ -12,6 +12,7 @@ from nova_lite.virt.xenapi.device_counters import DeviceCounters
 from nova_lite.virt.xenapi.direct_vhd import DirectVhd
 from nova_lite.virt.xenapi.disks import Disks
 from nova_lite.virt.xenapi.domains import DomainIds
+from nova_lite.virt.xenapi.file_injection import FileInjection
 from nova_lite.virt.xenapi.guest_data import GuestData
 from nova_lite.virt.xenapi.host import Host
 from nova_lite.virt.xenapi.image_cache import ImageCache, Janitor
@@ -83,16 +84,16 @@ class VMOps:
         self.param_xenstore = ParamXenstore(session, self.finder)
         self.live_xenstore = LiveXenstore(session, self.finder)
         self.guest_data = GuestData(session, self.finder, self.param_xenstore, self.live_xenstore)
-        self.leftovers = Leftovers(session, self.disks, self.storage)
+        self.leftovers = Leftovers(session, self.disks, self.storage, self.volumes)
         self.destroyer = Destroyer(session, self.finder, self.cache, self.disks, self.vifs, self.firewall_driver,
                                    self.volumes, self.kernels, self.leftovers, self.domains)
         self.settling = Settling(session, self.finder, self.power, self.destroyer, self.leftovers)
         self.spawner = Spawner(
             session=session, finder=self.finder, cache=self.cache, host=self.host, disks=self.disks,
-            local_disks=LocalDisks(self.disks, conf), auto_disk=self.auto_disk, kernels=self.kernels,
-            volumes=self.volumes, vifs=self.vifs,
-            firewall=self.firewall_driver, power=self.power, destroyer=self.destroyer, agents=self.agents,
-            ipxe=Ipxe(session, self.storage, conf), virtapi=self._virtapi, conf=conf)
+            local_disks=LocalDisks(self.disks, conf), auto_disk=self.auto_disk,
+            file_injection=FileInjection(session, self.disks, conf), kernels=self.kernels, volumes=self.volumes,
+            vifs=self.vifs, firewall=self.firewall_driver, power=self.power, destroyer=self.destroyer,
+            agents=self.agents, ipxe=Ipxe(session, self.storage, conf), virtapi=self._virtapi, conf=conf)
         self.rescuer = Rescue(session, self.finder, self.cache, self.disks, self.power, self.spawner, self.destroyer)
         self.reboots = RebootPoller(session, self.power, self._virtapi)
         self.snapshots = Snapshots(session, self.finder, self.disks, self.storage, self.direct_vhd, image_api, conf)
@@ -208,15 +209,11 @@ class VMOps:
 
     def soft_delete(self, instance):
         """Stop the VM and keep anybody from starting it."""
-        vm_ref = self.finder.require(instance)
-        self.power.stop(vm_ref)
-        self.power.block(vm_ref)
+        self.power.soft_delete(instance)
 
     def restore(self, instance):
         """Start a soft-deleted VM again."""
-        vm_ref = self.finder.require(instance)
-        self.power.release(vm_ref)
-        self.power.start(vm_ref)
+        self.power.restore(instance)
 
     # Network --------------------------------------------------------------------------------------------------
 

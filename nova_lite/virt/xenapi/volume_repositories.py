@@ -15,6 +15,8 @@ from nova_lite.virt.xenapi.storage import Storage
 LOG = logging.getLogger(__name__)
 
 ISCSI = "iscsi"
+# Begins the labels of repositories that a volume was introduced by.
+TEMPORARY = "tempSR-"
 # From this version on, disks of iSCSI repositories are to be served by the kernel's own back end.
 NAMES_BACK_END = (6, 5)
 PASSWORD, PASSWORD_SECRET = "chappassword", "chappassword_secret"  # keys of a device_config

@@ -138,3 +138,48 @@ def test_a_service_that_has_to_be_a_guest_of_its_host_is_checked(bench, tmp_path
     own.write_text("another")
     with pytest.raises(exception.ConfigurationError, match="does not know"):
         check_host(bench.vmops._session, str(own))
+
+
+def in_guest(bench, instance, tmp_path, *commands):
+    """Return what debugfs tells of the file system in the instance's root disk."""
+    with export(bench, instance, "raw") as stream:
+        content = stream.read()
+    start = struct.unpack_from("<I", content, 446 + 8)[0] * SECTOR_B
+    (tmp_path / "partition").write_bytes(content[start:start + 31 * MIB])
+    return [tool("debugfs", "-R", command, str(tmp_path / "partition")) for command in commands]
+
+
+@pytest.fixture
+def injecting(make_bench):
+    bench = make_bench(independent_compute=False)
+    bench.conf.set_override("flat_injected", True)
+    yield bench
+    bench.conf.clear_override("flat_injected")
+
+
+def injected_network_info():
+    network_info = make_network_info()
+    network_info[0]["network"]["meta"]["injected"] = True
+    return network_info
+
+
+def test_key_network_and_metadata_are_written_into_the_disk(injecting, disk, tmp_path):
+    image = injecting.images.add(disk)
+    instance = injecting.spawn(make_instance(key_data="ssh-rsa AAAA user", flavor={"root_gb": 0}), image,
+                               injected_network_info())
+    keys, network, metadata, kept, modes = in_guest(
+        injecting, instance, tmp_path, "cat /root/.ssh/authorized_keys", "cat /etc/network/interfaces", "cat /meta.js",
+        "cat /hello", "ls -l /root/.ssh")
+    assert keys.endswith("\nssh-rsa AAAA user\n") and "100600" in modes and kept == "still here"
+    assert metadata == '{"color": "blue"}'
+    for line in ("iface eth0 inet static", "address 192.168.1.101", "netmask 255.255.255.0", "gateway 192.168.1.1",
+                 "dns-nameservers 192.168.1.3", "iface eth0 inet6 static", "netmask 64"):
+        assert line in network
+
+
+def test_nothing_is_written_where_an_agent_is_or_no_linux(injecting, disk, make_conf, tmp_path):
+    injecting.conf.set_override("agent_path", "hello", "xenserver")
+    for image in (injecting.images.add(disk), injecting.image):
+        instance = injecting.spawn(make_instance(key_data="ssh-rsa AAAA user", flavor={"root_gb": 0}), image)
+        with export(injecting, instance, "raw") as stream:
+            assert stream.read(len(injecting.images.images[image["id"]][1])) == injecting.images.images[image["id"]][1]

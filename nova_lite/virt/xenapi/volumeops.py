@@ -60,7 +60,7 @@ def parse_target(connection_info: dict, target_host: str | None = None, target_p
     data = connection_info["data"]
     if data.get("sr_uuid"):
         params = {key: data[key] for key in data.get("introduce_sr_keys", ()) if key in data}
-        repository = repository_of(data["sr_uuid"], data.get("name_label") or TEMPORARY + data["sr_uuid"], params)
+        repository = repository_of(data["sr_uuid"], data.get("name_label") or f"{TEMPORARY}{data['sr_uuid']}", params)
         return Target(repository, data.get("vdi_uuid"), _lun(data))
     host, port = _portal(data.get("target_portal"), target_host, target_port)
     iqn = data.get("target_iqn") or (iqn_prefix and data.get("volume_id") and f"{iqn_prefix}:{data['volume_id']}")
@@ -70,7 +70,7 @@ def parse_target(connection_info: dict, target_host: str | None = None, target_p
     if data.get("auth_method") == "CHAP":
         params |= {"chapuser": data.get("auth_username"), "chappassword": data.get("auth_password")}
     sr_uuid = str(uuidlib.uuid5(SR_NAMESPACE, f"{host}/{port}/{iqn}"))
-    return Target(VolumeRepository(sr_uuid, TEMPORARY + data["volume_id"], params), data.get("vdi_uuid"), _lun(data))
+    return Target(VolumeRepository(sr_uuid, f"{TEMPORARY}{data['volume_id']}", params), data.get("vdi_uuid"), _lun(data))
 
 
 def _lun(data: dict) -> int | None:

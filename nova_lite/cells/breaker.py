@@ -18,15 +18,17 @@ HALF_OPEN = "half-open"
 _MAX_FAILURES = 3
 _FIRST_PAUSE_S = 1.0
 _MAX_PAUSE_S = 15.0
+_PAUSES_PER_TRY = 4  # a pause is at most so many times as long as the try before it
 _SHORT_TIMEOUT_S = 1.0
 
 
 class Breaker:
     """Sends to one neighbour; after three failures in a row it refuses, without trying, for a while.
 
-    The while begins with a second and doubles, up to a quarter of a minute. After it one message is let through to
-    see: when it goes out all others may, when it does not the next, longer while begins. `counts`: sent, failed,
-    refused.
+    The while begins with a second and doubles: up to a quarter of a minute where whoever tries is held up, as by a
+    broker that hangs, and not at all where trying costs next to nothing, as at one that is not there. After it one
+    message is let through to see: when it goes out all others may, when it does not the next while begins. A
+    neighbour that is heard is tried at once. `counts`: sent, failed, refused.
     """
 
     def __init__(self, clock):
@@ -53,16 +55,22 @@ class Breaker:
     def send(self, name: str, send: Callable[[], None]) -> None:
         """Send to the cell `name`. Raises RpcUnavailable when it is refused, and what sending raises."""
         is_trial = self._admit(name)
+        begun_s = self._clock.monotonic()
         try:
             send()
         except (exception.RpcUnavailable, exception.RpcTimeout) as error:
-            self._note_failure(name, error)
+            self._note_failure(name, error, self._clock.monotonic() - begun_s)
             raise
         else:
             self._note_success(name)
         finally:
             if is_trial:
                 self._is_trying = False
+
+    def look_again(self) -> None:
+        """The neighbour has been heard: the next message may try."""
+        if self._failures >= _MAX_FAILURES:
+            self._retry_at_s = min(self._retry_at_s, self._clock.monotonic())
 
     def _left_s(self) -> float:
         return self._retry_at_s - self._clock.monotonic()
@@ -81,7 +89,7 @@ class Breaker:
             method="a message", topic=f"cell {name}",
             reason=f"the last {self._failures} could not be sent, the next attempt is made in {left_s:.1f} s")
 
-    def _note_failure(self, name: str, error: Exception) -> None:
+    def _note_failure(self, name: str, error: Exception, taken_s: float) -> None:
         if isinstance(error, exception.RpcTimeout) and error.kwargs.get("timeout_s", 0) < _SHORT_TIMEOUT_S:
             return  # of a message that was late already: tells nothing of the neighbour
         with self._lock:
@@ -90,7 +98,8 @@ class Breaker:
             doublings = self._failures - _MAX_FAILURES
             if doublings < 0:
                 return
-            pause_s = min(_MAX_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(doublings, 10))
+            longest_s = min(_MAX_PAUSE_S, max(_FIRST_PAUSE_S, _PAUSES_PER_TRY * taken_s))
+            pause_s = min(longest_s, _FIRST_PAUSE_S * 2 ** min(doublings, 10))
             self._retry_at_s = self._clock.monotonic() + pause_s
         if doublings == 0:
             LOG.warning("Cell %s takes no messages (%s): none are sent to it but for a try now and then", name, error)

@@ -29,7 +29,7 @@ class LocalBuilds:
         if not wanted:
             LOG.info("All instances of a build have been deleted meanwhile")
             return
-        existing = self._existing(ctxt, wanted)
+        existing = self._existing(ctxt, [one["uuid"] for one in wanted])
         try:
             self._services.host_scheduler.build_instances(ctxt, **{**kwargs, "instances": wanted})
         except Exception:  # edge: another cell is about to build them, no trace may stay here
@@ -77,12 +77,10 @@ class LocalBuilds:
             for uuid in uuids:
                 self._services.db.instance_update(ctxt, uuid, {"cell_name": self._runner.our_name}, replicate=False)
 
-    def _existing(self, ctxt, instances: list) -> set[str]:
-        found = set()
-        for instance in instances:
-            try:
-                self._services.db.instance_get_by_uuid(ctxt, instance["uuid"])
-                found.add(instance["uuid"])
-            except exception.InstanceNotFound:
-                continue
-        return found
+    def _existing(self, ctxt, uuids: list[str]) -> set[str]:
+        """Return those of some instances that are here. What is left of earlier attempts, given back, is removed."""
+        rows = self._services.db.instance_get_all_by_uuids(ctxt.elevated(read_deleted="yes"), uuids, columns_to_join=())
+        for row in rows:
+            if row["deleted"]:
+                self._services.db.instance_erase(ctxt, row["uuid"])
+        return {row["uuid"] for row in rows if not row["deleted"]}

@@ -153,6 +153,7 @@ class CellStateManager:
         if cell is not None:
             cell.peer_version = peer_version
             cell.heard = True
+            cell.breaker.look_again()
             if peer_version is None or object_versions is not None:
                 cell.object_versions = object_versions or {}
 

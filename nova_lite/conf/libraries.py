@@ -51,6 +51,9 @@ def _set_defaults(conf: cfg.ConfigOpts) -> None:
     # min(5, threshold / rate / 2) seconds: with these a service stops in half a second instead of five.
     conf.set_default("heartbeat_timeout_threshold", 30, group="oslo_messaging_rabbit")
     conf.set_default("heartbeat_rate", 30, group="oslo_messaging_rabbit")
+    # A broker that is back is to be found within seconds, however long it was away.
+    conf.set_default("rabbit_interval_max", 1, group="oslo_messaging_rabbit")
+    conf.set_default("kombu_reconnect_delay", 0.5, group="oslo_messaging_rabbit")
 
 
 def apply_flat_names(conf: cfg.ConfigOpts) -> None:

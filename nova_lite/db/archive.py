@@ -43,16 +43,14 @@ class Archive(Part):
                             limit: int) -> None:
         uuids = [row["uuid"] for row in session.all(sqlalchemy.select(INSTANCES.c.uuid).where(
             _dead(INSTANCES, before)).order_by(INSTANCES.c.id).limit(limit))]
-        if not uuids:
-            return
-        events, actions = (model.__table__ for model in shadows.ACTIONS)
-        action_ids = [row["id"] for row in session.all(sqlalchemy.select(actions.c.id).where(
-            actions.c.instance_uuid.in_(uuids)))]
-        mover.move(events, events.c.action_id.in_(action_ids))
-        mover.move(actions, actions.c.id.in_(action_ids))
-        for model in shadows.OF_INSTANCES:
-            mover.move(model.__table__, model.__table__.c.instance_uuid.in_(uuids))
-        mover.move(INSTANCES, INSTANCES.c.uuid.in_(uuids))
+        if uuids:
+            _put_away(session, mover, uuids)
+
+    @operation
+    def instance_erase(self, context: Any, uuid: str) -> None:
+        """Remove an instance and all that belongs to it for good, as if it had never been here."""
+        with self.store.writer(context) as session:
+            _put_away(session, _Mover(session, keep=False, moved={}), [uuid])
 
     @operation
     def purge_archived_rows(self, context: Any, before: datetime.datetime | None = None) -> dict[str, int]:
@@ -85,6 +83,18 @@ class _Mover:
                 names, sqlalchemy.select(table).where(criterion), include_defaults=False))
         count = self._session.execute(sqlalchemy.delete(table).where(criterion)).rowcount
         self._moved[table.name] = self._moved.get(table.name, 0) + count
+
+
+def _put_away(session: RowSession, mover: _Mover, uuids: list[str]) -> None:
+    """Take instances away with everything that belongs to them."""
+    events, actions = (model.__table__ for model in shadows.ACTIONS)
+    action_ids = [row["id"] for row in session.all(sqlalchemy.select(actions.c.id).where(
+        actions.c.instance_uuid.in_(uuids)))]
+    mover.move(events, events.c.action_id.in_(action_ids))
+    mover.move(actions, actions.c.id.in_(action_ids))
+    for model in shadows.OF_INSTANCES:
+        mover.move(model.__table__, model.__table__.c.instance_uuid.in_(uuids))
+    mover.move(INSTANCES, INSTANCES.c.uuid.in_(uuids))
 
 
 def _dead(table: Any, before: datetime.datetime) -> Any:

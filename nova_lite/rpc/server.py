@@ -7,6 +7,7 @@ or ``namespace``. With ``at_most_once = True`` a message that arrives twice is c
 
 import collections
 import dataclasses
+import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -121,6 +122,7 @@ class Dispatcher:
         """
         self.counters["received"] += 1
         message = incoming.message
+        incoming.reply = functools.partial(_reply_if_possible, incoming.reply, message.get("method"))
         try:
             handler = self._find(message)
             return self._run(handler, incoming)
@@ -206,6 +208,14 @@ class Dispatcher:
                     "%s failed: %s: %s", method, type(error).__name__, errors.one_line(error))
         else:
             LOG.exception("%s failed", method)
+
+
+def _reply_if_possible(send: Callable, method: Any, reply: Any = None, failure: Any = None) -> None:
+    """Send a reply; one that the broker does not take is one line in the log, where the library puts a traceback."""
+    try:
+        send(reply, failure)
+    except (oslo_messaging.MessageDeliveryFailure, OSError) as error:
+        LOG.warning("The reply to %s could not be sent: %s", str(method)[:100], errors.one_line(error))
 
 
 def _no_reply(reply: Any = None, failure: Any = None) -> None:

@@ -13,7 +13,7 @@ from nova_lite.rpc.direct.broker import POLL_S, Broker, failures
 LOG = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S = 0.5
-_MAX_PAUSE_S = 5.0
+_MAX_PAUSE_S = 1.0
 _QUIET_S = 0.1
 _STOP_LIMIT_S = 5.0
 # What nobody has consumed from for so long is deleted by the broker.

@@ -13,6 +13,8 @@ class Neighbour:
     """Takes messages, or raises the error it is given."""
 
     def __init__(self, clock):
+        self.clock = clock
+        self.takes_s = 0.0
         self.error = None
         self.tried = 0
         self.breaker = Breaker(clock)
@@ -22,6 +24,7 @@ class Neighbour:
 
     def _take(self):
         self.tried += 1
+        self.clock.advance(self.takes_s)
         if self.error is not None:
             raise self.error
 
@@ -71,7 +74,8 @@ def test_D23_after_the_pause_one_message_is_tried_and_opens_the_way(west, clock)
     assert west.breaker.state == "closed", "failures count from the start again"
 
 
-def test_D23_pauses_grow_up_to_a_bound(west, clock):
+def test_D23_pauses_grow_up_to_a_bound_where_every_try_holds_somebody_up(west, clock):
+    west.takes_s = 5.0
     west.fail(3)
     pauses = []
     for _number in range(7):
@@ -80,6 +84,26 @@ def test_D23_pauses_grow_up_to_a_bound(west, clock):
         west.fail(1)
 
     assert pauses == [1, 2, 4, 8, 15, 15, 15]
+
+
+def test_D23_pauses_stay_short_where_a_try_costs_nothing(west, clock):
+    west.fail(3)
+    for _number in range(20):
+        clock.advance(west.breaker.info()["retry_in_s"])
+        west.fail(1)
+
+    assert west.breaker.info()["retry_in_s"] == 1.0
+
+
+def test_D23_a_neighbour_that_is_heard_is_tried_at_once(west):
+    west.takes_s = 5.0
+    west.fail(4)
+    west.error = None
+
+    west.breaker.look_again()
+
+    west.send()
+    assert west.breaker.state == "closed"
 
 
 def test_D23_while_one_message_tries_others_are_refused(west, clock):

@@ -144,6 +144,19 @@ def test_D17_where_no_host_is_found_the_next_cell_builds(tree):
     assert not at_top(tree, instance).deleted
 
 
+def test_D17_a_cell_that_gave_a_build_back_can_be_asked_to_build_it_again(tree):
+    has_room(tree, "west", "rack1", 9)
+    [instance] = order(tree)
+    eventually(lambda: builders(tree) == ["rack1"])
+    kwargs = tree["rack1"].scheduler.kwargs[0]
+    no_host(tree["rack1"], instance)
+    eventually(lambda: builders(tree) == ["rack1", "rack2"])
+
+    tree["rack1"].runner.scheduler.local.build(tree["rack1"].context(), {"instances": [instance], **kwargs})
+
+    assert not tree["rack1"].find(instance.uuid).deleted
+
+
 def test_D17_when_every_cell_has_failed_the_top_says_so(tree):
     [instance] = order(tree)
     for _number in range(2):

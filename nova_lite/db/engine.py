@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy
-from oslo_db.sqlalchemy import engines as oslo_engines
 from oslo_db.sqlalchemy import exc_filters
 from sqlalchemy.engine import make_url
 
@@ -143,6 +142,8 @@ def _sqlite_engine(url: sqlalchemy.URL, options: Any, begin: str) -> sqlalchemy.
 
 
 def _server_engine(url: sqlalchemy.URL, options: Any) -> sqlalchemy.Engine:
+    from oslo_db.sqlalchemy import engines as oslo_engines  # brings the ORM, which nothing else here does
+
     is_mysql = url.get_backend_name() in ("mysql", "mariadb")
     if is_mysql and "charset" not in url.query:
         url = url.update_query_dict({"charset": "utf8mb4"})

@@ -15,7 +15,7 @@ from nova_lite.compute.api_consoles import Consoles
 from nova_lite.compute.api_create import BuildOrder, InstanceCreation, authorize_image
 from nova_lite.compute.api_delete import Deletion
 from nova_lite.compute.api_find import InstanceSearch
-from nova_lite.compute.api_guards import IDLE, guarded
+from nova_lite.compute.api_guards import IDLE, guarded, tells_faults
 from nova_lite.compute.api_images import Imaging
 from nova_lite.compute.api_keypairs import KeypairAPI
 from nova_lite.compute.api_metadata import Metadata
@@ -106,6 +106,7 @@ class API:
 
     # -- creating and finding --
 
+    @tells_faults
     def create(self, context: RequestContext, instance_type: Any, image_href: str | None, kernel_id: str | None = None,
                ramdisk_id: str | None = None, min_count: int | None = None, max_count: int | None = None,
                display_name: str | None = None, display_description: str | None = None, key_name: str | None = None,

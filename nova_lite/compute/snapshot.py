@@ -24,7 +24,7 @@ def check_rotation(image_type: str, rotation: int | None) -> None:
     """
     if image_type not in _ASKED:
         raise exception.Invalid(f"image_type must be snapshot or backup, not {image_type!r}")
-    if image_type == "snapshot" and rotation is not None:
+    if image_type == "snapshot" and rotation:
         raise exception.ImageRotationNotAllowed()
     if image_type == "backup" and (rotation is None or rotation < 0):
         raise exception.RotationRequiredForBackup()

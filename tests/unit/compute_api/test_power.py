@@ -254,3 +254,34 @@ def test_another_projects_instance_is_not_shown(cell):
 
     with pytest.raises((exception.PolicyNotAuthorized, exception.InstanceNotFound)):
         cell.api.get(cell.context("bob", "blue"), instance.uuid)
+
+
+class Notifier:
+    def __init__(self):
+        self.sent = []
+
+    def prepare(self, publisher_id):
+        return self
+
+    def error(self, ctxt, event_type, payload):
+        self.sent.append((event_type, payload["url"], payload["status"]))
+
+
+@pytest.mark.parametrize(("wanted", "error", "told"), [
+    (True, RuntimeError("no"), [("api.fault", "pause", 500)]),
+    (True, exception.InstanceNotReady(instance_id="x"), []),
+    (False, RuntimeError("no"), []),
+])
+def test_failures_that_are_nobodys_mistake_are_announced_where_that_is_wanted(cell, wanted, error, told):
+    notifier = Notifier()
+    cell.conf.set_override("notify_api_faults", wanted)
+    ctxt = cell.context().bind(cell.services.with_(notifier=notifier))
+
+    def fail(*args):
+        raise error
+
+    cell.api._power.simple = fail
+    with pytest.raises(type(error)):
+        cell.api.pause(ctxt, cell.instance())
+
+    assert notifier.sent == told

@@ -7,6 +7,7 @@ from oslo_log import log as logging
 from nova_lite import exception
 from nova_lite.objects import power_state
 from nova_lite.virt import driver
+from nova_lite.virt.xenapi import pool
 from nova_lite.virt.xenapi.requirements import check_host, check_plugins, unsupported
 from nova_lite.virt.xenapi.session import XenAPISession
 from nova_lite.virt.xenapi.transport import TlsPolicy
@@ -51,7 +52,8 @@ class XenAPIDriver(driver.ComputeDriver):
                 timeout=options.login_timeout, concurrent=options.connection_concurrent,
                 tls=TlsPolicy.of(options),
                 call_timeout=options.call_timeout, task_timeout=options.task_timeout,
-                task_poll_interval=options.task_poll_interval, plugin_wire=options.plugin_wire, clock=self._clock)
+                task_poll_interval=options.task_poll_interval, plugin_wire=options.plugin_wire,
+                remembered_host=self._uuid_in_aggregate, clock=self._clock)
             vmops = VMOps(session, session.product_version, self.virtapi, self._conf, self._image_api)
             if options.check_host:
                 check_host(session)
@@ -63,6 +65,16 @@ class XenAPIDriver(driver.ComputeDriver):
             vmops.cache.start()
             self._session, self._vmops = session, vmops
         return self._vmops
+
+    def _uuid_in_aggregate(self) -> str | None:
+        """Return the uuid under which the pool's aggregate knows our host, None where there is none."""
+        try:
+            aggregates = self.virtapi.aggregate_get_by_host(
+                self.virtapi.admin_context(), self._conf.host, key=pool.POOL_FLAG)
+        except NotImplementedError:
+            return None
+        return next((uuid for aggregate in aggregates if (uuid := pool.metadata_of(aggregate).get(self._conf.host))),
+                    None)
 
     @property
     def vmops(self) -> VMOps:

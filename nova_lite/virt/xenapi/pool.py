@@ -33,7 +33,7 @@ class Pools:
 
     def add_host(self, context: Any, aggregate: Any, host: str, slave_info: dict | None = None) -> None:
         """Add `host`. The first one names the pool; others join the master's. Raises InvalidAggregateAction."""
-        metadata = _metadata(aggregate)
+        metadata = metadata_of(aggregate)
         if not _is_pool(metadata):
             return
         self._demand(aggregate, metadata, "add host")
@@ -126,7 +126,7 @@ class Pools:
 
         Ejecting erases the local storage of the ejected host.
         """
-        metadata = _metadata(aggregate)
+        metadata = metadata_of(aggregate)
         if not _is_pool(metadata):
             return
         self._demand(aggregate, metadata, "remove host")
@@ -182,7 +182,8 @@ class Pools:
                                                    reason=REFUSED_IN[state])
 
 
-def _metadata(aggregate: Any) -> dict[str, str]:
+def metadata_of(aggregate: Any) -> dict[str, str]:
+    """Return an aggregate's metadata as a dict; both its forms, dict and rows, are read."""
     for name in ("metadata", "metadetails"):
         found = instances.read(aggregate, name)
         if found:

@@ -2,6 +2,7 @@
 
 import random
 import re
+import socket
 import threading
 import uuid as uuidlib
 from collections.abc import Callable, Iterator
@@ -46,19 +47,21 @@ class XenAPISession:
     Connecting happens here: raises HypervisorUnavailable (no answer), HypervisorLoginRefused (wrong user or
     password), both one line with the URL. `concurrent` sessions at most serve short calls, as many again the long
     ones; `timeout` seconds bound connecting and each login, `call_timeout` a reply, `task_timeout` a task.
-    A pool member sends us to its master; host_ref and host_uuid stay those of the member.
+    A pool member sends us to its master; host_ref and host_uuid stay those of the member, which is found by the address
+    in its URL, or else by the uuid that `remembered_host()` knows.
     """
 
     def __init__(self, url: str, user: str, pw: str, originator: str = "nova_lite", timeout: float = 10,
                  concurrent: int = 5, *, tls: TlsPolicy | None = None, call_timeout: float = 900,
                  task_timeout: float = 3600, task_poll_interval: float = 0.5, plugin_wire: str = "json",
-                 clock=None):
+                 remembered_host: Callable[[], str | None] = lambda: None, clock=None):
         self.url = url
         self.is_slave = False
         self.clock = clock or concurrency.Clock()
         self.locks = concurrency.KeyedLocks()
         self.wire = plugins.WIRES[plugin_wire]
         self._plugin_wire = plugin_wire
+        self._remembered_host = remembered_host
         self._user = user
         self._password = pw
         self._originator = originator
@@ -185,12 +188,18 @@ class XenAPISession:
 
     def _find_member_host(self) -> tuple[str, str]:
         address = self.host_endpoint.host
-        pifs = self.call_xenapi("PIF.get_all_records_where", f'field "IP"="{address}"')
-        hosts = {pif["host"] for pif in pifs.values()}
-        if len(hosts) != 1:
+        hosts = self._hosts_at(address) or set().union(*map(self._hosts_at, addresses_of(address)))
+        if len(hosts) == 1:
+            host_ref = hosts.pop()
+            return host_ref, self.call_xenapi("host.get_uuid", host_ref)
+        remembered = self._remembered_host()
+        if remembered is None:
             raise self._unavailable(f"{len(hosts)} hosts of its pool have the address {address}, expected one")
-        host_ref = hosts.pop()
-        return host_ref, self.call_xenapi("host.get_uuid", host_ref)
+        return self.call_xenapi("host.get_by_uuid", remembered), remembered
+
+    def _hosts_at(self, address: str | None) -> set[str]:
+        pifs = self.call_xenapi("PIF.get_all_records_where", f'field "IP"="{address}"')
+        return {pif["host"] for pif in pifs.values()}
 
     def _unavailable(self, reason) -> HypervisorUnavailable:
         return HypervisorUnavailable(url=self.host_endpoint.without_credentials, reason=str(reason) or repr(reason))
@@ -452,6 +461,14 @@ class TaskLost(exception.NovaException):
     """The host forgot a XenAPI task (its toolstack began anew): what it was to do may be done or not."""
 
     msg_fmt = "%(task)s was lost with the toolstack that ran it; it may be done or not."
+
+
+def addresses_of(name: str | None) -> set[str]:
+    """Return the addresses of a host name; none for one that nobody knows."""
+    try:
+        return {str(found[4][0]) for found in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)}
+    except OSError:
+        return set()
 
 
 def version_tuple(software: dict[str, str]) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ import pytest
 from nova_lite import exception
 from nova_lite.objects import task_states
 from nova_lite.virt.driver import HypervisorUnavailable
+from nova_lite.virt.xenapi.session import XenAPISession
 from nova_lite.xensim import Simulator
 from tests.fixtures.processes import wait_until
 from tests.fixtures.xen_bench import PLUGINS
@@ -219,3 +220,28 @@ def test_a_guest_that_went_down_for_a_join_that_fails_runs_again(inside_its_host
         master.driver.add_to_aggregate(None, aggregate, "compute-2", slave_info=slave)
     assert joining.vm(compute)["power_state"] == "Running"
     assert len(master.api("host.get_all")) == 1
+
+
+def test_a_member_whose_address_tells_nothing_is_known_by_the_aggregate_of_its_pool(make_pool, make_bench):
+    pool = make_pool()
+    expected = manage(make_bench, pool, 1).vmops._session
+    with pool.toolstack.lock:
+        for pif in pool.toolstack.db.rows("PIF"):
+            pool.toolstack.db.set("PIF", pif.ref, IP="")
+    with pytest.raises(HypervisorUnavailable, match="0 hosts of its pool"):
+        manage(make_bench, pool, 1)
+
+    def remembered():
+        return expected.host_uuid
+
+    session = XenAPISession(pool.urls[1], pool.username, pool.password, remembered_host=remembered)
+    assert (session.host_ref, session.host_uuid, session.is_slave) == (expected.host_ref, expected.host_uuid, True)
+    session.close()
+
+
+def test_a_driver_asks_the_aggregates_for_its_host(make_pool, make_bench):
+    bench = manage(make_bench, make_pool(), 1)
+    Aggregate(bench.compute, **{bench.conf.host: "uuid-of-ours"})
+    assert bench.driver._uuid_in_aggregate() == "uuid-of-ours"
+    Aggregate(bench.compute)
+    assert bench.driver._uuid_in_aggregate() is None

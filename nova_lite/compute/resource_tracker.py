@@ -46,6 +46,7 @@ class ResourceTracker:
         self._write_lock = threading.Lock()
         self._written_at_s: float | None = None
         self._dirty = False
+        self._row: objects.ComputeNode | None = None  # as it was written last
 
     @property
     def disabled(self) -> bool:
@@ -215,6 +216,7 @@ class ResourceTracker:
             "running_vms": 0,
             "host_ip": conf.my_ip,
         }
+        self._row = None
         self.stats.clear()
         self.tracked_instances.clear()
         self.tracked_migrations.clear()
@@ -377,11 +379,16 @@ class ResourceTracker:
 
     def _write(self, context: RequestContext, view: dict[str, Any], stats: dict[str, str]) -> None:
         context = context.elevated()
-        node = self._record(context)
+        known = {name: value for name, value in view.items() if name in objects.ComputeNode.fields and name != "id"}
+        values = {**known, "stats": stats}
+        if self._row is not None:
+            self._row.update(values)
+            if self._row.report(context):
+                return
+        node = self._row = self._record(context)
         if node is None:
             return
-        known = {name: value for name, value in view.items() if name in node.fields and name != "id"}
-        node.update({**known, "stats": stats})
+        node.update(values)
         if "id" in node:
             node.save(prune_stats=True)
         else:

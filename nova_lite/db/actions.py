@@ -16,6 +16,17 @@ EVENTS = models.InstanceActionEvent.__table__
 _MESSAGE_ON_ERROR = "Error"
 
 
+_EVENT_COLUMNS = ("event", "start_time", "host", "created_at", "deleted")
+_EVENT_OF_ACTION = sqlalchemy.insert(EVENTS).from_select(
+    ["action_id", *_EVENT_COLUMNS],
+    sqlalchemy.select(ACTIONS.c.id, *(sqlalchemy.bindparam(name, type_=EVENTS.c[name].type)
+                                      for name in _EVENT_COLUMNS)).where(
+        ACTIONS.c.instance_uuid == sqlalchemy.bindparam("of_instance"),
+        ACTIONS.c.request_id == sqlalchemy.bindparam("of_request"),
+    ).order_by(ACTIONS.c.id.desc()).limit(1), include_defaults=False,
+).returning(EVENTS.c.id, EVENTS.c.action_id)
+
+
 class Actions(Part):
     """Actions are found by (instance_uuid, request_id), their events by name."""
 
@@ -65,14 +76,25 @@ class Actions(Part):
         An action that is missing is made, without a name.
         """
         with self.store.writer(context) as session:
+            event = self._insert_event(session, values)
+            if event is not None:
+                return event
             action = self._action(session, values["instance_uuid"], values["request_id"])
             if action is None:
                 action = self._insert(session, {
                     "instance_uuid": values["instance_uuid"], "request_id": values["request_id"],
                     "user_id": context.user_id, "project_id": context.project_id})
             return session.insert_row(models.InstanceActionEvent, {
-                "event": values["event"], "action_id": action["id"],
-                "start_time": values.get("start_time") or session.now, "host": values.get("host")})
+                **_event_of(session, values), "action_id": action["id"]})
+
+    def _insert_event(self, session: RowSession, values: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Insert a step of an action that is there, in one statement; None without it, or if the server cannot."""
+        if not session.get_bind().dialect.insert_returning:
+            return None
+        row = {**_event_of(session, values), "created_at": session.now, "deleted": 0}
+        inserted = session.one(_EVENT_OF_ACTION, {
+            **row, "of_instance": values["instance_uuid"], "of_request": values["request_id"]})
+        return {**row, **inserted} if inserted is not None else None
 
     @operation
     def action_event_finish(self, context: Any, values: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -111,3 +133,8 @@ class Actions(Part):
         with self.store.reader(context) as session:
             return session.one(sqlalchemy.select(EVENTS).where(EVENTS.c.action_id == action_id,
                                                                EVENTS.c.id == event_id))
+
+
+def _event_of(session: RowSession, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"event": values["event"], "start_time": values.get("start_time") or session.now,
+            "host": values.get("host")}

@@ -20,6 +20,7 @@ from nova_lite.db.console_tokens import ConsoleAuthTokens
 from nova_lite.db.flavors import Flavors, KeyPairs
 from nova_lite.db.instance_copies import InstanceCopies
 from nova_lite.db.instance_parts import InstanceParts
+from nova_lite.db.instance_saves import InstanceSaves
 from nova_lite.db.instances import Instances
 from nova_lite.db.migration_records import MigrationRecords
 from nova_lite.db.networks import FixedIps, Networks, VirtualInterfaces
@@ -31,9 +32,10 @@ from nova_lite.db.store import RowSession, Store
 from nova_lite.db.usage import BandwidthUsages, TaskLogs, VolumeUsages
 
 
-@operations.index(Instances, InstanceParts, InstanceCopies, Actions, BlockDevices, Services, Cells, Flavors, KeyPairs,
-                  MigrationRecords, SecurityGroups, Aggregates, AgentBuilds, Networks, FixedIps, VirtualInterfaces,
-                  Quotas, TaskLogs, BandwidthUsages, VolumeUsages, ConsoleAuthTokens, Replication, BuildOrders, Archive)
+@operations.index(Instances, InstanceParts, InstanceCopies, InstanceSaves, Actions, BlockDevices, Services, Cells,
+                  Flavors, KeyPairs, MigrationRecords, SecurityGroups, Aggregates, AgentBuilds, Networks, FixedIps,
+                  VirtualInterfaces, Quotas, TaskLogs, BandwidthUsages, VolumeUsages, ConsoleAuthTokens, Replication,
+                  BuildOrders, Archive)
 class Database:
     """The database named by ``[database] connection`` of a configuration. Opens nothing before it is used."""
 

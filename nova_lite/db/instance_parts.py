@@ -10,7 +10,7 @@ from nova_lite import exception
 from nova_lite.db import models
 from nova_lite.db.instances import REPLICATED, replace_pairs, write_info_cache
 from nova_lite.db.operations import Part, operation
-from nova_lite.db.store import chunks, visible
+from nova_lite.db.store import RowSession, chunks, visible
 from nova_lite.objects import wire
 
 CACHES = models.InstanceInfoCache.__table__
@@ -95,11 +95,14 @@ class InstanceParts(Part):
     @operation
     def instance_info_cache_update(self, context: Any, instance_uuid: str, values: Mapping[str, Any],
                                    replicate: bool = True) -> dict[str, Any]:
-        """Write {'network_info': JSON text} of an instance; a missing row is made.
+        """Write {'network_info': JSON text} of an instance and return the row, or what was written of it; a missing
+        row is made.
 
         Nothing is written for a deleted one. Raises InstanceInfoCacheNotFound for an instance that is not there.
         """
         with self.store.writer(context) as session:
+            if not (replicate and self.db.has_parents(context)):
+                return self._write_info_cache(session, instance_uuid, values["network_info"])
             revision = self._instances.bump_revision(session, instance_uuid)
             if revision is None:
                 raise exception.InstanceInfoCacheNotFound(instance_uuid=instance_uuid)
@@ -107,10 +110,20 @@ class InstanceParts(Part):
             if row is not None and (row["deleted"] or row["network_info"] == values["network_info"]):
                 return row
             row = write_info_cache(session, instance_uuid, values["network_info"], row)
-            if replicate and self.db.has_parents(context):
-                self._instances.tell(session, {"uuid": instance_uuid, "deleted": 0, "revision": revision,
-                                               "info_cache": row}, ["info_cache"])
+            self._instances.tell(session, {"uuid": instance_uuid, "deleted": 0, "revision": revision,
+                                           "info_cache": row}, ["info_cache"])
         return row
+
+    def _write_info_cache(self, session: RowSession, instance_uuid: str, network_info: str) -> dict[str, Any]:
+        """Write the network info without reading what is there."""
+        if not self._instances.count_change(session, instance_uuid):
+            raise exception.InstanceInfoCacheNotFound(instance_uuid=instance_uuid)
+        if session.update_rows(models.InstanceInfoCache, CACHES.c.instance_uuid == instance_uuid,
+                               CACHES.c.deleted == 0, network_info=network_info):
+            return {"instance_uuid": instance_uuid, "network_info": network_info, "updated_at": session.now,
+                    "deleted": 0}
+        row = session.one(sqlalchemy.select(CACHES).where(CACHES.c.instance_uuid == instance_uuid))
+        return row or write_info_cache(session, instance_uuid, network_info)
 
     @operation
     def instance_info_cache_delete(self, context: Any, instance_uuid: str) -> None:

@@ -11,7 +11,7 @@ import oslo_db.exception
 import sqlalchemy
 
 from nova_lite import exception
-from nova_lite.db import instance_filters, models
+from nova_lite.db import instance_filters, models, whole_instance
 from nova_lite.db.instance_joins import ALL_JOINS, join_parts
 from nova_lite.db.operations import Part, operation
 from nova_lite.db.store import RowSession, naive, own_project, visible
@@ -55,6 +55,12 @@ def _is_seen(row: Mapping[str, Any], context: Any) -> bool:
     return context is None or context.is_admin or not context.project_id or row["project_id"] == context.project_id
 
 
+def _seen(row: dict[str, Any] | None, context: Any, wanted: Any) -> dict[str, Any]:
+    if row is None or not _is_seen(row, context):
+        raise exception.InstanceNotFound(instance_id=wanted)
+    return row
+
+
 class Instances(Part):
     """Rows of instances with their metadata, info cache, flavors and security groups."""
 
@@ -69,7 +75,9 @@ class Instances(Part):
         Inside a writing transaction the row is locked until its end. Raises InstanceNotFound.
         """
         with self.store.reader(context) as session:
-            return self._joined(session, [self._row(session, context, "uuid", uuid)], columns_to_join)[0]
+            if columns_to_join is not None or session.may_write:
+                return self._joined(session, [self._row(session, context, "uuid", uuid)], columns_to_join)[0]
+            return _seen(whole_instance.read(session, uuid), context, uuid)
 
     @operation
     def instance_get(self, context: Any, instance_id: int,
@@ -80,10 +88,7 @@ class Instances(Part):
             return self._joined(session, [row], columns_to_join)[0]
 
     def _row(self, session: RowSession, context: Any, key: str, wanted: Any) -> dict[str, Any]:
-        row = session.one(_by(key, session.may_write), {"wanted": wanted})
-        if row is None or not _is_seen(row, context):
-            raise exception.InstanceNotFound(instance_id=wanted)
-        return row
+        return _seen(session.one(_by(key, session.may_write), {"wanted": wanted}), context, wanted)
 
     def _joined(self, session: RowSession, rows: list[dict[str, Any]],
                 columns_to_join: Collection[str] | None) -> list[dict[str, Any]]:
@@ -369,11 +374,14 @@ class Instances(Part):
 
     def bump_revision(self, session: RowSession, uuid: str) -> int | None:
         """Lock an instance, count a change that concerns it, and return its revision; None without such a row."""
-        row = session.one(sqlalchemy.select(INSTANCES.c.revision).where(INSTANCES.c.uuid == uuid).with_for_update())
-        if row is None:
+        if not self.count_change(session, uuid):
             return None
-        session.update_rows(models.Instance, INSTANCES.c.uuid == uuid, touch=False, revision=row["revision"] + 1)
-        return row["revision"] + 1
+        return session.scalar(sqlalchemy.select(INSTANCES.c.revision).where(INSTANCES.c.uuid == uuid))
+
+    def count_change(self, session: RowSession, uuid: str) -> bool:
+        """Lock an instance and count a change that concerns it; return whether there is such a row."""
+        return bool(session.update_rows(models.Instance, INSTANCES.c.uuid == uuid, touch=False,
+                                        revision=INSTANCES.c.revision + 1))
 
 
 class _NoCheck:

@@ -1,5 +1,6 @@
 """Networks of the local network service, their addresses, and instances' interfaces on them."""
 
+import functools
 import ipaddress
 import uuid as uuid_module
 from collections.abc import Collection, Iterable, Mapping
@@ -245,8 +246,7 @@ class VirtualInterfaces(Part):
         """
         with self.store.writer(context) as session:
             try:
-                with session.begin_nested():
-                    return session.insert_row(models.VirtualInterface, {"uuid": str(uuid_module.uuid4()), **values})
+                return session.insert_row(models.VirtualInterface, {"uuid": str(uuid_module.uuid4()), **values})
             except oslo_db.exception.DBDuplicateEntry as exc:
                 raise exception.VirtualInterfaceCreateException from exc
 
@@ -269,6 +269,25 @@ class VirtualInterfaces(Part):
     def virtual_interface_get_by_instance(self, context: Any, instance_uuid: str) -> list[dict[str, Any]]:
         """Return the interfaces of an instance, in the order they were made."""
         return self._all(context, VIFS.c.instance_uuid == instance_uuid)
+
+    @operation
+    def virtual_interface_get_connected(self, context: Any,
+                                        instance_uuid: str) -> tuple[list[dict[str, Any]], str | None]:
+        """Return the interfaces of an instance that are on networks, in the order they were made, and the text of its
+        info cache, None without one.
+
+        Each interface has its ``network``, a row, and the ``addresses`` it has there.
+        """
+        with self.store.reader(context) as session:
+            rows = session.all(_connected(context.read_deleted), {"wanted": instance_uuid})
+        found: dict[int, dict[str, Any]] = {}
+        for row in rows:
+            vif = found.get(row["vif.id"])
+            if vif is None and row["network.id"] is not None:
+                vif = found[row["vif.id"]] = {**_named(row, "vif"), "network": _named(row, "network"), "addresses": []}
+            if vif is not None and row["address"] is not None:
+                vif["addresses"].append(row["address"])
+        return list(found.values()), rows[0]["cached"] if rows else None
 
     @operation
     def virtual_interface_get_by_instance_and_network(self, context: Any, instance_uuid: str,
@@ -302,6 +321,33 @@ class VirtualInterfaces(Part):
         with self.store.reader(context) as session:
             return session.all(sqlalchemy.select(VIFS).where(
                 *criteria, *visible(models.VirtualInterface, context)).order_by(VIFS.c.id))
+
+
+@functools.cache
+def _connected(read_deleted: str) -> sqlalchemy.Select:
+    """Return the statement for the interfaces of an instance beside their networks, addresses and its info cache.
+
+    Columns are named after their table. There is one row at least for an instance that is there.
+    """
+    instances, caches = models.Instance.__table__, models.InstanceInfoCache.__table__
+    columns = [column.label(f"{name}.{column.name}") for name, table in (("vif", VIFS), ("network", NETWORKS))
+               for column in table.columns]
+    joined: Any = instances
+    for table, model, criterion in (
+            (caches, models.InstanceInfoCache, caches.c.instance_uuid == instances.c.uuid),
+            (VIFS, models.VirtualInterface, VIFS.c.instance_uuid == instances.c.uuid),
+            (NETWORKS, models.Network, NETWORKS.c.id == VIFS.c.network_id),
+            (IPS, models.FixedIp, sqlalchemy.and_(IPS.c.virtual_interface_id == VIFS.c.id,
+                                                  IPS.c.instance_uuid == VIFS.c.instance_uuid))):
+        joined = joined.outerjoin(table, sqlalchemy.and_(criterion, *visible(model, None, read_deleted)))
+    columns += [caches.c.network_info.label("cached"), IPS.c.address.label("address")]
+    return sqlalchemy.select(*columns).select_from(joined).where(
+        instances.c.uuid == sqlalchemy.bindparam("wanted")).order_by(VIFS.c.id, IPS.c.id)
+
+
+def _named(row: dict[str, Any], table: str) -> dict[str, Any]:
+    prefix = f"{table}."
+    return {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
 
 
 def _network_is(network_id: int | str) -> Any:

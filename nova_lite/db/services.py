@@ -214,6 +214,14 @@ class Services(Part):
             return _parsed({**row, **changes, "updated_at": session.now})
 
     @operation
+    def compute_node_report(self, context: Any, compute_id: int, values: Mapping[str, Any]) -> bool:
+        """Write all that a host says of its node, unread; return whether there is such a node."""
+        changes = {name: value for name, value in values.items() if name in NODES.c and name != "id"}
+        with self.store.writer(context) as session:
+            return bool(session.update_rows(models.ComputeNode, NODES.c.id == compute_id, NODES.c.deleted == 0,
+                                            **_texts(changes)))
+
+    @operation
     def compute_node_delete(self, context: Any, compute_id: int) -> None:
         """Soft-delete a node. Raises ComputeHostNotFound."""
         with self.store.writer(context) as session:

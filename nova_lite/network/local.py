@@ -172,28 +172,22 @@ class LocalNetworkAPI(NetworkAPI):
 
     def get_instance_nw_info(self, context: RequestContext, instance: Any,
                              conductor_api: Any = None) -> model.NetworkInfo:
-        info = self._network_info(context, instance["uuid"])
-        info_cache.save(context, instance["uuid"], info, update_cells=False)
+        info, before = self._network_info(context, instance["uuid"])
+        info_cache.save(context, instance["uuid"], info, update_cells=False, before=before)
         return info
 
     def _refreshed(self, context: RequestContext, instance: Any) -> model.NetworkInfo:
-        info = self._network_info(context, instance["uuid"])
+        info, _ = self._network_info(context, instance["uuid"])
         info_cache.save(context, instance["uuid"], info, update_cells=True)
         return info
 
     def _addresses_of(self, context: RequestContext, instance_uuid: str) -> list[dict[str, Any]]:
         return context.services.db.fixed_ip_get_by_instance(context.elevated(), instance_uuid)
 
-    def _network_info(self, context: RequestContext, instance_uuid: str) -> model.NetworkInfo:
-        database, elevated = context.services.db, context.elevated()
-        addresses: dict[int, list[str]] = {}
-        for row in self._addresses_of(context, instance_uuid):
-            addresses.setdefault(row["virtual_interface_id"], []).append(row["address"])
-        networks = {network["id"]: network for network in database.network_get_all(elevated)}
-        return model.NetworkInfo(
-            vif_of(vif, networks[vif["network_id"]], addresses.get(vif["id"], []))
-            for vif in database.virtual_interface_get_by_instance(elevated, instance_uuid)
-            if vif["network_id"] in networks)
+    def _network_info(self, context: RequestContext, instance_uuid: str) -> tuple[model.NetworkInfo, str | None]:
+        """Return what an instance has, and the text of its info cache."""
+        interfaces, cached = context.services.db.virtual_interface_get_connected(context.elevated(), instance_uuid)
+        return model.NetworkInfo(vif_of(vif, vif["network"], vif["addresses"]) for vif in interfaces), cached
 
     # -- hosts --
 

@@ -70,6 +70,20 @@ class ComputeNode(base.Persistent, base.NovaObject):
         if is_news:
             self._tell_of_capacity()
 
+    def report(self, context: Any) -> bool:
+        """Write what changed since this object was written or read, unread; return whether the row is there.
+
+        ``stats`` are replaced as a whole.
+        """
+        self._context = context
+        is_news = bool(self.obj_what_changed() & _CAPACITY)
+        if not self._db.compute_node_report(context, self.id, self._row_changes()):
+            return False
+        self.obj_reset_changes()
+        if is_news:
+            self._tell_of_capacity()
+        return True
+
     def destroy(self) -> None:
         """Soft-delete the row."""
         self._db.compute_node_delete(self._context, self.id)

@@ -103,6 +103,7 @@ class Instance(base.Persistent, base.NovaObject):
         self._clean_dicts: dict[str, dict] = {}
         self._dicts_of_row: set[str] = set()  # what was read from the row, of which a save names single keys
         self._sync_blocked = False
+        self._revision_read: int | None = None  # of the row in this database, None for what came otherwise
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Instance) or "uuid" not in self or "uuid" not in other:
@@ -145,6 +146,7 @@ class Instance(base.Persistent, base.NovaObject):
         clone._clean_dicts = copy.deepcopy(self._clean_dicts)
         clone._dicts_of_row = set(self._dicts_of_row)
         clone._sync_blocked = self._sync_blocked
+        clone._revision_read = self._revision_read
         return clone
 
     # -- names --
@@ -163,6 +165,7 @@ class Instance(base.Persistent, base.NovaObject):
         self._fill_columns(row, but=_JOINED_NAMES)
         self.deleted = bool(row["deleted"])
         self._fill_joined(row)
+        self._revision_read = row.get("revision")
         self.obj_reset_changes()
 
     def _fill_joined(self, row: dict[str, Any]) -> None:
@@ -251,18 +254,33 @@ class Instance(base.Persistent, base.NovaObject):
         sent_down = self.obj_clone() if replicate and self._lives_below() else None
         values = self._column_changes()
         if values:
-            row = self._db.instance_update(
-                self._context, self.uuid, values, expected_vm_state=expected_vm_state,
-                expected_task_state=expected_task_state, replicate=replicate, columns_to_join=())
-            blocked_name = self.cell_name if self._blocks_sync() else None
-            self._fill(row)
-            if blocked_name is not None:
-                self._set_cell_name_silently(blocked_name)
+            if not self._save_as_read(values, expected_vm_state, expected_task_state, replicate):
+                row = self._db.instance_update(
+                    self._context, self.uuid, values, expected_vm_state=expected_vm_state,
+                    expected_task_state=expected_task_state, replicate=replicate, columns_to_join=())
+                blocked_name = self.cell_name if self._blocks_sync() else None
+                self._fill(row)
+                if blocked_name is not None:
+                    self._set_cell_name_silently(blocked_name)
             self._tell_outbox(replicate)
         self.obj_reset_changes()
         if sent_down is not None:
             self._context.services.cells_notifier.instance_update_from_api(
                 self._context, sent_down, expected_vm_state, expected_task_state, admin_state_reset)
+
+    def _save_as_read(self, values: dict[str, Any], expected_vm_state: Any, expected_task_state: Any,
+                      replicate: bool) -> bool:
+        """Write to the row if it still is what this object was read from; return whether that was so."""
+        if self._revision_read is None:
+            return False
+        written = self._db.instance_save(
+            self._context, self.uuid, self._revision_read, values, expected_task_state=_states(expected_task_state),
+            expected_vm_state=_states(expected_vm_state), replicate=replicate)
+        if written is None:
+            return False
+        self._fill_columns(written)
+        self._revision_read = written["revision"]
+        return True
 
     def destroy(self, replicate: bool = True) -> None:
         """Soft-delete the row, if its host is still the one we know.
@@ -460,6 +478,10 @@ def name_of(template: str, instance: Any) -> str:
             return instance["uuid"]
     except (KeyError, exception.ObjectActionError):
         return instance["uuid"]
+
+
+def _states(expected: Any) -> Any:
+    return [expected] if isinstance(expected, str) else expected
 
 
 def _without_flag(cell_name: str | None) -> str | None:

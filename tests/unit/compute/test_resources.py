@@ -116,8 +116,8 @@ def test_C19_updates_of_instances_ask_the_hypervisor_nothing_about_the_host(worl
 def test_C20_changes_of_state_are_written_only_now_and_then(world):
     world.boot()
     writes = []
-    update = world.db.compute_node_update
-    world.db.compute_node_update = lambda *args, **kwargs: writes.append(1) or update(*args, **kwargs)
+    report = world.db.compute_node_report
+    world.db.compute_node_report = lambda *args, **kwargs: writes.append(1) or report(*args, **kwargs)
     instance = world.boot()
     writes.clear()
     for task in ("pausing", None, "pausing", None):

@@ -1,0 +1,56 @@
+"""How often an action goes to the database: what was read once is not read again, and a change is one statement."""
+
+import pytest
+import sqlalchemy
+
+from nova_lite.objects import task_states, vm_states
+from tests.fixtures import databases
+
+pytestmark = pytest.mark.skipif(databases.KIND != "sqlite", reason="counted once; the statements are the same")
+
+
+@pytest.fixture
+def statements(world):
+    """What was sent to the database since the list was emptied, but for begin and commit."""
+    sent = []
+
+    def note(connection, cursor, statement, parameters, context, many):
+        if not statement.startswith("BEGIN"):
+            sent.append(" ".join(statement.split()))
+
+    for engine in (world.db.store.engines.writer, world.db.store.engines.reader):
+        sqlalchemy.event.listen(engine, "before_cursor_execute", note)
+    return sent
+
+
+def test_a_build_takes_25_round_trips_at_most(world, statements):
+    message = world.create().to_legacy_dict()
+    statements.clear()
+
+    world.compute.run_instance(world.context, instance=message)
+
+    assert len(statements) <= 25, statements
+
+
+@pytest.mark.parametrize(("method", "task_state", "at_most"), [
+    ("pause_instance", task_states.PAUSING, 8), ("reboot_instance", task_states.REBOOTING, 8),
+    ("stop_instance", task_states.POWERING_OFF, 8)])
+def test_an_action_takes_few_round_trips(world, statements, method, task_state, at_most):
+    instance = world.busy(world.boot(), task_state, vm_state=vm_states.ACTIVE)
+    message = instance.to_legacy_dict()
+    statements.clear()
+
+    getattr(world.compute, method)(world.context, instance=message)
+
+    assert len(statements) <= at_most, statements
+
+
+def test_a_change_that_others_have_made_meanwhile_is_kept_and_seen(world):
+    instance = world.boot()
+    world.db.instance_update(world.context, instance.uuid, {"progress": 42})
+
+    instance.vm_state = vm_states.PAUSED
+    instance.save(expected_task_state=[None])
+
+    assert (instance.progress, instance.vm_state) == (42, vm_states.PAUSED)
+    assert world.reload(instance).progress == 42

@@ -20,6 +20,7 @@ from nova_lite.cells import (  # noqa: F401  (work fills the table)
     work,
 )
 from nova_lite.cells.build_orders import BuildOrders
+from nova_lite.cells.deletions import Deletions
 from nova_lite.cells.disputes import Disputes
 from nova_lite.cells.healing import Healer
 from nova_lite.cells.health import Health
@@ -89,6 +90,7 @@ class MessageRunner:
         self._signatures = signing.Signatures(state_manager)
         self.scheduler = utils.load_class(conf.cells.scheduler)(self)
         self.cell = LocalCell(self)
+        self.deletions = Deletions(self)
         self.disputes = Disputes(self)
         self.replica = Replica(self.services, self.counts, self.ask_for_snapshot, self.have_deleted,
                                self.disputes.note)
@@ -286,6 +288,8 @@ class MessageRunner:
         if not cell_name:
             LOG.warning("No cell is known for instance %s, %s is not sent", instance["uuid"], method)
             return None
+        if method == "terminate_instance":
+            self.deletions.ordered(self.bound(ctxt), instance["uuid"])
         return self.send_targeted(ctxt, method, {"instance": instance, **(extra_kwargs or {})}, routing.DOWN,
                                   cell_name, need_response=need_response)
 

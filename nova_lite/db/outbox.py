@@ -8,6 +8,7 @@ import datetime
 import json
 import os
 import threading
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy
@@ -23,6 +24,8 @@ _PENDING = sqlalchemy.select(OUTBOX).where(
     OUTBOX.c.id > sqlalchemy.bindparam("after_id"),
     sqlalchemy.or_(OUTBOX.c.not_before.is_(None), OUTBOX.c.not_before <= sqlalchemy.bindparam("now")),
 ).order_by(OUTBOX.c.id).limit(sqlalchemy.bindparam("most"))
+_TOMBSTONES_OF = sqlalchemy.select(TOMBSTONES).where(
+    TOMBSTONES.c.uuid.in_(sqlalchemy.bindparam("wanted", expanding=True)))
 _TOMBSTONE_OF = sqlalchemy.select(TOMBSTONES).where(TOMBSTONES.c.uuid == sqlalchemy.bindparam("wanted"))
 
 
@@ -136,6 +139,15 @@ class Replication(Part):
         """Return {uuid, deleted_at, revision} of an instance that was deleted, None if it was not."""
         with self.store.reader(context) as session:
             return session.one(_TOMBSTONE_OF, {"wanted": instance_uuid})
+
+    @operation
+    def tombstones_get(self, context: Any, instance_uuids: Collection[str]) -> dict[str, dict[str, Any]]:
+        """Return {uuid: as tombstone_get} of those of some instances that were deleted."""
+        found: dict[str, dict[str, Any]] = {}
+        with self.store.reader(context) as session:
+            for some in chunks(instance_uuids):
+                found.update((row["uuid"], row) for row in session.all(_TOMBSTONES_OF, {"wanted": some}))
+        return found
 
     @operation
     def tombstone_delete(self, context: Any, instance_uuid: str) -> int:

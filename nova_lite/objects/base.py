@@ -43,7 +43,7 @@ class NovaObject(ovo_base.VersionedObject):
         """Return the names of changed fields; a nested object that has changed counts."""
         changes = set(self._changed_fields)
         stored = self.__dict__
-        for name, attribute in _holders_of(type(self)):
+        for name, attribute in _holders_of(type(self)):  # type: ignore[arg-type]
             value = stored.get(attribute)
             if isinstance(value, ovo_base.VersionedObject) and value.obj_what_changed():
                 changes.add(name)

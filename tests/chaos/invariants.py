@@ -14,7 +14,7 @@ def complaints(tree) -> list[str]:
     below = {name: cell.instances() for name, cell in tree.cells.items() if name != "top"}
     at_top = tree.top.instances()
     for check in (_all_requests_are_known, _every_request_has_ended, _nobody_is_built_twice, _nobody_comes_back,
-                  _the_top_agrees, _faults_are_there_once):
+                  _unwanted_ones_go, _the_top_agrees, _faults_are_there_once):
         found.extend(check(tree, at_top, below))
     found.extend(line for cell in tree.cells.values() for line in cell.broken)
     found.extend(_nothing_waits(tree))
@@ -55,6 +55,13 @@ def _nobody_comes_back(tree, at_top, below):
     for uuid in tree.requested if tree.heals else ():
         if uuid in at_top and at_top[uuid].deleted and (homes := _homes(uuid, below)):
             yield f"{uuid} is deleted at the top and lives in {homes[0]}"
+
+
+def _unwanted_ones_go(tree, at_top, below):
+    # An order to delete that was lost is repeated by healing only.
+    for uuid in sorted(tree.unwanted) if tree.heals else ():
+        if homes := _homes(uuid, below):
+            yield f"{uuid} was deleted by its user and lives in {homes[0]}"
 
 
 def _the_top_agrees(tree, at_top, below):

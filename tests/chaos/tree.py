@@ -271,7 +271,7 @@ class ChaosTree:
         self.unwanted.add(instance.uuid)
         if instance.cell_name:
             self._hope(instance, task_states.DELETING)
-            self.world.spawn("top", self.top.runner.terminate_instance, ctxt, instance)
+            self.top.runner.terminate_instance(ctxt, instance)
             return
         with contextlib.suppress(exception.RpcError):  # some cell could not be told
             self.top.runner.instance_delete_everywhere(ctxt, instance, "hard")

@@ -139,6 +139,14 @@ def get_keypair_at_top(cell, message, user_id, name):
 
 @operation(Route.TOP, own=True)
 @at_top
+def deletion_refused(cell, message, instance_uuid):
+    """A cell cannot delete an instance of its own, and has told why: the order is not to be repeated."""
+    if not _is_foreign(cell, message, instance_uuid):
+        cell.runner.deletions.forget(message.ctxt, instance_uuid)
+
+
+@operation(Route.TOP, own=True)
+@at_top
 def build_moved_on(cell, message, instance_uuids, *, failed_child=None):
     """A cell below, or the child of it that is named, failed to build instances, another one is about to try."""
     failed = routing.append(owner_of(message), failed_child) if failed_child else owner_of(message)

@@ -63,7 +63,13 @@ def terminate_instance(cell, message, instance, delete_type="delete"):
     """Delete an instance; `delete_type` is delete or force_delete."""
     if delete_type not in _DELETE_TYPES:
         raise exception.Invalid(f"delete_type must be one of {', '.join(_DELETE_TYPES)}, not {delete_type!r}")
-    cell.act(message, instance, delete_type)
+    try:
+        cell.act(message, instance, delete_type)
+    except exception.InstanceNotFound:
+        raise
+    except exception.NovaException:
+        cell.runner.deletions.refused(message.ctxt, instance["uuid"])
+        raise
 
 
 @operation(Route.INSTANCE_CELL, since="1.18", client="(ctxt, instance, reservations=None)")

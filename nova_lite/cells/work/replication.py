@@ -11,11 +11,8 @@ from nova_lite import exception, objects
 from nova_lite.cells import healing, replica, utils
 from nova_lite.cells.operations import BROADCAST, Route, operation, registry
 from nova_lite.cells.work.at_top import owner_of
-from nova_lite.objects import task_states
 
 LOG = logging.getLogger(__name__)
-
-_PATIENCE_S = 60
 
 _READ_AT_ONCE = 100
 _UPDATE = "instance_update_at_top"
@@ -115,47 +112,40 @@ def compare_digests(cell, message, digests):
     which the top has another idea.
 
     What is deleted at the top but not there is left out: telling the top again would not bring it back. What was
-    deleted at the top before it had a cell is to be deleted there, too.
+    deleted at the top before it had a cell, or was built twice and deleted by its user, is to be deleted there, too; so
+    is what the top was asked to have deleted while the order did not get there.
     """
     owner = owner_of(message)
     return dict(_differences(cell, message.ctxt.elevated(read_deleted="yes"), owner, digests))
 
 
-def _is_deletion_lost(cell, row: dict[str, Any]) -> bool:
-    """Whether the top waits for a deletion of which its cell, whose idea of the instance is another one, knows nothing.
-
-    One that the cell has refused is not waited for: the cell has told that.
-    """
-    if row["task_state"] != task_states.DELETING:
-        return False
-    now = cell.services.clock.utcnow().replace(tzinfo=None)
-    return (now - (row["updated_at"] or row["created_at"])).total_seconds() > _PATIENCE_S
-
-
 def _differences(cell, ctxt, owner: str, digests: dict[str, str | None]) -> Iterator[tuple[str, int | None]]:
+    deletions = cell.runner.deletions
     ours: dict[str, dict[str, Any]] = {}
     known: dict[str, str] = {}
+    unwanted: dict[str, dict[str, Any]] = {}
     for uuids in healing.batched(digests, _READ_AT_ONCE):
         rows = healing.rows_of(ctxt, uuids)
         ours.update((row["uuid"], row) for row in rows)
         known.update(cell.runner.healer.digests.of(ctxt, [row for row in rows if not row["deleted"]]))
+        unwanted.update(deletions.of(ctxt, uuids))
     for uuid, theirs in digests.items():
         row = ours.get(uuid)
         if row is None:
             if theirs is not None:
                 yield uuid, None
             continue
-        if theirs is not None and replica.was_deleted_before_it_had_a_cell(row):
-            # Ordered again at every comparison, until it is done: the order itself may be lost.
-            cell.runner.have_deleted(owner, uuid)
         if row["deleted"]:
+            if theirs is not None and (replica.was_deleted_before_it_had_a_cell(row) or (
+                    row["cell_name"] != owner and uuid in unwanted)):
+                # Ordered again at every comparison, until it is done: the order itself may be lost.
+                cell.runner.have_deleted(owner, uuid)
             continue
         if row["cell_name"] not in (None, owner):
             if theirs is not None:  # else it had what another cell has, and does so no more: as it has to be
                 cell.runner.disputes.note(owner, uuid)
+        elif theirs is not None and deletions.is_lost(row, unwanted.get(uuid), theirs == known.get(uuid)):
+            LOG.warning("Cell %s does not know that instance %s is to be deleted, it is told again", owner, uuid)
+            cell.runner.have_deleted(owner, uuid)
         elif theirs != known.get(uuid):
-            if theirs is not None and _is_deletion_lost(cell, row):
-                LOG.warning("Cell %s does not know that instance %s is to be deleted, it is told again", owner, uuid)
-                cell.runner.have_deleted(owner, uuid)
-            else:
-                yield uuid, row["replicated_revision"]
+            yield uuid, row["replicated_revision"]

@@ -901,3 +901,65 @@ def test_digests_of_instances_that_have_not_changed_are_not_computed_again(tree,
     rows = [rack1.db.instance_get_by_uuid(rack1.context(), instance.uuid, ())]
 
     assert known.of(rack1.context(), rows)[instance.uuid] != before[instance.uuid]
+
+
+def give_an_order_that_is_lost(tree, instance, monkeypatch):
+    """Have the top order a deletion that never arrives; an update that was on its way takes `deleting` away."""
+    api = tree["api"]
+    with monkeypatch.context() as patch:
+        patch.setattr(api.child("west").driver, "send_message_to_cell", lambda *_args, **_kwargs: None)
+        api.runner.terminate_instance(api.context(), at_top(tree, instance))
+    assert at_top(tree, instance).task_state is None
+    monkeypatch.setattr("nova_lite.cells.deletions._PATIENCE_S", -1)
+
+
+def deleted_in(cell):
+    return [args for args, _kwargs in cell.compute.called("delete")]
+
+
+def test_an_order_to_delete_that_was_lost_is_given_again_whatever_state_the_top_shows(tree, instance, monkeypatch):
+    give_an_order_that_is_lost(tree, instance, monkeypatch)
+
+    tree["rack1"].runner.healer.sweep(tree["rack1"].context())
+
+    eventually(lambda: (instance.uuid,) in deleted_in(tree["rack1"]))
+
+
+def test_an_order_to_delete_that_a_cell_has_refused_is_not_given_again(tree, instance, monkeypatch):
+    give_an_order_that_is_lost(tree, instance, monkeypatch)
+    rack1, api = tree["rack1"], tree["api"]
+
+    def refuse(*_args, **_kwargs):
+        raise exception.InstanceIsLocked(instance_uuid=instance.uuid)
+
+    monkeypatch.setattr(rack1.compute, "delete", refuse, raising=False)
+
+    rack1.runner.healer.sweep(rack1.context())
+
+    eventually(lambda: api.db.tombstone_get(api.context(), instance.uuid) is None)
+    assert rack1.runner.healer.sweep(rack1.context()) == 0
+
+
+def test_what_was_built_twice_and_deleted_by_its_user_is_deleted_in_both_cells(tree, instance):
+    api, rack2 = tree["api"], tree["rack2"]
+    api.runner.terminate_instance(api.context(), at_top(tree, instance))
+    instance.destroy()
+    eventually(lambda: api.find(instance.uuid).deleted)
+    rack2.create(uuid=instance.uuid)
+    tree.settle()
+
+    rack2.runner.healer.sweep(rack2.context())
+
+    eventually(lambda: (instance.uuid,) in deleted_in(rack2))
+
+
+def test_what_a_cell_has_lost_is_not_deleted_where_another_one_has_it(tree, instance):
+    instance.destroy()
+    eventually(lambda: tree["api"].find(instance.uuid).deleted)
+    tree["rack2"].create(uuid=instance.uuid)
+    tree.settle()
+
+    tree["rack2"].runner.healer.sweep(tree["rack2"].context())
+    tree.settle()
+
+    assert (instance.uuid,) not in deleted_in(tree["rack2"])

@@ -8,7 +8,7 @@ from nova_lite import exception
 from nova_lite.objects import power_state
 from nova_lite.virt import driver
 from nova_lite.virt.xenapi import pool
-from nova_lite.virt.xenapi.requirements import check_host, check_plugins, unsupported
+from nova_lite.virt.xenapi.requirements import check_host, check_plugins, runs_in_its_host, unsupported
 from nova_lite.virt.xenapi.session import XenAPISession
 from nova_lite.virt.xenapi.transport import TlsPolicy
 from nova_lite.virt.xenapi.vm_changes import VmChanges
@@ -55,7 +55,7 @@ class XenAPIDriver(driver.ComputeDriver):
                 task_poll_interval=options.task_poll_interval, plugin_wire=options.plugin_wire,
                 remembered_host=self._uuid_in_aggregate, clock=self._clock)
             vmops = VMOps(session, session.product_version, self.virtapi, self._conf, self._image_api)
-            if options.check_host:
+            if runs_in_its_host(self._conf):
                 check_host(session)
             check_plugins(session, self._conf)
             if session.plugin_version is None:
@@ -85,6 +85,8 @@ class XenAPIDriver(driver.ComputeDriver):
         vmops = self.connect()
         vmops.cache.wait_synced(FIRST_PICTURE_S)
         vmops.leftovers.clear_up()
+        if runs_in_its_host(self._conf):
+            vmops.local_devices.detach_leftovers()
         vmops.host.stats()
 
     def cleanup_host(self, host):

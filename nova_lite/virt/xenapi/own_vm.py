@@ -6,10 +6,10 @@ import subprocess
 HYPERVISOR_UUID = "/sys/hypervisor/uuid"
 
 
-def own_vm_uuid(path: str = HYPERVISOR_UUID) -> str | None:
+def own_vm_uuid(path: str | None = None) -> str | None:
     """Return the uuid of the guest we are, as the kernel or else xenstore tells it; None outside of Xen guests."""
     try:
-        with open(path) as own:
+        with open(path or HYPERVISOR_UUID) as own:
             return own.read().strip()
     except OSError:
         pass

@@ -3,29 +3,27 @@
 import XenAPI
 
 from nova_lite import exception
-from nova_lite.virt.xenapi import errors, plugins, vif
-from nova_lite.virt.xenapi.own_vm import HYPERVISOR_UUID, own_vm_uuid
+from nova_lite.virt.xenapi import errors, plugins, upload_handlers, vif
+from nova_lite.virt.xenapi.own_vm import own_vm_uuid
+from nova_lite.virt.xenapi.upload_handlers import LOCAL
 from nova_lite.virt.xenapi.vif_ovs_ports import XenAPIOpenVswitchPortDriver
 
 # The first version of the dom0 plugins that can.
 CHANGES_NETWORKS = "3.2"
-# What this driver does in one way only: an option that asks for another is refused rather than overlooked.
-SERVED = {
-    "remap_vbd_dev": False,
-    "block_device_creation_timeout": 10,
-}
 
 
 def unsupported(conf):
-    """Yield one line for each option whose value this driver does not serve."""
-    for name, value in SERVED.items():
-        found = conf.xenserver[name]
-        if found != value and (found or value):
-            yield f"[xenserver] {name} = {found} is not supported, only {value or 'leaving it out'}"
-    if conf.xenserver.image_handler == "vdi_local_dev":
-        yield "[xenserver] image_handler = vdi_local_dev is not supported, only vdi_remote_stream and direct_vhd"
-    if conf.flat_injected and conf.xenserver.independent_compute:
-        yield "flat_injected = True needs [xenserver] independent_compute = false"
+    """Yield one line for each option that does not go with another."""
+    if conf.xenserver.independent_compute:
+        if upload_handlers.way(conf) == LOCAL:
+            yield f"[xenserver] image_handler = {LOCAL} needs independent_compute = false"
+        if conf.flat_injected:
+            yield "flat_injected = True needs [xenserver] independent_compute = false"
+
+
+def runs_in_its_host(conf):
+    """Tell whether the options want this service to run in a guest of the host it manages."""
+    return conf.xenserver.check_host or upload_handlers.way(conf) == LOCAL
 
 
 def check_plugins(session, conf):
@@ -38,7 +36,7 @@ def check_plugins(session, conf):
                    f"{session} has {session.plugin_version or 'none'}")
 
 
-def check_host(session, path=HYPERVISOR_UUID):
+def check_host(session, path=None):
     """Raise ConfigurationError unless this service runs in a guest of the host it manages."""
     uuid = own_vm_uuid(path)
     if uuid is None:

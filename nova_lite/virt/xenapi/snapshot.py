@@ -1,12 +1,11 @@
 """Snapshots: a frozen copy of the root disk, streamed from the host into an image."""
 
 import gzip
-import io
 import tarfile
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, BinaryIO
 
 import XenAPI
 from oslo_log import log as logging
@@ -17,6 +16,7 @@ from nova_lite.virt.driver import HypervisorUnavailable
 from nova_lite.virt.xenapi import instances, upload_handlers
 from nova_lite.virt.xenapi.direct_vhd import DirectVhd
 from nova_lite.virt.xenapi.disks import Disks
+from nova_lite.virt.xenapi.local_devices import LocalDevices
 from nova_lite.virt.xenapi.lookup import VmFinder
 from nova_lite.virt.xenapi.plan import Undo
 from nova_lite.virt.xenapi.storage import Storage
@@ -36,13 +36,14 @@ class CoalesceTimeout(exception.NovaException):
 class Snapshots:
     """Makes images of instances."""
 
-    def __init__(self, session, finder: VmFinder, disks: Disks, storage: Storage, direct: DirectVhd, image_api,
-                 conf):
+    def __init__(self, session, finder: VmFinder, disks: Disks, storage: Storage, direct: DirectVhd,
+                 local: LocalDevices, image_api, conf):
         self._session = session
         self._finder = finder
         self._disks = disks
         self._storage = storage
         self._direct = direct
+        self._local = local
         self._image_api = image_api
         self._transfers = Transfers(session)
         self._conf = conf
@@ -72,15 +73,15 @@ class Snapshots:
             if self._handler is not None:
                 self._handler.upload_image(context, self._session, instance, image_id,
                                            parents_of(*self._look(snapshot_ref)))
-            elif self._is_sent_directly(live["SR"]):
+            elif self._is_sent_directly(live):
                 self._send_directly(context, instance, image_id, snapshot_ref)
             else:
                 self._upload(context, instance, image_id, snapshot_ref)
         self._disks.destroy_vdi(snapshot_ref)
 
-    def _is_sent_directly(self, sr_ref: str) -> bool:
+    def _is_sent_directly(self, live: dict) -> bool:
         sr = self._storage.for_guests()
-        return sr.ref == sr_ref and self._direct.is_usable(sr, self._way)
+        return sr.ref == live["SR"] and is_vhd(live) and self._direct.is_usable(sr, self._way)
 
     def _send_directly(self, context: Any, instance: Any, image_id: str, snapshot_ref: str) -> None:
         chain = parents_of(*self._look(snapshot_ref))
@@ -145,8 +146,21 @@ class Snapshots:
         return None
 
     def _upload_once(self, context: Any, instance: Any, image_id: str, snapshot_ref: str) -> None:
+        with self._content(snapshot_ref) as (disk, size_b, name), tempfile.TemporaryFile() as archive:
+            concurrency.run_blocking(_pack, disk, size_b, name, archive,
+                                     self._conf.xenserver.image_compression_level or DEFAULT_COMPRESSION)
+            archive.seek(0)
+            self._image_api.update(context, image_id, self._image_meta(instance), archive)
+
+    @contextmanager
+    def _content(self, snapshot_ref: str) -> Iterator[tuple[BinaryIO, int, str]]:
+        """Lend (stream, bytes, name in the archive) of the snapshot's content."""
+        if self._way == upload_handlers.LOCAL:
+            with self._local.attached(snapshot_ref) as path, open(path, "rb") as device:
+                yield device, self._disks.virtual_size_b(snapshot_ref), "disk.raw"
+            return
         # A tar member's size stands before its content, and the host does not tell it: the disk is spooled.
-        with tempfile.TemporaryFile() as disk, tempfile.TemporaryFile() as archive:
+        with tempfile.TemporaryFile() as disk:
             with self._transfers.export_vdi(snapshot_ref, "vhd") as stream:
                 for block in chunks(stream):
                     concurrency.run_blocking(disk.write, block)
@@ -154,23 +168,27 @@ class Snapshots:
             if not size_b:
                 raise TransferFailed(verb="GET", path="/export_raw_vdi", reason="the host sent nothing")
             disk.seek(0)
-            concurrency.run_blocking(_pack, disk, size_b, archive,
-                                     self._conf.xenserver.image_compression_level or DEFAULT_COMPRESSION)
-            archive.seek(0)
-            self._image_api.update(context, image_id, self._image_meta(instance), archive)
+            yield disk, size_b, "0.vhd"
 
     def _image_meta(self, instance: Any) -> dict[str, Any]:
-        return {"disk_format": "vhd", "container_format": "ovf", "properties": {
+        formats = ("raw", "tgz") if self._way == upload_handlers.LOCAL else ("vhd", "ovf")
+        return {"disk_format": formats[0], "container_format": formats[1], "properties": {
             "auto_disk_config": str(bool(instances.read(instance, "auto_disk_config"))),
             "os_type": instances.read(instance, "os_type") or self._conf.xenserver.default_os_type}}
 
 
-def _pack(disk: io.BufferedIOBase, size_b: int, archive: io.BufferedIOBase, level: int) -> None:
+def _pack(disk: BinaryIO, size_b: int, name: str, archive: BinaryIO, level: int) -> None:
     with gzip.GzipFile(fileobj=archive, mode="wb", compresslevel=level) as packed, \
             tarfile.open(fileobj=packed, mode="w|", bufsize=CHUNK_B) as tar:
-        member = tarfile.TarInfo("0.vhd")
+        member = tarfile.TarInfo(name)
         member.size = size_b
         tar.addfile(member, disk)
+
+
+def is_vhd(record: dict) -> bool:
+    """Tell whether a disk is a VHD, as far as the host says: later ones have other formats too."""
+    told = record["sm_config"].get("vdi_type") or record["sm_config"].get("image-format") or "vhd"
+    return told.lower() == "vhd"
 
 
 def parents_of(live: dict, disks: dict[str, dict]) -> list[str]:

@@ -6,8 +6,9 @@ from oslo_utils import importutils
 
 from nova_lite import exception
 
+LOCAL = "vdi_local_dev"
 # The reference's classes, by the ways of ours that do the same.
-REFERENCE_CLASSES = {"GlanceStore": "direct_vhd", "VdiThroughDevStore": "vdi_local_dev",
+REFERENCE_CLASSES = {"GlanceStore": "direct_vhd", "VdiThroughDevStore": LOCAL,
                      "VdiRemoteStore": "vdi_remote_stream"}
 
 

@@ -21,6 +21,7 @@ from nova_lite.virt.xenapi.ipxe import Ipxe
 from nova_lite.virt.xenapi.kernels import Kernels
 from nova_lite.virt.xenapi.leftovers import Leftovers
 from nova_lite.virt.xenapi.livemigrate import LiveMigrations, name_of_source
+from nova_lite.virt.xenapi.local_devices import LocalDevices
 from nova_lite.virt.xenapi.local_disks import LocalDisks
 from nova_lite.virt.xenapi.lookup import VmFinder
 from nova_lite.virt.xenapi.maintenance import Maintenance
@@ -96,7 +97,9 @@ class VMOps:
             agents=self.agents, ipxe=Ipxe(session, self.storage, conf), virtapi=self._virtapi, conf=conf)
         self.rescuer = Rescue(session, self.finder, self.cache, self.disks, self.power, self.spawner, self.destroyer)
         self.reboots = RebootPoller(session, self.power, self._virtapi)
-        self.snapshots = Snapshots(session, self.finder, self.disks, self.storage, self.direct_vhd, image_api, conf)
+        self.local_devices = LocalDevices(session, self.disks, conf)
+        self.snapshots = Snapshots(session, self.finder, self.disks, self.storage, self.direct_vhd, self.local_devices,
+                                   image_api, conf)
         self.migrations = Migrations(
             session=session, finder=self.finder, cache=self.cache, disks=self.disks, storage=self.storage,
             power=self.power, destroyer=self.destroyer, spawner=self.spawner, volumes=self.volumes,

@@ -209,11 +209,16 @@ def test_closing_leaves_no_session_behind(simulator):
     witness.close()
 
 
-@pytest.mark.parametrize(("name", "value"), [
-    ("image_handler", "vdi_local_dev"), ("remap_vbd_dev", True)])
-def test_an_option_this_driver_does_not_serve_is_refused_in_one_line(make_conf, name, value):
-    with pytest.raises(exception.ConfigurationError, match=name):
-        load_compute_driver(VirtAPI(), "xenapi.XenAPIDriver", conf=make_conf(**{name: value}), image_api=None)
+@pytest.mark.parametrize(("group", "name", "value"), [
+    ("xenserver", "image_handler", "vdi_local_dev"), (None, "flat_injected", True)])
+def test_an_option_that_does_not_go_with_a_service_far_away_is_refused_in_one_line(make_conf, group, name, value):
+    conf = make_conf()
+    conf.set_override(name, value, group)
+    try:
+        with pytest.raises(exception.ConfigurationError, match=f"{name}.*independent_compute"):
+            load_compute_driver(VirtAPI(), "xenapi.XenAPIDriver", conf=conf, image_api=None)
+    finally:
+        conf.clear_override(name, group)
 
 
 def test_a_missing_url_or_password_is_refused_in_one_line(make_conf):

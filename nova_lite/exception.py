@@ -158,10 +158,14 @@ class RpcTimeout(RpcError):
     own = True
 
 class RpcUnavailable(RpcError):
-    """The broker did not take the message."""
+    """The broker did not take the message: it is away, or (`is_broker_there`) has nobody to give it to."""
 
     msg_fmt = "The message broker did not accept %(method)s on %(topic)s: %(reason)s."
     own = True
+
+    @property
+    def is_broker_there(self) -> bool:
+        return bool(self.kwargs.get("is_broker_there"))
 
 class RpcMethodRefused(RpcError):
     """The receiver has no such remote method, or not in that version, or the arguments do not fit."""

@@ -17,7 +17,8 @@ def translate(error: Exception, method: str, topic: str, timeout_s: float) -> Ex
     if isinstance(error, oslo_messaging.MessagingTimeout):
         return exception.RpcTimeout(method=method, topic=topic, timeout_s=timeout_s)
     if isinstance(error, oslo_messaging.MessageUndeliverable):
-        return exception.RpcUnavailable(method=method, topic=topic, reason="no service has a queue there")
+        return exception.RpcUnavailable(method=method, topic=topic, reason="no service has a queue there",
+                                        is_broker_there=True)
     if isinstance(error, oslo_messaging.RPCVersionCapError):
         return exception.RpcVersionCapError(method=method, version=error.version, version_cap=error.version_cap)
     if isinstance(error, oslo_messaging.RemoteError):

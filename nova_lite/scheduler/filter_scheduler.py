@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+from collections.abc import Callable
 from typing import Any
 
 from oslo_log import log as logging
@@ -17,6 +18,11 @@ from nova_lite.scheduler.reporting import FailureReport
 from nova_lite.scheduler.settings_file import SettingsFile
 
 LOG = logging.getLogger(__name__)
+
+# A broker that is away is waited for. When it is back, services need a moment until they listen again.
+_BROKER_PATIENCE_S = 60.0
+_LISTENER_PATIENCE_S = 5.0
+_PAUSE_S = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +81,8 @@ class FilterScheduler:
             except exception.InstanceNotFound:
                 LOG.info("Instance %s was deleted before it was placed", uuid)
             except Exception as error:  # one instance must not keep the others from being built
-                LOG.exception("Could not place instance %s", uuid)
+                is_expected = isinstance(error, exception.NovaException)
+                LOG.error("Could not place instance %s: %s", uuid, error, exc_info=None if is_expected else error)
                 self._report.build_failed(context, error, spec, [uuid], request.is_first_time)
         self._announce(context, "run_instance.end", {"request_spec": spec})
 
@@ -194,10 +201,23 @@ class FilterScheduler:
             "request_spec": spec, "weighted_host": {"weight": selection.weight, "host": selection.host},
             "instance_id": uuid})
         self._note_placement(context, instance, (filter_properties.get("scheduler_hints") or {}).get("group"))
-        self._compute.run_instance(
+        self._patiently(lambda: self._compute.run_instance(
             context, instance, selection.host, spec, _for_compute(filter_properties, selection, retry),
             request.requested_networks, request.injected_files, request.admin_password, request.is_first_time,
-            node=selection.node)
+            node=selection.node))
+
+    def _patiently(self, send: Callable[[], None]) -> None:
+        """Send an order, again for a while if it cannot be sent. Raises RpcUnavailable in the end."""
+        clock = self._services.clock
+        begun_s = clock.monotonic()
+        while True:
+            try:
+                return send()
+            except exception.RpcUnavailable as error:
+                limit_s = _LISTENER_PATIENCE_S if error.is_broker_there else _BROKER_PATIENCE_S
+                if clock.monotonic() - begun_s > limit_s:
+                    raise
+                clock.sleep(_PAUSE_S)
 
     def _note_placement(self, context: RequestContext, instance: Instance, group: str | None) -> None:
         """Record when it was placed; the host is written by the claim there."""

@@ -4,6 +4,7 @@ import pytest
 
 from nova_lite import exception
 from nova_lite.objects import task_states, vm_states
+from nova_lite.rpc.client import RpcClient
 from nova_lite.scheduler.manager import SchedulerManager
 from nova_lite.scheduler.rpcapi import request_spec
 
@@ -293,6 +294,29 @@ def test_a_host_that_does_not_listen_is_passed_over(cell):
     assert arguments["instance"]["uuid"] == instance.uuid
     assert arguments["filter_properties"]["retry"] == {"num_attempts": 2, "hosts": [["deaf", "deaf-node"],
                                                                                     ["other", "other-node"]]}
+    assert cell.stored(instance).vm_state == vm_states.BUILDING
+
+
+@pytest.mark.parametrize("is_broker_there", [False, True])
+def test_a_broker_that_has_gone_and_come_back_is_no_reason_to_give_a_host_up(cell, monkeypatch, is_broker_there):
+    host = cell.add_host("h1")
+    instance = new_instance(cell)
+    failures = 8
+    send = RpcClient.cast
+
+    def lose_some(client, ctxt, method, **how):
+        nonlocal failures
+        if method == "run_instance" and failures:
+            failures -= 1
+            raise exception.RpcUnavailable(method=method, topic="compute", reason="it is away",
+                                           is_broker_there=is_broker_there)
+        return send(client, ctxt, method, **how)
+
+    monkeypatch.setattr(RpcClient, "cast", lose_some)
+
+    run(cell, spec_of(cell, instance))
+
+    assert host.heard()[0] == "run_instance"
     assert cell.stored(instance).vm_state == vm_states.BUILDING
 
 

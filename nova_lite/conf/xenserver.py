@@ -75,9 +75,10 @@ def _storage() -> list[cfg.Opt]:
         cfg.BoolOpt("sparse_copy", default=True, deprecated_opts=_flat("xenapi_sparse_copy"),
                     help="Skip empty blocks when copying disks."),
         cfg.BoolOpt("remap_vbd_dev", default=False, deprecated_opts=_flat("xenapi_remap_vbd_dev"),
-                    help="Kept for configurations of older releases; must be false."),
+                    help="Disks that are attached to ourselves have devices of another name than xvd; some old "
+                         "kernels need it."),
         cfg.StrOpt("remap_vbd_dev_prefix", default="sd", deprecated_opts=_flat("xenapi_remap_vbd_dev_prefix"),
-                   help="Kept for configurations of older releases; devices keep their names."),
+                   help="What the names of such devices begin with."),
     ]
 
 

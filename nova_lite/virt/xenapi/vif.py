@@ -132,6 +132,11 @@ class Interfaces:
         for device, (network, mapping) in enumerate(records(network_info)):
             self.create_one(vm_ref, instance, network, mapping, device)
 
+    def create_for(self, vm_ref: str, instance: Any, network_info: Any) -> None:
+        """Like create, for a VM that may not be there: raises XenAPI.Failure for a reference that is none."""
+        self._session.call_xenapi("VM.get_record", vm_ref)
+        self.create(vm_ref, instance, network_info)
+
     def create_one(self, vm_ref: str, instance: Any, network: dict, mapping: dict, device: int | str) -> str:
         record = self._driver.plug(instance, network, mapping, vm_ref=vm_ref, device=device)
         if self._locked:

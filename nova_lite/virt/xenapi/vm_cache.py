@@ -69,6 +69,12 @@ class Vm:
         return POWER_STATES.get(self.power_state.lower(), power_state.NOSTATE)
 
     @property
+    def facts(self) -> dict[str, int]:
+        """State, memory in KiB, CPUs; CPU time, which the host does not count, is 0."""
+        return {"state": self.state, "max_mem": self.memory_static_max_b >> 10, "mem": self.memory_dynamic_max_b >> 10,
+                "num_cpu": self.vcpus, "cpu_time": 0}
+
+    @property
     def instance_uuid(self) -> str | None:
         return self.other_config.get("nova_uuid")
 

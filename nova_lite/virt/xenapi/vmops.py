@@ -128,9 +128,7 @@ class VMOps:
 
     def get_info(self, instance):
         """Return {'state', 'max_mem' KiB, 'mem' KiB, 'num_cpu', 'cpu_time'}. Raises InstanceNotFound."""
-        vm = self.finder.vm(instance)
-        return {"state": vm.state, "max_mem": vm.memory_static_max_b >> 10, "mem": vm.memory_dynamic_max_b >> 10,
-                "num_cpu": vm.vcpus, "cpu_time": 0}
+        return self.finder.vm(instance).facts
 
     # Life -----------------------------------------------------------------------------------------------------
 
@@ -222,8 +220,7 @@ class VMOps:
 
     def create_vifs(self, vm_ref, instance, network_info):
         """Create the VIFs of the VM. Raises XenAPI.Failure for a reference that is no VM."""
-        self._session.call_xenapi("VM.get_record", vm_ref)
-        self.vifs.create(vm_ref, instance, network_info)
+        self.vifs.create_for(vm_ref, instance, network_info)
 
     def plug_vifs(self, instance, network_info):
         """Have the VIF driver prepare the host."""

@@ -70,7 +70,8 @@ def parse_target(connection_info: dict, target_host: str | None = None, target_p
     if data.get("auth_method") == "CHAP":
         params |= {"chapuser": data.get("auth_username"), "chappassword": data.get("auth_password")}
     sr_uuid = str(uuidlib.uuid5(SR_NAMESPACE, f"{host}/{port}/{iqn}"))
-    return Target(VolumeRepository(sr_uuid, f"{TEMPORARY}{data['volume_id']}", params), data.get("vdi_uuid"), _lun(data))
+    repository = VolumeRepository(sr_uuid, f"{TEMPORARY}{data['volume_id']}", params)
+    return Target(repository, data.get("vdi_uuid"), _lun(data))
 
 
 def _lun(data: dict) -> int | None:

@@ -7,7 +7,8 @@ from nova_lite.virt.xenapi import volumeops
 from nova_lite.virt.xenapi.guest_data import hostname_for, sanitized
 from nova_lite.virt.xenapi.local_disks import ephemeral_sizes_gb
 from nova_lite.virt.xenapi.plan import Undo
-from nova_lite.virt.xenapi.session import version_tuple
+from nova_lite.virt.xenapi.session import addresses_of, version_tuple
+from nova_lite.virt.xenapi.snapshot import is_vhd
 from nova_lite.virt.xenapi.transfer import read_ahead
 from nova_lite.virt.xenapi.transport import Endpoint, swap_xapi_host
 from nova_lite.virt.xenapi.vmops import cmp_version, make_step_decorator
@@ -181,3 +182,14 @@ def test_nobody_reads_on_after_the_taker_gave_up():
     taken.close()
     seen = len(made)
     assert seen < 1000 and len(made) == seen
+
+
+@pytest.mark.parametrize(("sm_config", "expected"), [
+    ({}, True), ({"vhd-parent": "u"}, True), ({"vdi_type": "vhd"}, True), ({"vdi_type": "qcow2"}, False),
+    ({"image-format": "qcow2"}, False), ({"image-format": "vhd"}, True)])
+def test_disks_of_later_hosts_need_be_no_vhds(sm_config, expected):
+    assert is_vhd({"sm_config": sm_config}) is expected
+
+
+def test_a_host_name_has_the_addresses_it_resolves_to_and_an_unknown_one_none():
+    assert addresses_of("no-such-host.invalid") == set() and "127.0.0.1" in addresses_of("127.0.0.1")

@@ -50,7 +50,7 @@ class Usage:
         before = self._rows_by_interface(context, counters, previous)
         added = [_added(counter, rows.get(key), before.get(key)) for counter in counters
                  for key in [(counter["uuid"], counter["mac_address"])]]
-        update_cells = self._tells_cells()
+        update_cells = bool(added) and self._tells_cells()
         for first in range(0, len(added), BATCH):
             self._here.db.bw_usage_update_all(context, start, added[first:first + BATCH], last_refreshed=refreshed,
                                               update_cells=update_cells)

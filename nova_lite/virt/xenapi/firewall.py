@@ -11,7 +11,7 @@ class FirewallDriver:
     # Whether interfaces are kept to their own addresses by VIF locking mode.
     locks_vifs = False
 
-    def __init__(self, virtapi=None, xenapi_session=None):
+    def __init__(self, virtapi=None, xenapi_session=None, host=None):
         self.virtapi = virtapi
         self.session = xenapi_session
 
@@ -57,20 +57,3 @@ class LockedVifFirewallDriver(FirewallDriver):
     """
 
     locks_vifs = True
-
-
-_NAMES = {
-    "NoopFirewallDriver": NoopFirewallDriver,
-    "IptablesFirewallDriver": LockedVifFirewallDriver,
-    "Dom0IptablesFirewallDriver": LockedVifFirewallDriver,
-}
-
-
-def load(name, **collaborators):
-    """Return the firewall driver for an accepted name, with any module path before it; others get the first."""
-    short = (name or "NoopFirewallDriver").rpartition(".")[2]
-    chosen = _NAMES.get(short, LockedVifFirewallDriver)
-    if chosen is LockedVifFirewallDriver:
-        LOG.warning("firewall_driver %s: interfaces are kept to their own addresses by VIF locking mode; rules of "
-                    "security groups are not applied", name)
-    return chosen(**collaborators)

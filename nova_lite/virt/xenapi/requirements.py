@@ -3,7 +3,8 @@
 import XenAPI
 
 from nova_lite import exception
-from nova_lite.virt.xenapi import errors, plugins, upload_handlers, vif
+from nova_lite.virt.xenapi import errors, firewall_drivers, plugins, upload_handlers, vif
+from nova_lite.virt.xenapi.dom0_firewall import Dom0IptablesFirewallDriver
 from nova_lite.virt.xenapi.own_vm import own_vm_uuid
 from nova_lite.virt.xenapi.upload_handlers import LOCAL
 from nova_lite.virt.xenapi.vif_ovs_ports import XenAPIOpenVswitchPortDriver
@@ -27,13 +28,21 @@ def runs_in_its_host(conf):
 
 
 def check_plugins(session, conf):
-    """Raise ConfigurationError for options that need the dom0 plugins of a host that has none."""
+    """Raise ConfigurationError for options that need dom0 plugins the host does not have."""
+    for option, version in needed_plugins(conf):
+        if not plugins.goes_with(session.plugin_version, version):
+            raise exception.ConfigurationError(
+                reason=f"{option} needs the dom0 plugins {version} or later; {session} has "
+                       f"{session.plugin_version or 'none'}")
+
+
+def needed_plugins(conf):
+    """Yield (option as set, version of the dom0 plugins) of everything that does not work without them."""
     vif_driver = conf.xenserver.vif_driver
-    wires = vif.DRIVERS.get(vif_driver) is XenAPIOpenVswitchPortDriver
-    if wires and not plugins.goes_with(session.plugin_version, CHANGES_NETWORKS):
-        raise exception.ConfigurationError(
-            reason=f"[xenserver] vif_driver = {vif_driver} needs the dom0 plugins {CHANGES_NETWORKS} or later; "
-                   f"{session} has {session.plugin_version or 'none'}")
+    if vif.DRIVERS.get(vif_driver) is XenAPIOpenVswitchPortDriver:
+        yield f"[xenserver] vif_driver = {vif_driver}", CHANGES_NETWORKS
+    if firewall_drivers.named(conf.firewall_driver) is Dom0IptablesFirewallDriver:
+        yield f"firewall_driver = {conf.firewall_driver}", plugins.WIRES[conf.xenserver.plugin_wire].required
 
 
 def check_host(session, path=None):

@@ -4,7 +4,7 @@ from collections import namedtuple
 
 from nova_lite import conf as nova_conf
 from nova_lite.virt.virtapi import VirtAPI
-from nova_lite.virt.xenapi import firewall, vif
+from nova_lite.virt.xenapi import firewall_drivers, vif
 from nova_lite.virt.xenapi.agent import Agents, cmp_version
 from nova_lite.virt.xenapi.auto_disk import AutoDisk
 from nova_lite.virt.xenapi.destroy import Destroyer
@@ -66,7 +66,8 @@ class VMOps:
 
     def _build_parts(self, image_api) -> None:
         session, conf = self._session, self._conf
-        self.firewall_driver = firewall.load(conf.firewall_driver, virtapi=self._virtapi, xenapi_session=session)
+        self.firewall_driver = firewall_drivers.load(conf.firewall_driver, virtapi=self._virtapi,
+                                                     xenapi_session=session, host=conf.host)
         self.vif_driver = vif.load_driver(conf.xenserver.vif_driver, session, conf)
         self.vifs = vif.Interfaces(session, self.vif_driver, self.firewall_driver.locks_vifs)
         self.finder = VmFinder(session, self.cache, conf.instance_name_template, self._virtapi)

@@ -156,8 +156,9 @@ class SetServer(base.Action):
         parser.add_argument("server", metavar="NAME_OR_ID")
         parser.add_argument("--name")
         parser.add_argument("--property", type=base.key_value, action="append", default=[], metavar="KEY=VALUE")
-        parser.add_argument("--state", choices=("active", "error"),
-                            help="What a stuck server is said to be; nothing is done to it.")  # fmt: skip
+        parser.add_argument("--state", choices=("active", "error", "resized"),
+                            help="What a stuck server is said to be; nothing is done to it. One whose resize failed "
+                                 "at its destination goes back by 'resize revert' once it is said to be resized.")
         secret.add_password(parser, "of the guest's administrator, set through its agent")
         return parser
 

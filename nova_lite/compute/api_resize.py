@@ -88,7 +88,7 @@ class Resizing:
     def revert(self, context: RequestContext, instance: Instance) -> None:
         """Take the instance back to where and how it was."""
         elevated = context.elevated()
-        migration = self._finished(elevated, instance)
+        migration = self._revertible(elevated, instance)
         reservations = self._to_send(context, instance, self._quotas.reserve_revert_release(context, instance))
         try:
             with self._steps.begun(context, instance, actions.REVERT_RESIZE,
@@ -107,6 +107,16 @@ class Resizing:
 
     def _finished(self, context: RequestContext, instance: Instance) -> Migration | None:
         return Migration.get_by_instance_and_status(context, instance.uuid, "finished")
+
+    def _revertible(self, context: RequestContext, instance: Instance) -> Migration | None:
+        """Return the move to take back: one that arrived, or that failed there and left both hosts known."""
+        try:
+            return self._finished(context, instance)
+        except exception.MigrationNotFoundByStatus:
+            failed = Migration.get_by_instance_and_status(context, instance.uuid, "error")
+            if failed.dest_compute != instance.host or failed.migration_type not in ("resize", "migration"):
+                raise
+            return failed
 
 
 class LocalTasks:

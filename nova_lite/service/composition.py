@@ -120,9 +120,21 @@ def build_api(conf: cfg.ConfigOpts) -> Api:
 
     services = assemble(conf)
     cells_api = CellsAPI(services)
-    if conf.cells.enable and conf.cells.cell_type == "api":
+    if conf.cells.enable and conf.cells.cell_type == "api" and not _is_alone_with_hosts(services):
         return _api_of_an_api_cell(services, cells_api)
     return _api_of_a_compute_cell(services, cells_api)
+
+
+def _is_alone_with_hosts(services: Services) -> bool:
+    """Tell whether this is a tree of one cell, whose instances live here whatever the cell's type says."""
+    from oslo_db import exception as db_exception
+
+    admin = context.get_admin_context().bind(services)
+    try:
+        alone = not services.db.cell_get_all(admin)
+        return alone and bool(services.db.service_get_all_by_binary(admin, "nova-compute", include_disabled=True))
+    except (db_exception.DBError, exception.NovaException):  # told when the database is used
+        return False
 
 
 def _api_of_an_api_cell(services: Services, cells_api: Any) -> Api:

@@ -197,6 +197,18 @@ def test_C12_a_destination_that_cannot_build_keeps_both_hosts_known(pair):
     assert instance.old_flavor.name == "m1.tiny"
 
 
+def test_C12_what_failed_at_its_destination_goes_back_when_it_is_reverted(pair):
+    with pair.failing("finish_migration", RuntimeError("no SR"), compute=pair.there):
+        instance = settle(pair, begin_resize(pair), lambda now: now.vm_state == vm_states.ERROR and idle(now))
+    pair.busy(instance, task_states.RESIZE_REVERTING, vm_state=vm_states.RESIZED)
+
+    pair.there.revert_resize(pair.context, instance=instance, migration=migration_of(pair, instance))
+
+    instance = settle(pair, instance, lambda now: now.vm_state == vm_states.ACTIVE and idle(now))
+    assert (instance.host, instance.flavor.name) == ("here", "m1.tiny")
+    assert pair.guest(instance).state == power_state.RUNNING
+
+
 def test_a_migration_keeps_the_flavor(pair):
     instance = resized(pair, flavor=pair.flavor)
     assert instance.flavor.name == "m1.tiny"

@@ -139,6 +139,27 @@ def test_reverting_goes_to_the_destination(cell):
     assert cell.stored(instance).task_state == task_states.RESIZE_REVERTING
 
 
+def test_C12_a_move_that_failed_at_its_destination_can_be_taken_back(cell):
+    dest = cell.add_host("h2")
+    instance, migration = resized(cell)
+    migration.status = "error"
+    migration.save()
+
+    cell.api.revert_resize(cell.context(), instance)
+
+    assert dest.heard()[0] == "revert_resize"
+    assert objects.Migration.get_by_id(cell.admin(), migration.id).status == "reverting"
+
+
+def test_a_move_that_failed_before_it_left_has_no_way_back(cell):
+    instance, migration = resized(cell)
+    migration.update({"status": "error", "dest_compute": "h3"})
+    migration.save()
+
+    with pytest.raises(exception.MigrationNotFoundByStatus):
+        cell.api.revert_resize(cell.context(), instance)
+
+
 @pytest.mark.parametrize("operation", ["confirm_resize", "revert_resize"])
 def test_without_a_finished_move_there_is_nothing_to_settle(cell, operation):
     with pytest.raises(exception.MigrationNotFoundByStatus):

@@ -9,7 +9,6 @@ import sqlalchemy
 from nova_lite import exception
 from nova_lite.db import models
 from nova_lite.db.operations import Part, operation
-from nova_lite.db.secret_reader import SecretReader
 from nova_lite.db.secrets import SecretBox
 
 CELLS = models.Cell.__table__
@@ -31,7 +30,6 @@ class Cells(Part):
     def __init__(self, db: Any):
         super().__init__(db)
         self._box = SecretBox(self.conf.database.secret_key_file)
-        self._reader = SecretReader(self._box)
 
     @operation
     def cell_create(self, context: Any, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,8 +79,7 @@ class Cells(Part):
         """Return the neighbours."""
         with self.store.reader(context) as session:
             rows = session.all(_ALL)
-        opened = self._reader.open_all(row[name] for row in rows for name in _SECRET)
-        return [CellRow({**row, **{name: opened[row[name]] for name in _SECRET}}) for row in rows]
+        return [self._opened(row) for row in rows]
 
     def _changed(self) -> None:
         self.db.part_of("has_parents").forget_parents()

@@ -24,15 +24,6 @@ class SecretBox:
         """Whether a stored text is encrypted."""
         return text.startswith(_MARK)
 
-    @staticmethod
-    def ciphertext(stored: str) -> str:
-        """Return what is encrypted in a stored text, without the mark that says so."""
-        return stored.removeprefix(_MARK)
-
-    def existing_key(self) -> str:
-        """Return the key, '' if there is none yet. Raises ConfigurationError."""
-        return self._key(lambda: None).decode() if os.path.exists(self._path) else ""
-
     def close(self, text: str | None) -> str | None:
         """Return text as it may be stored; None stays None."""
         if text is None or self.is_closed(text):
@@ -46,7 +37,7 @@ class SecretBox:
         from cryptography.fernet import InvalidToken
 
         try:
-            return self._cipher().decrypt(self.ciphertext(stored).encode()).decode()
+            return self._cipher().decrypt(stored.removeprefix(_MARK).encode()).decode()
         except InvalidToken as exc:
             raise exception.ConfigurationError(
                 reason=f"The key in {self._path} does not open the secrets in the table 'cells': every service of a "

@@ -2,8 +2,6 @@
 
 import os
 import stat
-import subprocess
-import sys
 
 import pytest
 import sqlalchemy
@@ -50,33 +48,6 @@ def test_another_process_reads_them_with_the_same_key_file(db, ctxt, services):
 
     assert other.cell_get(ctxt, "west")["transport_url"] == URL
     other.dispose()
-
-
-# Begins as a daemon does: what eventlet would load by itself is not loaded then.
-READER = """
-import sys
-from nova_lite import concurrency
-concurrency.setup("threading")
-from nova_lite import conf, context
-from nova_lite.db.api import Database
-database = Database(conf.load([], prog="reader", config_files=[], config_dirs=[], overrides={
-    ("database", "connection"): sys.argv[1], ("database", "secret_key_file"): sys.argv[2]}))
-rows = database.cell_get_all(context.get_admin_context())
-again = database.cell_get_all(context.get_admin_context())
-print([row["transport_url"] for row in rows], rows == again, "cryptography.fernet" in sys.modules)
-"""
-
-
-def test_a_process_that_only_reads_them_needs_no_cryptography_library_in_its_memory(db, ctxt, services):
-    db.cell_create(ctxt, {"name": "west", "transport_url": URL, "is_parent": True})
-    with db.writer(ctxt) as session:
-        session.insert_row(models.Cell, {"name": "old", "transport_url": "rabbit://plain/", "is_parent": False})
-
-    settings = services.conf.database
-    read = subprocess.run([sys.executable, "-W", "ignore", "-c", READER, settings.connection, settings.secret_key_file],
-                          capture_output=True, text=True, timeout=120, check=True)
-
-    assert read.stdout.strip() == f"[{URL!r}, 'rabbit://plain/'] True False"
 
 
 def test_neighbours_that_a_wrong_key_does_not_open_are_told_in_one_line(db, ctxt, services, tmp_path):

@@ -284,8 +284,10 @@ class CellsScheduler:
                 ctxt, "build_failed", {"instance_uuids": uuids, "reason": reason, "cells_tried": list(cells_tried)},
                 routing.UP, parent, strict=True)
         except exception.NovaException as error:
-            LOG.error("Cannot tell cell %s that instances %s were not built: %s", parent.name, uuids, error)
-            self._set_error(ctxt, uuids, reason)
+            LOG.warning("Cannot tell cell %s that instances %s were not built: %s", parent.name, uuids, error)
+            # A top of our kind finds out that nobody has them, and orders them again.
+            if self.msg_runner.place.path_to_top(parent) is None:
+                self._set_error(ctxt, uuids, reason)
 
     def give_up_lost(self, ctxt, instance_uuids: list[str], reason: str) -> None:
         """No cell has these instances: they have failed."""

@@ -157,6 +157,25 @@ def test_D17_a_cell_that_gave_a_build_back_can_be_asked_to_build_it_again(tree):
     assert not tree["rack1"].find(instance.uuid).deleted
 
 
+def test_D17_a_failure_that_the_parent_cannot_be_told_of_leaves_no_trace_that_would_keep_the_top_from_ordering_again(
+        tree, monkeypatch):
+    has_room(tree, "west", "rack1", 9)
+    [instance] = order(tree)
+    eventually(lambda: at_top(tree, instance).cell_name == "api!west!rack1")
+    rack1 = tree["rack1"]
+
+    def is_away(message, server=None):
+        raise exception.RpcUnavailable(method="m", topic="t", reason="away")
+
+    monkeypatch.setattr(rack1.parent("west"), "send_message", is_away)
+
+    rack1.runner.scheduler.local_build_failed(rack1.context(), [instance.uuid], "No valid host was found")
+
+    assert rack1.find(instance.uuid).deleted
+    assert rack1.db.outbox_count(rack1.context()) == 0
+    assert at_top(tree, instance).vm_state == vm_states.BUILDING
+
+
 def test_D17_when_every_cell_has_failed_the_top_says_so(tree):
     [instance] = order(tree)
     for _number in range(2):

@@ -65,6 +65,13 @@ def test_both_drivers_are_asked_and_the_destinations_check_is_cleaned_up(pair):
     assert cleaned == [1]
 
 
+def test_drivers_may_have_nothing_to_say_about_a_move(pair):
+    pair.there.driver.check_can_live_migrate_destination = lambda *args: None
+    pair.compute.driver.check_can_live_migrate_source = lambda *args: None
+
+    assert pair.there.check_can_live_migrate_destination(pair.context, migrating(pair)) == {}
+
+
 def test_a_refusal_of_the_source_is_cleaned_up_too(pair):
     instance = migrating(pair)
     cleaned = []
@@ -127,7 +134,10 @@ def test_C29_a_rollback_says_what_became_of_the_guest(pair, guest_state, found):
     assert (instance.vm_state, instance.task_state, instance.host) == (found, None, "here")
 
 
-def test_a_failed_block_migration_is_cleared_away_at_the_destination(pair):
+@pytest.mark.parametrize("how", [
+    {"block_migration": True}, {"migrate_data": {"is_volume_backed": True, "is_shared_storage": False}}],
+    ids=["with its disks", "on volumes"])
+def test_a_failed_move_without_shared_storage_is_cleared_away_at_the_destination(pair, how):
     instance = migrating(pair)
     destroyed, cleared = [], threading.Event()
     pair.there.driver.destroy = lambda guest, *args: destroyed.append(guest.uuid) or cleared.set()
@@ -136,6 +146,6 @@ def test_a_failed_block_migration_is_cleared_away_at_the_destination(pair):
         recover_method(context, guest, dest, block_migration, migrate_data)
 
     pair.compute.driver.live_migration = fail
-    migrate(pair, instance, block_migration=True)
-    assert cleared.wait(5)
+    migrate(pair, instance, **how)
+    assert cleared.wait(60)
     assert destroyed == [instance.uuid]

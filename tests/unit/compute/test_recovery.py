@@ -108,6 +108,17 @@ def test_one_instance_that_cannot_be_recovered_does_not_stop_the_start(world):
     assert world.reload(other).task_state is None
 
 
+def test_a_guest_that_was_removed_by_hand_stops_no_start(world):
+    instance, other = world.boot(), world.boot()
+    del world.compute.driver.instances[instance.name]
+
+    restart(world)
+
+    assert world.reload(instance).task_state is None
+    assert world.reload(other).vm_state == vm_states.ACTIVE
+    assert world.faults(instance) == []
+
+
 def test_interfaces_that_cannot_be_plugged_are_an_error(world):
     instance = left_behind(world, vm_states.ACTIVE, None)
     with world.failing("plug_vifs", exception.VirtualInterfacePlugException()):

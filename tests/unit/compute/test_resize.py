@@ -230,6 +230,42 @@ def test_resizes_nobody_confirms_are_confirmed_after_their_window(make_world):
     assert world.compute_api.calls == [("confirm_resize", instance.uuid)]
 
 
+def test_a_resize_that_cannot_be_confirmed_does_not_keep_others_waiting(make_world):
+    world = make_world(resize_confirm_window=60)
+    instances, asked = [world.busy(world.boot(), None, vm_state=vm_states.RESIZED) for _ in range(3)], []
+    for instance in instances:
+        migration = objects.Migration(world.context, instance_uuid=instance.uuid, source_compute="there",
+                                      dest_compute="here", migration_type="resize", status="post-migrating")
+        migration.create()
+        migration.status = "finished"
+        migration.save()
+
+    def confirm(context, instance, migration):
+        asked.append(instance.uuid)
+        raise RuntimeError("no")
+
+    world.compute_api.confirm_resize = confirm
+    world.clock.advance(61)
+    world.compute._poll_unconfirmed_resizes(world.context)
+
+    assert sorted(asked) == sorted(instance.uuid for instance in instances)
+
+
+def test_the_volumes_of_a_resized_instance_are_connected_to_its_new_host_only(pair):
+    for host, compute in (("here", pair.compute), ("there", pair.there)):
+        compute.driver.get_volume_connector = lambda instance, host=host: {"ip": host, "initiator": host, "host": host}
+    instance, volume_id = pair.boot(), pair.shelf.add("attaching")
+    pair.compute.attach_volume(pair.context, volume_id, "/dev/xvdc", instance)
+    assert pair.shelf.connections == {(volume_id, "here")}
+
+    pair.busy(instance, task_states.RESIZE_PREP)
+    pair.there.prep_resize(pair.context, image={}, instance=instance.to_legacy_dict(), instance_type=larger(pair))
+    settle(pair, instance, lambda now: now.vm_state == vm_states.RESIZED)
+
+    assert pair.shelf.connections == {(volume_id, "there")}
+    assert pair.shelf.volumes[volume_id]["status"] == "in-use"
+
+
 def test_an_unconfirmed_resize_whose_instance_moved_on_is_closed(make_world):
     world = make_world(resize_confirm_window=60)
     world.there = world.add_host("there")

@@ -128,16 +128,29 @@ class LiveMigrator:
             _if_implemented(here.driver.unfilter_instance, instance, network_info)
             move = {"source_compute": here.name, "dest_compute": dest}
             here.network_api.migrate_instance_start(context, instance, move)
-            self._computes.post_live_migration_at_destination(context, instance, block_migration, dest)
+            problem = self._hand_over(context, instance, block_migration, dest)
             if block_migration or not (migrate_data or {}).get("is_shared_storage", True):
                 here.driver.destroy(instance, network_info)
             else:
                 _if_implemented(here.driver.unplug_vifs, instance, network_info)
             here.network_api.setup_networks_on_host(context, instance, here.name, teardown=True)
-        migration.status = "completed"
+        migration.status = "error" if problem else "completed"
         migration.save()
         here.services.cells_notifier.delete_console_tokens(context, instance.uuid)
         here.trackers.of(migration.source_node).forget(context, instance)
+        if problem:
+            raise problem
+
+    def _hand_over(self, context: RequestContext, instance: objects.Instance, block_migration: bool | None,
+                   dest: str) -> Exception | None:
+        """Have the destination take the guest over; return its failure: the guest has left here all the same."""
+        try:
+            self._computes.post_live_migration_at_destination(context, instance, block_migration, dest)
+        except Exception as error:  # told when what is left here is gone
+            LOG.error("Host %s did not take instance %s over as it should: %s", dest, instance.uuid,
+                      type(error).__name__)
+            return error
+        return None
 
     def _failed(self, context: RequestContext, instance: objects.Instance, dest: str, block_migration: bool | None,
                 migrate_data: dict[str, Any] | None, migration: objects.Migration,
@@ -172,7 +185,10 @@ class LiveMigrator:
 
     def post_at_destination(self, context: RequestContext, instance: objects.Instance,
                             block_migration: bool | None) -> None:
-        """Take the guest that has arrived over; one that was taken over before is left alone."""
+        """Take the guest that has arrived over; one that was taken over before is left alone.
+
+        The guest is here whatever fails now: then it is in ERROR here, rather than migrating for ever.
+        """
         here = self._here
         if instance.host == here.name and instance.task_state != task_states.MIGRATING:
             LOG.info("Instance %s has arrived already", instance.uuid)
@@ -181,17 +197,28 @@ class LiveMigrator:
             here.network_api.setup_networks_on_host(context, instance, here.name)
             move = {"source_compute": instance.host, "dest_compute": here.name}
             here.network_api.migrate_instance_finish(context, instance, move)
-            here.driver.post_live_migration_at_destination(
-                context, instance, here.for_driver(here.network_info(context, instance)), block_migration,
-                self._block_devices.info(context, instance))
-            state = here.power_state(instance)
-            here.update(context, instance, host=here.name, node=here.driver.get_available_nodes()[0],
-                        power_state=state, task_state=None, expected_task_state=task_states.MIGRATING,
-                        vm_state=vm_states.PAUSED if state == power_state.PAUSED else vm_states.ACTIVE)
+            try:
+                here.driver.post_live_migration_at_destination(
+                    context, instance, here.for_driver(here.network_info(context, instance)), block_migration,
+                    self._block_devices.info(context, instance))
+            except Exception as error:
+                self._note_arrival(context, instance, vm_states.ERROR)
+                record_fault(here.conductor, context, instance, error)
+                raise
+            self._note_arrival(context, instance)
             tracker = here.trackers.of(instance.node)
             tracker.arrival_ended(instance)
             tracker.track(context, instance)
             here.network_api.setup_networks_on_host(context, instance, here.name)
+
+    def _note_arrival(self, context: RequestContext, instance: objects.Instance, vm_state: str | None = None) -> None:
+        """Note that the instance is here now; its vm_state follows from its power state unless one is given."""
+        here = self._here
+        state = here.power_state(instance)
+        is_paused = state == power_state.PAUSED
+        here.update(context, instance, host=here.name, node=here.driver.get_available_nodes()[0], power_state=state,
+                    vm_state=vm_state or (vm_states.PAUSED if is_paused else vm_states.ACTIVE), task_state=None,
+                    expected_task_state=task_states.MIGRATING)
 
     def rollback_at_destination(self, context: RequestContext, instance: objects.Instance) -> None:
         """Remove what `pre` made for a guest that did not arrive. A message that comes after a guest did is dropped."""

@@ -51,6 +51,22 @@ def test_a_migrated_instance_runs_on_the_other_host(pair):
         assert f"live_migration.{part}.end" in events
 
 
+def test_a_guest_that_arrives_and_is_not_taken_over_is_in_error_where_it_is(pair):
+    instance = migrating(pair)
+
+    def fail(*args):
+        raise exception.VirtualInterfaceCreateException("planted")
+
+    pair.there.driver.post_live_migration_at_destination = fail
+    with pytest.raises(Exception, match="planted"):
+        migrate(pair, instance)
+
+    instance = pair.reload(instance)
+    assert (instance.host, instance.node, instance.vm_state, instance.task_state) == (
+        "there", "there-node", vm_states.ERROR, None)
+    assert record_of(pair, instance).status == "error"
+
+
 def test_both_drivers_are_asked_and_the_destinations_check_is_cleaned_up(pair):
     instance = migrating(pair)
     cleaned = []

@@ -197,6 +197,21 @@ def test_C12_a_destination_that_cannot_build_keeps_both_hosts_known(pair):
     assert instance.old_flavor.name == "m1.tiny"
 
 
+def test_a_revert_that_fails_is_noted_in_its_record(pair):
+    instance = resized(pair)
+
+    def fail(*args):
+        raise exception.NovaException("planted")
+
+    pair.there.driver.destroy = fail
+    instance = pair.busy(instance, task_states.RESIZE_REVERTING)
+    with pytest.raises(exception.NovaException):
+        pair.there.revert_resize(pair.context, instance=instance, migration=migration_of(pair, instance))
+
+    assert pair.reload(instance).vm_state == vm_states.ERROR
+    assert migration_of(pair, instance).status == "error"
+
+
 def test_C12_what_failed_at_its_destination_goes_back_when_it_is_reverted(pair):
     with pair.failing("finish_migration", RuntimeError("no SR"), compute=pair.there):
         instance = settle(pair, begin_resize(pair), lambda now: now.vm_state == vm_states.ERROR and idle(now))

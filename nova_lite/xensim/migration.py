@@ -1,5 +1,6 @@
 """Moving VMs with their disks: VM.migrate_send inside the pool and to another, and VDI.pool_migrate."""
 
+import http.client
 import io
 import ssl
 import tempfile
@@ -20,6 +21,7 @@ from nova_lite.xensim.vm_rules import HALTED, RUNNING
 from nova_lite.xensim.xmlrpc import encode_untyped
 
 IMPORT_TIMEOUT_S = 600
+PATIENCE = 50  # looks at what keeps a disk busy
 SENT_FIELDS = ("name_label", "name_description", "type", "other_config", "xenstore_data")
 
 
@@ -42,7 +44,7 @@ class RemotePool:
         """Call the pool's XenAPI. Raises what it answers."""
         try:
             answer: Any = getattr(self._proxy, name)(self.session_ref, *arguments)
-        except (OSError, xmlrpc.client.Error) as error:
+        except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
             raise ApiError("CANNOT_CONTACT_HOST", f"{self.url}: {error}") from None
         if answer["Status"] != "Success":
             raise ApiError(*answer["ErrorDescription"])
@@ -156,9 +158,10 @@ class Migration(Noun):
 
     def _send(self, caller: Caller, vm: Row, remote: RemotePool, vdi_map, vif_map, is_copy: bool) -> str:
         made: dict[str, str] = {}
+        new_ref = ""
         try:
             for disk in self._disks(vm):
-                made[disk.ref] = self._send_disk(disk, remote, vdi_map[disk.ref])
+                self._send_disk(disk, remote, vdi_map[disk.ref], made)
                 self.toolstack.check_cancelled(caller)
             new_ref = self._send_record(vm, remote, made, vif_map, is_copy)
             if vm["power_state"] == RUNNING:
@@ -166,27 +169,40 @@ class Migration(Noun):
                     remote.call("VM.start_on", new_ref, remote.host_ref, False, False)
         except ApiError:
             with self.toolstack.unlocked():
-                for vdi_ref in made.values():
-                    remote.call("VDI.destroy", vdi_ref)
+                self._take_back(remote, new_ref, made)
             raise
         if not is_copy:
             self._forget(vm)
         return new_ref
 
-    def _send_disk(self, disk: Row, remote: RemotePool, sr_ref: str) -> str:
+    @staticmethod
+    def _take_back(remote: RemotePool, vm_ref: str, disks: dict[str, str]) -> None:
+        """Remove what was made over there, as far as it can be reached."""
+        acts = [("VM.hard_shutdown", vm_ref), ("VM.destroy", vm_ref)] if vm_ref else []
+        for method, ref in acts + [("VDI.destroy", vdi_ref) for vdi_ref in disks.values()]:
+            for _ in range(PATIENCE):
+                try:
+                    remote.call(method, ref)
+                except ApiError as error:
+                    if error.description[0] == "OTHER_OPERATION_IN_PROGRESS":  # what is sent may still be arriving
+                        time.sleep(0.1)
+                        continue
+                break
+
+    def _send_disk(self, disk: Row, remote: RemotePool, sr_ref: str, made: dict[str, str]) -> None:
+        """Send a disk; `made` is told its reference over there as soon as there is one."""
         record = {
             name: disk[name] for name in ("name_label", "name_description", "type", "other_config", "xenstore_data")
         }
         record |= {"SR": sr_ref, "virtual_size": str(disk["virtual_size"]), "sharable": False, "read_only": False}
         is_raw = self.toolstack.vdis.is_raw(disk)
         with self.toolstack.vdis.image(disk) as image, self.toolstack.unlocked():
-            vdi_ref = remote.call("VDI.create", record)
+            vdi_ref = made[disk.ref] = remote.call("VDI.create", record)
             with tempfile.TemporaryFile(dir=self.toolstack.directory) as file:
                 for piece in image.pieces() if is_raw else stream_vhd(image, time.time()):
                     self.toolstack.slow_down(len(piece))
                     file.write(piece)
                 remote.put("/import_raw_vdi", file, vdi=vdi_ref, format="raw" if is_raw else "vhd")
-        return vdi_ref
 
     def _send_record(self, vm: Row, remote: RemotePool, disks: dict[str, str], vif_map, is_copy: bool) -> str:
         """Send the VM's records, naming the disks and networks it has over there."""

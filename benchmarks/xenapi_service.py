@@ -1,6 +1,6 @@
 """What a driver costs and notices while it serves a simulated host in a process of its own.
 
-    python -m benchmarks.xenapi_service [--builds 20] [--idle-s 120]
+    python -m benchmarks.xenapi_service [--builds 20] [--idle-s 360]
 
 Builds at once: sessions open at most, own processor time of each. A guest that stops by itself: how long until it is
 seen. An idle host: calls a minute, the long poll included, with all that the compute service asks now and then.
@@ -48,7 +48,7 @@ def build_at_once(bench, builds):
     with concurrent.futures.ThreadPoolExecutor(builds) as pool:
         instances = list(pool.map(lambda _: bench.spawn(), range(builds)))
     elapsed_s = time.perf_counter() - start
-    logins = bench.simulator.control.counts().get("session.login_with_password", 0)
+    logins = bench.simulator.control.counts().get("session.login_with_password", 0)  # of 2 * connection_concurrent
     return instances, elapsed_s, (time.process_time() - cpu_s) / builds, logins
 
 
@@ -88,7 +88,7 @@ def idle_calls(bench, seconds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--builds", type=int, default=20)
-    parser.add_argument("--idle-s", type=int, default=120)
+    parser.add_argument("--idle-s", type=int, default=360, help="a multiple of host_state_interval")
     options = parser.parse_args()
     with driver_bench() as bench:
         instances, elapsed_s, cpu_s, logins = build_at_once(bench, options.builds)

@@ -13,7 +13,7 @@ LOG = logging.getLogger(__name__)
 
 SCAN_ATTEMPTS = 4
 # Which repository is the guests' is asked less often than how full it is.
-CHOICES_COUNT_FOR = 10
+CHOICES_COUNT_FOR = 30
 
 
 @dataclass(frozen=True)

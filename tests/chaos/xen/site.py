@@ -238,6 +238,10 @@ class Site:
         instance = self.busy(instance_uuid, task_states.MIGRATING)
         here = self.hosts[instance.host]
         destination = self.other(instance.host)
-        data = destination.check_can_live_migrate_destination(self.context, instance, True, False)
+        try:
+            data = destination.check_can_live_migrate_destination(self.context, instance, True, False)
+        except Exception:  # whatever the check says, the scheduler that asked for it lets the instance be
+            self.busy(instance_uuid, None)
+            raise
         here.live_migration(self.context, destination.host, instance, True, data)
         return self.settle(instance_uuid)

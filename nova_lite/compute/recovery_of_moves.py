@@ -16,6 +16,7 @@ OF_RESIZES = ("resize", "migration")
 _UNDER_WAY = ("pre-migrating", "migrating", "post-migrating", "finished", "reverting", "reverted_dest", "error")
 # Not begun to change the guest, or gone before it had: what the source writes, and nobody will change any more.
 _NOT_LEFT = ("accepted", "pre-migrating", "preparing", "running", "migrating", "post-migrating")
+_ON_ITS_WAY = ("preparing", "running")  # a live migration
 _ARRIVING = (task_states.RESIZE_MIGRATED, task_states.RESIZE_FINISH)
 
 
@@ -77,15 +78,26 @@ class MoveRecovery:
             self._set_status(migration, "error")
 
     def close_moves(self, context: RequestContext, older_than_s: float = 0) -> None:
-        """End the resizes from here whose confirmation or revert broke off so long ago; a failure is the record's own.
+        """End the moves from here whose last steps broke off so long ago; a failure is the record's own.
 
-        A revert that got as far as to put the instance back into service lacks only the end of its record.
+        A revert that got as far as to put the instance back into service lacks only the end of its record, and so
+        does a live migration whose guest its destination has taken over.
         """
+        end = {"confirming": self._confirm, "reverted_dest": self._end_revert}
         for migration in objects.MigrationList.get_by_filters(context, {
-                "source_compute": self._here.name, "status": ["confirming", "reverted_dest"],
-                "migration_type": list(OF_RESIZES)}):
-            if older_than_s == 0 or self._here.is_older(migration.updated_at, older_than_s):
-                (self._confirm if migration.status == "confirming" else self._end_revert)(context, migration)
+                "source_compute": self._here.name, "status": [*end, *_ON_ITS_WAY],
+                "migration_type": [*OF_RESIZES, "live-migration"]}):
+            if older_than_s == 0 or self._here.is_older(migration.updated_at or migration.created_at, older_than_s):
+                end.get(migration.status, self._end_live_migration)(context, migration)
+
+    def _end_live_migration(self, context: RequestContext, migration: objects.Migration) -> None:
+        try:
+            instance = self._here.load(context, migration.instance_uuid)
+        except exception.InstanceNotFound:
+            self._set_status(migration, "error")
+            return
+        if instance.task_state != task_states.MIGRATING:
+            self._set_status(migration, "error" if instance.host == self._here.name else "completed")
 
     def _end_revert(self, context: RequestContext, migration: objects.Migration) -> None:
         try:

@@ -169,6 +169,19 @@ def test_an_instance_that_came_back_after_its_evacuation_is_kept(world):
     assert world.guest(instance).state == RUNNING
 
 
+@pytest.mark.parametrize(("host", "task_state", "found"), [
+    ("there", None, "completed"), ("here", None, "error"), ("there", task_states.MIGRATING, "running")])
+def test_the_record_of_a_live_migration_ends_as_the_migration_did(world, host, task_state, found):
+    instance = world.busy(world.boot(), task_state, host=host)
+    migration = objects.Migration(world.context, instance_uuid=instance.uuid, source_compute="here",
+                                  dest_compute="there", migration_type="live-migration", status="running")
+    migration.create()
+
+    restart(world)
+
+    assert objects.Migration.get_by_id(world.context, migration.id).status == found
+
+
 # --- Volumes ---
 
 def test_an_attachment_that_broke_off_is_taken_back(world):

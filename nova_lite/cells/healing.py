@@ -157,6 +157,9 @@ class Healer:
             known = self.digests.of(ctxt, [row for row in rows if not row["deleted"]])
             found.update((row["uuid"], known.get(row["uuid"])) for row in rows
                          if not (row["deleted"] and self._was_given_back(ctxt, row)))
+        # Looked at last, so that no change is in a digest that the top has not heard of, nor is about to.
+        for uuid in self._services.db.outbox_instances(ctxt).intersection(found):
+            del found[uuid]
         return found
 
     def _was_given_back(self, ctxt, row: Any) -> bool:

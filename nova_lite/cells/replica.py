@@ -51,6 +51,14 @@ _ACCOUNTED_TASKS = frozenset((
     task_states.DELETING, task_states.SOFT_DELETING, task_states.RESIZE_PREP, task_states.RESIZE_MIGRATING,
     task_states.RESIZE_MIGRATED, task_states.RESIZE_FINISH, task_states.RESIZE_REVERTING,
     task_states.RESIZE_CONFIRMING))
+# What the top shows as soon as its user-level API has asked an instance's cell for it.
+_ORDERED_TASKS = frozenset((
+    task_states.POWERING_ON, task_states.POWERING_OFF, task_states.REBOOTING, task_states.REBOOTING_HARD,
+    task_states.PAUSING, task_states.UNPAUSING, task_states.SUSPENDING, task_states.RESUMING, task_states.RESCUING,
+    task_states.UNRESCUING, task_states.RESTORING, task_states.REBUILDING, task_states.UPDATING_PASSWORD,
+    task_states.IMAGE_SNAPSHOT, task_states.IMAGE_BACKUP, task_states.RESIZE_PREP, task_states.RESIZE_REVERTING,
+    task_states.MIGRATING))
+_PATIENCE_S = 60  # an order may be on its way for so long
 _SIZES = frozenset(("memory_mb", "vcpus"))
 _MAX_REMEMBERED = 10_000
 _TO_SECONDS = len("2026-01-01 00:00:00")
@@ -126,6 +134,7 @@ class Replica:
     def __init__(self, services, counts: collections.Counter, ask_for_snapshot: Remedy, have_deleted: Remedy,
                  note_claim: Remedy):
         self._db = services.db
+        self._clock = services.clock
         self._counts = counts
         self._ask_for_snapshot = ask_for_snapshot
         self._have_deleted = have_deleted
@@ -248,7 +257,7 @@ class Replica:
         return self._revisions.newer(row["uuid"], changed, revision)
 
     def _apply(self, ctxt, row, update: Update, fields: set[str], outcome: _Outcome) -> None:
-        told = {"cell_name": update.owner}
+        told: dict[str, Any] = {"cell_name": update.owner}
         if update.revision is not None:
             known = row.get("replicated_revision") if row["cell_name"] else None
             told["replicated_revision"] = max(update.revision, known or 0)
@@ -257,11 +266,32 @@ class Replica:
         elif not self._save(ctxt, update, fields, told):
             return
         outcome.applied.append((update, fields, False))
+        if update.is_snapshot and self._is_without_effect(row, update.instance):
+            self._tell_of_lost_order(ctxt, row)
         is_resized = any(update.instance[name] != row[name] for name in fields & _SIZES)
         has_ended = ("task_state" in fields and row["task_state"] in _ACCOUNTED_TASKS
                      and update.instance.task_state is None)
         if is_resized or has_ended:
             outcome.accounted.add(row["project_id"])
+
+    def is_just_ordered(self, row: dict[str, Any]) -> bool:
+        """Whether the top has asked a cell for something so lately that the order may still be on its way."""
+        told_at = row["updated_at"] or row["created_at"]
+        age = self._clock.utcnow().replace(tzinfo=None) - told_at
+        return row["task_state"] in _ORDERED_TASKS and age.total_seconds() <= _PATIENCE_S
+
+    def _is_without_effect(self, row: dict[str, Any], instance) -> bool:
+        """Whether an instance's cell, asked for all it knows, knows nothing of what the top has ordered long ago."""
+        return (row["task_state"] in _ORDERED_TASKS and not self.is_just_ordered(row)
+                and instance.get("task_state") is None and instance.get("vm_state") == row["vm_state"])
+
+    def _tell_of_lost_order(self, ctxt, row: dict[str, Any]) -> None:
+        LOG.warning("The order that made instance %s %s has not reached cell %s", row["uuid"], row["task_state"],
+                    row["cell_name"])
+        self._db.instance_fault_create(ctxt, {
+            "instance_uuid": row["uuid"], "code": 500, "host": None, "message": "The order was lost",
+            "details": f"Nothing came of task state {row['task_state']}: cell {row['cell_name']} was not told"},
+            replicate=False)
 
     def _save(self, ctxt, update: Update, fields: set[str], told: dict[str, Any]) -> bool:
         """Write fields that are not only columns, or that no revision vouches for; False if they come out of order."""

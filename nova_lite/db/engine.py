@@ -8,6 +8,7 @@
 
 import contextlib
 import os
+import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator
@@ -136,7 +137,11 @@ def _sqlite_engine(url: sqlalchemy.URL, options: Any, begin: str) -> sqlalchemy.
 
     @sqlalchemy.event.listens_for(engine, "begin")
     def begin_as_wanted(connection: sqlalchemy.Connection) -> None:
-        connection.exec_driver_sql(begin)
+        # By the driver itself: SQLAlchemy's way to run a statement takes longer than most transactions here.
+        try:
+            connection.connection.dbapi_connection.execute(begin)  # type: ignore[union-attr]
+        except sqlite3.OperationalError as exc:
+            raise sqlalchemy.exc.OperationalError(begin, None, exc) from exc
 
     return engine
 

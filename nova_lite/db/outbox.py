@@ -24,6 +24,7 @@ _PENDING = sqlalchemy.select(OUTBOX).where(
     OUTBOX.c.id > sqlalchemy.bindparam("after_id"),
     sqlalchemy.or_(OUTBOX.c.not_before.is_(None), OUTBOX.c.not_before <= sqlalchemy.bindparam("now")),
 ).order_by(OUTBOX.c.id).limit(sqlalchemy.bindparam("most"))
+_WAITING = sqlalchemy.select(OUTBOX.c.instance_uuid).distinct()
 _TOMBSTONES_OF = sqlalchemy.select(TOMBSTONES).where(
     TOMBSTONES.c.uuid.in_(sqlalchemy.bindparam("wanted", expanding=True)))
 _TOMBSTONE_OF = sqlalchemy.select(TOMBSTONES).where(TOMBSTONES.c.uuid == sqlalchemy.bindparam("wanted"))
@@ -96,6 +97,12 @@ class Replication(Part):
         """Return waiting updates in their order, those that were put off left out."""
         with self.store.reader(context) as session:
             return session.all(_PENDING, {"after_id": after_id, "now": session.now, "most": limit})
+
+    @operation
+    def outbox_instances(self, context: Any) -> set[str]:
+        """Return the uuids of the instances of which updates wait."""
+        with self.store.reader(context) as session:
+            return {row["instance_uuid"] for row in session.all(_WAITING) if row["instance_uuid"]}
 
     @operation
     def outbox_put_off(self, context: Any, ids: list[int], not_before: datetime.datetime) -> None:

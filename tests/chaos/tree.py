@@ -106,16 +106,14 @@ class ChaosCell(SimulatedCell):
 
         setattr(thing, name, noted)
 
-    def _look_back(self, ctxt, instance, *_args, **_kwargs):
+    def _look_back(self, _ctxt, updates):
         """Changes of an instance are numbered: what the top believes must never become an older one."""
-        try:
-            row = self.db.instance_get_by_uuid(self.context(), instance.uuid, columns_to_join=["system_metadata"])
-        except exception.InstanceNotFound:
-            return
-        number, before = int(row["system_metadata"].get("number", 0)), self._seen.get(instance.uuid, 0)
-        self._seen[instance.uuid] = max(number, before)
-        if number < before:
-            self.broken.append(f"{instance.uuid} went from change {before} back to {number}")
+        for row in self.db.instance_get_all_by_uuids(self.context(), [update.instance.uuid for update in updates],
+                                                     columns_to_join=["system_metadata"]):
+            number, before = int(row["system_metadata"].get("number", 0)), self._seen.get(row["uuid"], 0)
+            self._seen[row["uuid"]] = max(number, before)
+            if number < before:
+                self.broken.append(f"{row['uuid']} went from change {before} back to {number}")
 
     def instances(self):
         """Return {uuid: instance} of all rows, deleted ones too."""
@@ -264,7 +262,7 @@ class ChaosTree:
             self.delete(ctxt, instance)
         elif instance.cell_name and instance.task_state is None:
             self._hope(instance, task_states.PAUSING if wish == "pause" else task_states.UNPAUSING)
-            self.world.spawn("top", getattr(self.top.runner, f"{wish}_instance"), ctxt, instance)
+            getattr(self.top.runner, f"{wish}_instance")(ctxt, instance)
 
     def delete(self, ctxt, instance):
         """As the compute API of a top cell does: in the instance's cell, or everywhere if that is not known yet."""

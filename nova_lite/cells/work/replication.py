@@ -147,5 +147,5 @@ def _differences(cell, ctxt, owner: str, digests: dict[str, str | None]) -> Iter
         elif theirs is not None and deletions.is_lost(row, unwanted.get(uuid), theirs == known.get(uuid)):
             LOG.warning("Cell %s does not know that instance %s is to be deleted, it is told again", owner, uuid)
             cell.runner.have_deleted(owner, uuid)
-        elif theirs != known.get(uuid):
+        elif theirs != known.get(uuid) and not (theirs and cell.runner.replica.is_just_ordered(row)):
             yield uuid, row["replicated_revision"]

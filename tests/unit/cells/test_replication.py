@@ -784,9 +784,14 @@ def test_D9c_an_order_to_delete_that_was_lost_is_given_again(tree, monkeypatch):
 
 def wants_deleted(tree, instance, seconds_ago):
     """Have the top wait for a deletion that it ordered a while ago."""
+    wants(tree, instance, task_states.DELETING, seconds_ago)
+
+
+def wants(tree, instance, task_state, seconds_ago):
+    """Have the top show what it ordered a while ago, while nothing of it gets to the instance's cell."""
     api = tree["api"]
     ago = tree.clock.utcnow().replace(tzinfo=None) - datetime.timedelta(seconds=seconds_ago)
-    api.db.instance_update(api.context(), instance.uuid, {"task_state": task_states.DELETING, "updated_at": ago},
+    api.db.instance_update(api.context(), instance.uuid, {"task_state": task_state, "updated_at": ago},
                            replicate=False)
 
 
@@ -963,3 +968,46 @@ def test_what_a_cell_has_lost_is_not_deleted_where_another_one_has_it(tree, inst
     tree.settle()
 
     assert (instance.uuid,) not in deleted_in(tree["rack2"])
+
+
+def faults_at_top(tree, instance):
+    api = tree["api"]
+    return [fault["message"] for fault in api.db.instance_fault_get_by_instance_uuids(
+        api.context(), [instance.uuid])[instance.uuid]]
+
+
+def test_D9b_an_order_that_was_lost_ends_in_a_fault_and_its_state_is_taken_back(tree, instance):
+    wants(tree, instance, task_states.PAUSING, seconds_ago=120)
+
+    tree["rack1"].runner.healer.sweep(tree["rack1"].context())
+
+    eventually(lambda: at_top(tree, instance).task_state is None)
+    assert faults_at_top(tree, instance) == ["The order was lost"]
+
+
+def test_D9b_an_order_that_may_yet_arrive_is_waited_for(tree, instance):
+    wants(tree, instance, task_states.PAUSING, seconds_ago=0)
+
+    assert tree["rack1"].runner.healer.sweep(tree["rack1"].context()) == 0
+    assert at_top(tree, instance).task_state == task_states.PAUSING
+
+
+def test_D9b_an_order_that_was_done_is_not_lost_when_only_word_of_it_was(tree, instance):
+    wants(tree, instance, task_states.PAUSING, seconds_ago=120)
+    rack1 = tree["rack1"]
+    rack1.db.instance_update(rack1.context(), instance.uuid, {"vm_state": vm_states.PAUSED}, replicate=False)
+
+    rack1.runner.healer.sweep(rack1.context())
+
+    eventually(lambda: at_top(tree, instance).vm_state == vm_states.PAUSED)
+    assert at_top(tree, instance).task_state is None
+    assert faults_at_top(tree, instance) == []
+
+
+def test_what_waits_to_be_told_is_not_compared(tree, instance, monkeypatch):
+    rack1 = tree["rack1"]
+    spoil(tree, instance)
+    monkeypatch.setattr(rack1.runner.outbox, "drain", lambda: False)
+    rack1.runner.outbox.enqueue(rack1.context(), instance.uuid, "instance_update_at_top", {})
+
+    assert rack1.runner.healer.sweep(rack1.context()) == 0

@@ -77,7 +77,7 @@ class Destroyer:
         if destroy_disks:
             stubborn = self._destroy_own_disks({ref: vbd for ref, vbd in vbds.items() if vbd["VDI"] not in keep})
             self._kernels.remove_for(instance, vm_ref)
-        self._vifs.unplug(instance, network_info)
+        self._vifs.unplug(instance, network_info, vm_ref)
         self.remove_record(vm_ref)
         for vdi_ref in stubborn:  # nothing holds them any more
             self._is_destroyed(vdi_ref)

@@ -231,7 +231,7 @@ class Spawner:
             self._disks.attach(build.vm_ref, disk)
         self._volumes.attach_mapped(build.vm_ref, build.block_device_info, build.undo, build.name_label)
         if not build.is_rescue:  # whose interfaces are on the networks of the instance's own
-            build.undo.add(self._vifs.unplug, build.instance, build.network_info)
+            build.undo.add(self._vifs.unplug, build.instance, build.network_info, build.vm_ref)
         self._vifs.create(build.vm_ref, build.instance, build.network_info)
 
     def prepare_security_group_filters_step(self, build: Build) -> None:

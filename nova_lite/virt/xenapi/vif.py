@@ -170,10 +170,10 @@ class Interfaces:
         for device, (network, mapping) in enumerate(records(network_info)):
             self._driver.plug(instance, network, mapping, device=device)
 
-    def unplug(self, instance: Any, network_info: Any) -> None:
-        """Have the VIF driver take down what it made for every interface."""
+    def unplug(self, instance: Any, network_info: Any, vm_ref: str | None = None) -> None:
+        """Have the VIF driver take down what it made for the interfaces of a VM (default: of the instance's name)."""
         for network, mapping in records(network_info):
-            self._driver.unplug(instance, network, mapping)
+            self._driver.unplug_from(vm_ref, instance, network, mapping)
 
     def attach(self, instance: Any, vm_ref: str, network_info: Any) -> None:
         """Add interfaces to an existing VM, live when it runs. Raises InterfaceAttachFailed."""
@@ -195,7 +195,7 @@ class Interfaces:
             LOG.warning("Attaching %s to %s failed: %s", mapping["mac"], instance["uuid"], errors.describe(failure))
             if vif_ref is not None:
                 self._destroy(vif_ref)
-            self._driver.unplug(instance, network, mapping)
+            self._driver.unplug_from(vm_ref, instance, network, mapping)
             raise exception.InterfaceAttachFailed(instance=instance["uuid"]) from failure
 
     def _existing(self, vm_ref: str, mapping: dict) -> str | None:
@@ -226,7 +226,7 @@ class Interfaces:
                 self._destroy(vif_ref)
             except XenAPI.Failure as failure:
                 raise exception.InterfaceDetachFailed(instance=instance["uuid"]) from failure
-        self.unplug(instance, network_info)
+        self.unplug(instance, network_info, vm_ref)
 
     def _destroy(self, vif_ref: str) -> None:
         try:

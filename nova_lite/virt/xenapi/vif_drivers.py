@@ -73,6 +73,10 @@ class XenVIFDriver:
     def unplug(self, instance, network, mapping) -> None:
         """Take down what plug made on the host."""
 
+    def unplug_from(self, vm_ref: str | None, instance, network, mapping) -> None:
+        """Like unplug, for a VM that is known: not always is it the one of the instance's name."""
+        self.unplug(instance, network, mapping)
+
     def wire(self, vif: dict) -> None:
         """Connect the interface (a VIF record) of a VM that was just started."""
 

@@ -15,6 +15,7 @@ import XenAPI
 from nova_lite import exception
 from nova_lite.virt.xenapi import errors, plugins
 from nova_lite.virt.xenapi.vif_drivers import XenVIFDriver
+from nova_lite.virt.xenapi.vm_cache import Vm
 
 PORT_ID = "neutron-port-id"
 LONGEST_NAME = 14
@@ -133,32 +134,43 @@ class XenAPIOpenVswitchPortDriver(XenVIFDriver):
             raise
 
     def unplug(self, instance, network, mapping) -> None:
-        """Take the interface from its VM, and down what was made for it. May be repeated."""
+        self.unplug_from(None, instance, network, mapping)
+
+    def unplug_from(self, vm_ref, instance, network, mapping) -> None:
+        """Take the interface from its VM, and down what was made for it. May be repeated.
+
+        The wires stay while another VM of our host has the interface: the one an instance was resized from, or to.
+        """
         names = Names(mapping["vif_uuid"])
-        self._remove_interface(instance, mapping)
-        network_ref = self.networks.by_label(names.network)
+        vm_refs = [vm_ref] if vm_ref else self._session.call_xenapi("VM.get_by_name_label", instance["name"])
+        for found_ref in vm_refs:
+            self._remove_interface(found_ref, mapping)
         steps = self._without_wires(names)
+        network_ref = self.networks.by_label(names.network)
         if network_ref is not None:
+            others = self._session.records_where("VIF", network=network_ref).values()
+            if any(self._is_here(vif["VM"]) for vif in others):
+                return
             bridge = self._session.call_xenapi("network.get_bridge", network_ref)
             steps.append(step("ovs_del_port", bridge=bridge, port=names.to_guest[1]))
-            if self._session.call_xenapi("network.get_VIFs", network_ref):
-                # On other hosts of the pool: theirs stay, the bridge here is not needed any more.
+            if others:  # on other hosts of the pool: theirs stay, the bridge here is not needed any more
                 steps.append(step("ovs_del_br", bridge=bridge))
             else:
                 self._session.call_xenapi("network.destroy", network_ref)
         self._change(steps)
 
-    def _remove_interface(self, instance, mapping: dict) -> None:
-        for vm_ref in self._session.call_xenapi("VM.get_by_name_label", instance["name"]):
-            for vif_ref, vif in self._session.records_where("VIF", VM=vm_ref).items():
-                if vif["MAC"].lower() == mapping["mac"].lower() and self._is_ours(vm_ref):
-                    if vif["currently_attached"]:
-                        self._session.call_xenapi("VIF.unplug", vif_ref)
-                    self._session.call_xenapi("VIF.destroy", vif_ref)
+    def _remove_interface(self, vm_ref: str, mapping: dict) -> None:
+        for vif_ref, vif in self._session.records_where("VIF", VM=vm_ref).items():
+            if vif["MAC"].lower() == mapping["mac"].lower() and self._is_here(vm_ref):
+                if vif["currently_attached"]:
+                    self._session.call_xenapi("VIF.unplug", vif_ref)
+                self._session.call_xenapi("VIF.destroy", vif_ref)
 
-    def _is_ours(self, vm_ref: str) -> bool:
-        """Tell whether the VM is not on another host: a VM that left keeps its interfaces there."""
-        return self._session.call_xenapi("VM.get_resident_on", vm_ref) in (errors.NULL_REF, self._session.host_ref)
+    def _is_here(self, vm_ref: str) -> bool:
+        """Tell whether the VM is one of our host's: one that left keeps its interfaces where it is."""
+        record = self._session.get_rec("VM", vm_ref)
+        return record is not None and Vm.from_record(vm_ref, record).belongs_to(
+            self._session.host_ref, self._session.host_uuid)
 
     def _without_wires(self, names: Names) -> Steps:
         inner, outer = names.to_integration

@@ -79,15 +79,29 @@ def test_an_interface_is_attached_live_and_a_repeated_attachment_takes_the_same_
     assert interim_network(ported, network_info) is None
 
 
-def test_a_network_that_others_use_stays_without_its_bridge_here(ported, network, network_info):
-    instance = make_instance()
+def test_a_network_that_other_hosts_use_stays_without_its_bridge_here(ported, network, network_info):
     network_ref = ported.vmops.vifs.networks_at_destination(network_info)[network_info[0]["id"]]
-    vm_ref = ported.api("VM.get_by_name_label", ported.spawn(network_info=[])["name"])[0]
+    vm_ref = ported.vmops.finder.require(ported.spawn(network_info=[], power_on=False))
+    ported.api("VM.remove_from_other_config", vm_ref, "nova_host")
+    ported.api("VM.add_to_other_config", vm_ref, "nova_host", "another host of the pool")
     ported.api("VIF.create", ported.vmops.vif_driver._record(vm_ref, network_ref, {"mac": "02:00:00:00:00:77"}, 0))
 
-    ported.vmops.unplug_vifs(instance, network_info)
+    ported.vmops.unplug_vifs(make_instance(), network_info)
 
     assert network.left_bridges == [ported.api("network.get_bridge", network_ref)]
+
+
+def test_the_vm_an_instance_was_resized_to_keeps_its_interface_when_the_other_one_goes(ported, network, network_info):
+    instance = ported.spawn(network_info=network_info)
+    disk_info = ported.vmops.migrate_disk_and_power_off(None, instance, "127.0.0.1", instance["flavor"])
+    ported.vmops.finish_migration(None, {}, instance, disk_info, network_info, ported.image, False)
+    wired = network.bridges
+
+    ported.vmops.confirm_migration({}, instance, network_info)
+
+    assert len(ported.vm(instance)["VIFs"]) == 1 and network.bridges == wired != {}
+    ported.vmops.destroy(instance, network_info)
+    assert network.bridges == {} and interim_network(ported, network_info) is None
 
 
 def test_a_vm_that_arrives_finds_a_network_for_every_port(ported, network_info):

@@ -436,7 +436,7 @@ def test_a_move_that_the_database_leaves_alone_ends_in_order_once_it_is_back(dea
 
 @pytest.fixture
 def world_on_mariadb(tmp_path):
-    with mariadb_server() as server:
+    with mariadb_server(durable=True) as server:
         made = World(tmp_path, grouped={("database", "connection"): server.database("killed")})
         yield made, server
         made.close()

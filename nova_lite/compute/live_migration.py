@@ -201,23 +201,25 @@ class LiveMigrator:
                 here.driver.post_live_migration_at_destination(
                     context, instance, here.for_driver(here.network_info(context, instance)), block_migration,
                     self._block_devices.info(context, instance))
-            except Exception as error:
-                self._note_arrival(context, instance, vm_states.ERROR)
+            except Exception as error:  # perhaps the hypervisor cannot be reached: it is not asked
+                self._note_arrival(context, instance, instance.power_state, vm_states.ERROR)
                 record_fault(here.conductor, context, instance, error)
                 raise
-            self._note_arrival(context, instance)
+            state = here.power_state(instance)
+            self._note_arrival(context, instance, state,
+                               vm_states.PAUSED if state == power_state.PAUSED else vm_states.ACTIVE)
             tracker = here.trackers.of(instance.node)
             tracker.arrival_ended(instance)
             tracker.track(context, instance)
             here.network_api.setup_networks_on_host(context, instance, here.name)
 
-    def _note_arrival(self, context: RequestContext, instance: objects.Instance, vm_state: str | None = None) -> None:
-        """Note that the instance is here now; its vm_state follows from its power state unless one is given."""
+    def _note_arrival(self, context: RequestContext, instance: objects.Instance, state: int | None,
+                      vm_state: str) -> None:
+        """Note that the instance is here now."""
         here = self._here
-        state = here.power_state(instance)
-        is_paused = state == power_state.PAUSED
-        here.update(context, instance, host=here.name, node=here.driver.get_available_nodes()[0], power_state=state,
-                    vm_state=vm_state or (vm_states.PAUSED if is_paused else vm_states.ACTIVE), task_state=None,
+        nodes = objects.ComputeNodeList.get_all_by_host(context, here.name).objects
+        here.update(context, instance, host=here.name, node=nodes[0].hypervisor_hostname if nodes else None,
+                    power_state=state, vm_state=vm_state, task_state=None,
                     expected_task_state=task_states.MIGRATING)
 
     def rollback_at_destination(self, context: RequestContext, instance: objects.Instance) -> None:

@@ -20,7 +20,7 @@ ARCHITECTURES = {"x86_32": "i686", "x86_32p": "i686"}
 
 
 class Host:
-    """Figures and state of our host; figures are remembered for `keep_s` seconds.
+    """Figures and state of our host; figures are remembered for twice `keep_s` seconds unless they are refreshed.
 
     Memory in use is read again only when a VM changed: while the host rests, looking at it costs two calls.
     """
@@ -39,12 +39,10 @@ class Host:
 
     def stats(self, refresh: bool = False) -> dict[str, Any]:
         """Return the host's figures under the keys the scheduler knows. Memory in bytes, disk in bytes."""
-        return self._stats_of(self._keep_s, refresh)
-
-    def _stats_of(self, keep_s: float, refresh: bool) -> dict[str, Any]:
         with self._lock:
             age_s = self._session.clock.monotonic() - self._read_at
-            if refresh or self._stats is None or age_s > keep_s:
+            # The service's report refreshes them every keep_s seconds; who asks at that moment does not read them too.
+            if refresh or self._stats is None or age_s > 2 * self._keep_s:
                 self._stats = self._read()
                 self._read_at = self._session.clock.monotonic()
             return dict(self._stats)
@@ -89,8 +87,7 @@ class Host:
 
     def available_resource(self) -> dict[str, Any]:
         """Return the compute node's resources, as they are since a VM changed. vcpus is 0: CPU is not limited."""
-        # The service's report reads the figures anew every keep_s seconds: they are not read twice because of that.
-        stats = self._stats_of(2 * self._keep_s, refresh=self._vms_changed())
+        stats = self.stats(refresh=self._vms_changed())
         total_mb = stats["host_memory_total"] // MIB
         return {
             "vcpus": 0,

@@ -119,9 +119,15 @@ class Leftovers:
                 self._remove(ref, vdi)
 
     def look_for_disks_of(self, instance_uuid: str) -> None:
-        """Find the disks of an instance whose VM is not there, whenever they were left."""
-        found = [ref for ref, vdi in self._session.get_all_refs_and_recs("VDI")
+        """Find the disks of an instance whose VM is not there, whenever they were left.
+
+        Those that a live migration from another pool did not get further with bear the mark of the host they come from.
+        """
+        found = {ref: vdi["other_config"].get("nova_host") for ref, vdi in self._session.get_all_refs_and_recs("VDI")
                  if vdi["other_config"].get("nova_instance_uuid") == instance_uuid and not vdi["VBDs"]
-                 and vdi["managed"] and vdi["other_config"].get("nova_host") == self._session.host_uuid]
-        if found:
-            self._loose[instance_uuid] = found
+                 and vdi["managed"]}
+        if not found:
+            return
+        neighbours = {host["uuid"] for _, host in self._session.get_all_refs_and_recs("host")}
+        neighbours.discard(self._session.host_uuid)
+        self._loose[instance_uuid] = [ref for ref, maker in found.items() if maker not in neighbours]

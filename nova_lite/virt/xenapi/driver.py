@@ -1,6 +1,7 @@
 """XenAPIDriver: the compute driver interface on top of VMOps."""
 
 import socket
+from contextlib import ExitStack
 
 from oslo_log import log as logging
 
@@ -46,25 +47,30 @@ class XenAPIDriver(driver.ComputeDriver):
     def connect(self) -> VMOps:
         """Return the VMs of the host, connecting to it when that was not done yet."""
         if self._vmops is None:
-            options = self._conf.xenserver
-            session = XenAPISession(
-                options.connection_url, options.connection_username, options.connection_password,
-                timeout=options.login_timeout, concurrent=options.connection_concurrent,
-                tls=TlsPolicy.of(options),
-                call_timeout=options.call_timeout, task_timeout=options.task_timeout,
-                task_poll_interval=options.task_poll_interval, plugin_wire=options.plugin_wire,
-                remembered_host=self._uuid_in_aggregate, clock=self._clock)
-            vmops = VMOps(session, session.product_version, self.virtapi, self._conf, self._image_api)
-            if runs_in_its_host(self._conf):
-                check_host(session)
-            check_plugins(session, self._conf)
-            if session.plugin_version is None:
-                LOG.warning("The host has no dom0 plugins. Not available without them: %s", ", ".join(NEED_PLUGINS))
+            session = self._log_in()
+            with ExitStack() as stack:
+                stack.callback(session.close)  # unless all goes well
+                vmops = VMOps(session, session.product_version, self.virtapi, self._conf, self._image_api)
+                if runs_in_its_host(self._conf):
+                    check_host(session)
+                check_plugins(session, self._conf)
+                if session.plugin_version is None:
+                    LOG.warning("The host has no dom0 plugins. Not available without them: %s", ", ".join(NEED_PLUGINS))
+                stack.pop_all()
             self._changes = VmChanges(vmops.domains, self.emit_event, lambda: self._event_callback is not None)
             vmops.cache.on_change = self._changes.changed
             vmops.cache.start()
             self._session, self._vmops = session, vmops
         return self._vmops
+
+    def _log_in(self) -> XenAPISession:
+        options = self._conf.xenserver
+        return XenAPISession(
+            options.connection_url, options.connection_username, options.connection_password,
+            timeout=options.login_timeout, concurrent=options.connection_concurrent, tls=TlsPolicy.of(options),
+            call_timeout=options.call_timeout, task_timeout=options.task_timeout,
+            task_poll_interval=options.task_poll_interval, plugin_wire=options.plugin_wire,
+            remembered_host=self._uuid_in_aggregate, clock=self._clock)
 
     def _uuid_in_aggregate(self) -> str | None:
         """Return the uuid under which the pool's aggregate knows our host, None where there is none."""

@@ -224,3 +224,14 @@ def test_an_option_that_does_not_go_with_a_service_far_away_is_refused_in_one_li
 def test_a_missing_url_or_password_is_refused_in_one_line(make_conf):
     with pytest.raises(exception.ConfigurationError, match="connection_url"):
         load_compute_driver(VirtAPI(), "xenapi.XenAPIDriver", conf=make_conf(connection_url=None), image_api=None)
+
+
+def test_a_driver_that_refuses_its_options_leaves_no_session_behind(simulator, make_conf):
+    driver = load_compute_driver(VirtAPI(), "xenapi.XenAPIDriver", image_api=None,
+                                 conf=make_conf(image_upload_handler="no.such.Handler"))
+    simulator.control.reset_calls()
+    for _ in range(3):
+        with pytest.raises(exception.ConfigurationError, match="image_upload_handler"):
+            driver.connect()
+    calls = simulator.control.counts()
+    assert calls["session.login_with_password"] == calls["session.logout"] > 0

@@ -1,0 +1,91 @@
+import itertools
+
+import pytest
+
+from nova_lite import exception
+from nova_lite.virt.xenapi import firewall_drivers, vif
+from nova_lite.virt.xenapi.vif_drivers import NetworkNotOnHost
+from tests.fixtures.xen_bench import make_instance, make_network_info
+
+bridges = itertools.count(100)
+
+
+@pytest.fixture
+def vm_ref(bench):
+    return bench.vmops.finder.require(bench.spawn(network_info=[], power_on=False))
+
+
+def with_cap(cap):
+    network_info = make_network_info()
+    network_info[0]["meta"]["rxtx_cap"] = cap
+    return network_info
+
+
+@pytest.mark.parametrize(("cap", "kind", "parameters"), [
+    (3, "ratelimit", {"kbps": "3072"}), (0, "", {}), (None, "", {})])
+def test_interfaces_are_as_fast_as_their_flavor_allows_and_0_is_no_limit(bench, vm_ref, cap, kind, parameters):
+    bench.vmops.create_vifs(vm_ref, make_instance(), with_cap(cap))
+    record = bench.api("VIF.get_record", bench.api("VM.get_VIFs", vm_ref)[0])
+    assert (record["qos_algorithm_type"], record["qos_algorithm_params"]) == (kind, parameters)
+
+
+def vlan_network(tag, bridge=None, interface="eth0"):
+    network_info = make_network_info(bridge=bridge or f"br{next(bridges)}")
+    network_info[0]["network"]["meta"].update(should_create_vlan=True, vlan=tag, bridge_interface=interface)
+    return network_info
+
+
+def test_a_network_of_a_vlan_is_made_once(bench, vm_ref):
+    network_info = vlan_network(711)
+    bridge = network_info[0]["network"]["bridge"]
+    for _ in range(2):
+        bench.vmops.plug_vifs(bench.spawn(network_info=[], power_on=False), network_info)
+    network_ref, = bench.api("network.get_by_name_label", bridge)
+    assert bench.api("network.get_name_description", network_ref) == f"network for nova bridge {bridge}"
+    assert {bench.api("PIF.get_VLAN", pif) for pif in bench.api("network.get_PIFs", network_ref)} == {"711"}
+
+    with pytest.raises(exception.NovaException, match=r"VLAN \[711\], expected 712"):
+        bench.vmops.create_vifs(vm_ref, make_instance(), vlan_network(712, bridge))
+
+
+def test_the_interface_of_vlans_may_be_set_and_has_to_be_there(bench, vm_ref):
+    bench.conf.set_override("vlan_interface", "eth0")
+    try:
+        bench.vmops.create_vifs(vm_ref, make_instance(), vlan_network(713, interface="eth77"))
+    finally:
+        bench.conf.clear_override("vlan_interface")
+    before = len(bench.api("network.get_all"))
+    with pytest.raises(exception.NovaException, match="no physical interface eth77"):
+        bench.vmops.create_vifs(vm_ref, make_instance(), vlan_network(714, interface="eth77"))
+    assert len(bench.api("network.get_all")) == before
+
+
+def test_open_vswitch_interfaces_are_on_the_integration_bridge_with_the_controllers_id(make_bench):
+    bench = make_bench(vif_driver="nova.virt.xenapi.vif.XenAPIOpenVswitchDriver", ovs_integration_bridge="xenbr0")
+    network_info = make_network_info(bridge="br-nowhere")
+    record = bench.api("VIF.get_record", bench.vm(bench.spawn(network_info=network_info))["VIFs"][0])
+    assert record["other_config"] == {"nicira-iface-id": network_info[0]["id"]}
+    assert bench.api("network.get_bridge", record["network"]) == "xenbr0"
+    assert record["qos_algorithm_type"] == ""
+
+
+def test_a_bridge_that_is_missing_ambiguous_or_no_name_is_told(bench):
+    networks = bench.vmops.vif_driver.networks
+    for _ in range(2):
+        bench.api("network.create", {"name_label": "twice", "name_description": "", "MTU": "1500", "other_config": {}})
+    for bridge, told in (("nowhere", "no network"), ("twice", "non-unique"), ('x" or true', "no network"), ("", "no")):
+        with pytest.raises(NetworkNotOnHost, match=told):
+            networks.by_bridge(bridge)
+    with pytest.raises(NetworkNotOnHost, match="non-unique"):
+        networks.by_label("twice")
+    assert networks.by_label("nowhere") is None
+
+
+@pytest.mark.parametrize("name", ["IptablesFirewallDriver", "nova.virt.firewall.IptablesFirewallDriver", "unheard.of"])
+def test_interfaces_are_locked_to_their_addresses_where_the_filter_asks_for_it(bench, vm_ref, name):
+    driver = firewall_drivers.load(name, virtapi=None, xenapi_session=bench.vmops._session)
+    vif.Interfaces(bench.vmops._session, bench.vmops.vif_driver, driver.locks_vifs).create(
+        vm_ref, make_instance(), make_network_info())
+    record = bench.api("VIF.get_record", bench.api("VM.get_VIFs", vm_ref)[0])
+    assert record["locking_mode"] == "locked" and record["ipv4_allowed"] == ["192.168.1.101"]
+    assert record["ipv6_allowed"] == ["2001:db8:0:1:dcad:beff:feef:1"]

@@ -31,12 +31,18 @@ class RowSession:
         return self._connection.engine
 
     def execute(self, statement: Any, parameters: Any = None) -> Any:
-        """Run a statement."""
-        return self._connection.execute(statement, parameters)
+        """Run a statement. Raises DBDataError for values that do not fit into their columns."""
+        try:
+            return self._connection.execute(statement, parameters)
+        except oslo_db.exception.DBError as exc:
+            # oslo.db knows those of MySQL by their numbers, and none of PostgreSQL.
+            if isinstance(exc.inner_exception, sqlalchemy.exc.DataError):
+                raise oslo_db.exception.DBDataError(exc.inner_exception) from exc
+            raise
 
     def scalar(self, statement: Any, parameters: Any = None) -> Any:
         """Return the first column of the first row."""
-        return self._connection.scalar(statement, parameters)
+        return self.execute(statement, parameters).scalar()
 
     def begin_nested(self) -> sqlalchemy.NestedTransaction:
         """Return a savepoint, a context manager."""

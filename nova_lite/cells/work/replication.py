@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from oslo_db.exception import DBError
+from oslo_db.exception import DBDataError, DBError
 from oslo_log import log as logging
 from oslo_utils import timeutils
 
@@ -18,7 +18,7 @@ _READ_AT_ONCE = 100
 _UPDATE = "instance_update_at_top"
 _IN_A_TRANSACTION = 100  # updates; whoever else wants to write waits as long
 # What comes of an entry that can never be applied.
-_UNUSABLE = (exception.NovaException, AttributeError, KeyError, TypeError, ValueError)
+_UNUSABLE = (exception.NovaException, AttributeError, KeyError, TypeError, ValueError, DBDataError)
 
 
 @operation(Route.NEIGHBOUR, replies=True, own=True)

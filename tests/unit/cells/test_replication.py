@@ -11,7 +11,8 @@ import sqlalchemy
 from nova_lite import exception, objects
 from nova_lite.cells import digests, outbox, utils
 from nova_lite.cells.own_methods import OwnCellsClient
-from nova_lite.objects import base, task_states, vm_states
+from nova_lite.objects import base, task_states, vm_states, wire
+from tests.fixtures import databases
 from tests.fixtures.clock import FakeClock
 from tests.unit.cells.live import flavor
 from tests.unit.cells.tree import eventually
@@ -281,14 +282,15 @@ def test_what_is_too_long_for_one_message_goes_in_several(tree, instance):
     with rack1.db.writer(rack1.context()):  # so that all of them are there when the first is sent
         for number in range(4):
             told = part(tree, instance, launched_on=str(number))
-            told.system_metadata = {"long": str(number) * 400_000}
+            told.vcpu_model = wire.OpaqueObject({wire.NAME: "VirtCPUModel", wire.NAMESPACE: "nova", wire.VERSION: "1.0",
+                                                 wire.DATA: {"model": str(number) * 400_000}})
             rack1.db.outbox_add(rack1.context(), instance.uuid, "instance_update", "instance_update_at_top",
                                 json.dumps(base.to_wire({"instance": told})), revision=100 + number)
     rack1.runner.outbox.kick()
 
     eventually(lambda: at_top(tree, instance).launched_on == "3")
     tree.settle()
-    assert at_top(tree, instance).system_metadata == {"long": "3" * 400_000}
+    assert at_top(tree, instance).vcpu_model.values == {"model": "3" * 400_000}
 
 
 def test_a_batch_that_was_too_much_is_followed_by_smaller_ones(tree, instance):
@@ -318,6 +320,19 @@ def test_an_entry_that_cannot_be_applied_does_not_hold_up_the_others(tree, insta
     instance.save()
 
     eventually(lambda: at_top(tree, instance).vm_state == vm_states.RESCUED)
+    tree.settle()
+
+
+@pytest.mark.skipif(databases.KIND == "sqlite", reason="SQLite takes texts of any length")
+def test_a_value_that_does_not_fit_into_its_column_does_not_hold_up_the_others(tree, instance):
+    rack1 = tree["rack1"]
+    told = part(tree, instance)
+    told.system_metadata = {"long": "x" * 300}
+    rack1.db.outbox_add(rack1.context(), instance.uuid, "instance_update", "instance_update_at_top",
+                        json.dumps(base.to_wire({"instance": told})), revision=100)
+    other = rack1.create()
+
+    eventually(lambda: tree["api"].find(other.uuid))
     tree.settle()
 
 

@@ -42,7 +42,7 @@ class LostBuilds:
         for row in rows:
             by_cell.setdefault(row["cell_name"] or "", []).append(row["uuid"])
         for cell_name, uuids in sorted(by_cell.items()):
-            lost = self._not_there(ctxt, cell_name, uuids) if cell_name else uuids
+            lost = self.not_there(ctxt, cell_name, uuids) if cell_name else uuids
             if lost:
                 LOG.warning("Instances %s have failed: %s", lost, reason)
                 self._runner.scheduler.give_up_lost(ctxt, lost, reason)
@@ -56,7 +56,7 @@ class LostBuilds:
             ctxt, {"vm_state": vm_states.BUILDING, "deleted": False}, columns_to_join=())
         return [row for row in rows if (row["updated_at"] or row["created_at"]) < since]
 
-    def _not_there(self, ctxt, cell_name: str, uuids: list[str]) -> list[str]:
+    def not_there(self, ctxt, cell_name: str, uuids: list[str]) -> list[str]:
         """Return those a cell does not have; none when it cannot be asked, as then nothing is known of them."""
         try:
             there = self._runner.instances_here(ctxt, cell_name, uuids).value_or_raise()

@@ -8,6 +8,7 @@ from oslo_log import log as logging
 from nova_lite import exception, manager, objects
 from nova_lite.cells import legacy, operations, own_methods, routing, utils
 from nova_lite.cells.lost_builds import LostBuilds
+from nova_lite.cells.lost_orders import LostOrders
 from nova_lite.cells.messaging import MessageRunner
 from nova_lite.cells.partial import PartialResults
 from nova_lite.cells.remote_exceptions import first_line
@@ -39,6 +40,7 @@ class CellsManager(manager.Manager):
         self.msg_runner = MessageRunner(self.state_manager, services=self.services)
         self.reports = Reports(self.msg_runner)
         self.lost_builds = LostBuilds(self.msg_runner)
+        self.lost_orders = LostOrders(self.msg_runner, self.lost_builds)
         self.driver = utils.load_class(self.services.conf.cells.driver)(self.services)
         self.partial_results = PartialResults(self.services)
         self.own_methods = own_methods.OwnCellsMethods(self.msg_runner, self.partial_results)
@@ -109,8 +111,9 @@ class CellsManager(manager.Manager):
 
     @manager.periodic_task(spacing=60)
     def _end_lost_builds(self, ctxt):
-        """A build that was lost on its way must not be waited for for ever."""
+        """A build that was lost on its way must not be waited for for ever, nor what else nobody can carry out."""
         self.lost_builds.end(ctxt)
+        self.lost_orders.end(ctxt)
 
     @manager.periodic_task(spacing=60)
     def _settle_disputes(self, ctxt):

@@ -52,7 +52,7 @@ _ACCOUNTED_TASKS = frozenset((
     task_states.RESIZE_MIGRATED, task_states.RESIZE_FINISH, task_states.RESIZE_REVERTING,
     task_states.RESIZE_CONFIRMING))
 # What the top shows as soon as its user-level API has asked an instance's cell for it.
-_ORDERED_TASKS = frozenset((
+ORDERED_TASKS = frozenset((
     task_states.POWERING_ON, task_states.POWERING_OFF, task_states.REBOOTING, task_states.REBOOTING_HARD,
     task_states.PAUSING, task_states.UNPAUSING, task_states.SUSPENDING, task_states.RESUMING, task_states.RESCUING,
     task_states.UNRESCUING, task_states.RESTORING, task_states.REBUILDING, task_states.UPDATING_PASSWORD,
@@ -205,6 +205,13 @@ class Replica:
             LOG.debug("Instance %s is gone here already", instance.uuid)
         self._revisions.forget(instance.uuid)
 
+    def destroy_unowned(self, ctxt, row: dict[str, Any]) -> None:
+        """Delete the top's row of an instance that its cell does not have. Raises InstanceNotFound."""
+        self._db.instance_destroy(ctxt.elevated(), row["uuid"], constraint={"cell_name": row["cell_name"]},
+                                  replicate=False)
+        self._account(ctxt.elevated(), row["project_id"])
+        self._revisions.forget(row["uuid"])
+
     def create_fault(self, ctxt, values: dict[str, Any]) -> None:
         """Insert a fault unless it is here already: what is sent again must not show twice."""
         values = {key: value for key, value in values.items() if key not in ("id", "deleted", "deleted_at",
@@ -267,7 +274,7 @@ class Replica:
             return
         outcome.applied.append((update, fields, False))
         if update.is_snapshot and self._is_without_effect(row, update.instance):
-            self._tell_of_lost_order(ctxt, row)
+            self.tell_of_lost_order(ctxt, row)
         is_resized = any(update.instance[name] != row[name] for name in fields & _SIZES)
         has_ended = ("task_state" in fields and row["task_state"] in _ACCOUNTED_TASKS
                      and update.instance.task_state is None)
@@ -278,14 +285,15 @@ class Replica:
         """Whether the top has asked a cell for something so lately that the order may still be on its way."""
         told_at = row["updated_at"] or row["created_at"]
         age = self._clock.utcnow().replace(tzinfo=None) - told_at
-        return row["task_state"] in _ORDERED_TASKS and age.total_seconds() <= _PATIENCE_S
+        return row["task_state"] in ORDERED_TASKS and age.total_seconds() <= _PATIENCE_S
 
     def _is_without_effect(self, row: dict[str, Any], instance) -> bool:
         """Whether an instance's cell, asked for all it knows, knows nothing of what the top has ordered long ago."""
-        return (row["task_state"] in _ORDERED_TASKS and not self.is_just_ordered(row)
+        return (row["task_state"] in ORDERED_TASKS and not self.is_just_ordered(row)
                 and instance.get("task_state") is None and instance.get("vm_state") == row["vm_state"])
 
-    def _tell_of_lost_order(self, ctxt, row: dict[str, Any]) -> None:
+    def tell_of_lost_order(self, ctxt, row: dict[str, Any]) -> None:
+        """Give an instance a fault at the top for what was ordered and has come to nothing."""
         LOG.warning("The order that made instance %s %s has not reached cell %s", row["uuid"], row["task_state"],
                     row["cell_name"])
         self._db.instance_fault_create(ctxt, {

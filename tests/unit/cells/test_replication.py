@@ -1026,3 +1026,34 @@ def test_what_waits_to_be_told_is_not_compared(tree, instance, monkeypatch):
     rack1.runner.outbox.enqueue(rack1.context(), instance.uuid, "instance_update_at_top", {})
 
     assert rack1.runner.healer.sweep(rack1.context()) == 0
+
+
+@pytest.fixture
+def nowhere(tree):
+    """An instance that the top believes in a cell that does not have it."""
+    return tree["api"].create(cell_name=OWNER, vm_state=vm_states.ERROR)
+
+
+def test_D8b_what_its_cell_does_not_have_and_is_to_be_deleted_is_deleted_at_the_top(tree, nowhere):
+    wants(tree, nowhere, task_states.DELETING, seconds_ago=200)
+
+    tree["api"].manager.lost_orders.end(tree["api"].context())
+
+    assert at_top(tree, nowhere).deleted
+
+
+def test_D9b_an_order_for_what_its_cell_does_not_have_ends_in_a_fault(tree, nowhere):
+    wants(tree, nowhere, task_states.REBOOTING, seconds_ago=200)
+
+    tree["api"].manager.lost_orders.end(tree["api"].context())
+
+    assert at_top(tree, nowhere).task_state is None
+    assert faults_at_top(tree, nowhere) == ["The order was lost"]
+
+
+def test_orders_for_what_its_cell_has_are_left_to_it(tree, instance):
+    wants(tree, instance, task_states.DELETING, seconds_ago=200)
+
+    tree["api"].manager.lost_orders.end(tree["api"].context())
+
+    assert at_top(tree, instance).task_state == task_states.DELETING

@@ -10,7 +10,7 @@ from oslo_log import log as logging
 from nova_lite import exception, notifications
 from nova_lite.compute.rpcapi import ComputeAPI
 from nova_lite.context import RequestContext, Services
-from nova_lite.objects import Instance
+from nova_lite.objects import Instance, task_states, vm_states
 from nova_lite.scheduler import weights
 from nova_lite.scheduler.filters import base as filters
 from nova_lite.scheduler.host_manager import HostManager, HostState, named_hosts
@@ -194,6 +194,10 @@ class FilterScheduler:
     def _provision(self, context: RequestContext, request: BuildRequest, filter_properties: dict[str, Any],
                    selection: Selection, uuid: str, index: int, retry: dict[str, Any] | None) -> None:
         instance = Instance.get_by_uuid(context, uuid)
+        if _is_taken_up(instance):
+            LOG.info("Instance %s is %s on host %s: a repeated request for it is dropped", uuid, instance.vm_state,
+                     instance.host)
+            return
         spec = {**request.request_spec, "instance_uuids": [uuid], "instance_properties": {
             **request.request_spec["instance_properties"], "uuid": uuid,
             "launch_index": index if instance.launch_index is None else instance.launch_index}}
@@ -233,6 +237,12 @@ class FilterScheduler:
     def _announce(self, context: RequestContext, event: str, payload: dict[str, Any]) -> None:
         notifications.send(context, f"scheduler.{self._services.host}", f"scheduler.{event}",
                            payload)
+
+
+def _is_taken_up(instance: Instance) -> bool:
+    """Whether a host builds, or has built, an instance; one that could not puts it back to scheduling."""
+    is_waiting = instance.vm_state == vm_states.BUILDING and instance.task_state == task_states.SCHEDULING
+    return bool(instance.host and instance.launched_on) and not is_waiting
 
 
 def _needs(request_spec: dict[str, Any]) -> dict[str, Any]:

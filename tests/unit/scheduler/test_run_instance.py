@@ -320,6 +320,18 @@ def test_a_broker_that_has_gone_and_come_back_is_no_reason_to_give_a_host_up(cel
     assert cell.stored(instance).vm_state == vm_states.BUILDING
 
 
+@pytest.mark.parametrize("state", [{"vm_state": vm_states.ACTIVE, "task_state": None},
+                                   {"task_state": task_states.SPAWNING}])
+def test_a_request_that_comes_again_leaves_an_instance_to_the_host_that_has_it(cell, state):
+    host = cell.add_host("h1")
+    instance = new_instance(cell, host="h1", node="h1-node", launched_on="h1", **state)
+
+    run(cell, spec_of(cell, instance))
+
+    assert host.has_heard_nothing()
+    assert (cell.stored(instance).host, cell.stored(instance).vm_state) == ("h1", instance.vm_state)
+
+
 def test_when_nobody_listens_the_instance_is_an_error(cell):
     for number in range(5):
         cell.add_host(f"h{number}", serves=False)

@@ -150,9 +150,11 @@ class Load:
         node.kill()
         node.restart()
         self._is_away, self._back_at_s = False, time.monotonic()
+        for what in ("calls answered", "builds accepted"):  # those before
+            self.counts.pop(what, None)
 
     def is_of_use(self):
-        return self.counts["calls answered"] > 3 and self.counts["builds accepted"] > 1
+        return self.idle_s is not None and self.counts["calls answered"] > 3 and self.counts["builds accepted"] > 1
 
     def _count(self, what, begun_s):
         away = self._is_away or begun_s < self._back_at_s
@@ -264,7 +266,6 @@ def test_a_broker_that_is_killed_under_load_loses_nothing_that_was_accepted(tree
         with Load(tree) as load:
             wait_until(lambda load=load: load.accepted, tree.tell, GENEROUS_S)
             load.lose(node)
-            load.counts.pop("builds accepted")  # those before
             wait_until(load.is_of_use, tree.tell, GENEROUS_S)
         begun_s = time.monotonic()
         wait_until(lambda load=load: tree.are_active(load.accepted), lambda load=load: tree.tell(load.accepted),

@@ -66,6 +66,9 @@ class Incoming:
             self.reply_q, self.msg_id = "replies", f"call-{method}"
             self.ctxt["deadline"] = context.services.clock.time() + 60
 
+    def reply(self, reply=None, failure=None):
+        """Nobody here reads what is answered."""
+
 
 class _Recorder:
     """Notes how a client of the RPC API sends what."""

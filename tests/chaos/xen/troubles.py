@@ -4,6 +4,7 @@ import collections
 import contextlib
 import threading
 
+from nova_lite.objects import vm_states
 from tests.fixtures.processes import wait_until
 
 LATE_S = 2.5
@@ -26,6 +27,8 @@ class Trouble:
     """
 
     is_undone = True
+    # Where a move that meets it may leave the instance, beside done and undone.
+    may_end_as: tuple[str, ...] = (vm_states.ERROR,)
     # How long the driver that meets it waits for an answer; None: as long as it does otherwise.
     deadline_s: float | None = None
 
@@ -71,6 +74,7 @@ class Late(Trouble):
 
     is_undone = False
     deadline_s = 1
+    may_end_as = (vm_states.ERROR, vm_states.STOPPED)  # a shutdown may be what comes late
 
     def plant(self, control, method, nth):
         control.delay(method, LATE_S, nth=nth)

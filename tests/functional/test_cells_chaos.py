@@ -154,7 +154,7 @@ class Load:
             self.counts.pop(what, None)
 
     def is_of_use(self):
-        return self.idle_s is not None and self.counts["calls answered"] > 3 and self.counts["builds accepted"] > 1
+        return self.idle_s is not None and self.counts["calls answered"] > 20 and self.counts["builds accepted"] > 1
 
     def _count(self, what, begun_s):
         away = self._is_away or begun_s < self._back_at_s

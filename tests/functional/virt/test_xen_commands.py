@@ -150,7 +150,9 @@ def test_a_burn_in_that_is_interrupted_removes_what_it_made(host, config, probe)
             [sys.executable, "-m", "nova_lite.cmd.shell", "--config-file", str(config), "xen", "burnin", "--url",
              host.url, "-f", "json"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY,
-            env={**os.environ, "NOVA_LITE_XEN_PASSWORD": host.password})
+            env={**os.environ, "NOVA_LITE_XEN_PASSWORD": host.password},
+            # Where the tests run in the background, Ctrl-C is ignored, and by their processes too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         wait_until(lambda: any(vm["name_label"].startswith("nova-lite-burnin")
                                for vm in probe.api.VM.get_all_records().values()), "no machine was made")
         process.send_signal(signal.SIGINT)

@@ -91,6 +91,7 @@ class Couple(Hosts):
     def _clean_up(self):
         """Let both services look for what moves of deleted instances left."""
         for manager in self.site.hosts.values():
+            manager._recovery.moves.close_moves(self.site.context)
             manager._leftovers.clean_up_migrations(self.site.context)
 
     def left(self):

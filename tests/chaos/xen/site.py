@@ -224,12 +224,19 @@ class Site:
             self.context, {"instance_uuid": instance_uuid, "migration_type": "resize"}).objects[-1]
 
     def confirm(self, instance_uuid):
-        migration = self.migration_of(instance_uuid)
+        migration = self._migration_in(instance_uuid, "confirming")
         self.hosts[migration.source_compute].confirm_resize(self.context, self.load(instance_uuid),
                                                             migration=migration)
 
-    def revert(self, instance_uuid):
+    def _migration_in(self, instance_uuid, status):
+        """Put the record of a resize into a state, as the API does before it sends a message."""
         migration = self.migration_of(instance_uuid)
+        migration.status = status
+        migration.save()
+        return migration
+
+    def revert(self, instance_uuid):
+        migration = self._migration_in(instance_uuid, "reverting")
         instance = self.busy(instance_uuid, task_states.RESIZE_REVERTING)
         self.hosts[migration.dest_compute].revert_resize(self.context, instance, migration=migration)
         return self.settle(instance_uuid)

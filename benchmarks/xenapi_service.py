@@ -48,7 +48,7 @@ def build_at_once(bench, builds):
     with concurrent.futures.ThreadPoolExecutor(builds) as pool:
         instances = list(pool.map(lambda _: bench.spawn(), range(builds)))
     elapsed_s = time.perf_counter() - start
-    logins = bench.simulator.control.counts().get("session.login_with_password", 0)  # of 2 * connection_concurrent
+    logins = bench.simulator.control.counts().get("session.login_with_password", 0)
     return instances, elapsed_s, (time.process_time() - cpu_s) / builds, logins
 
 
@@ -93,7 +93,7 @@ def main():
     with driver_bench() as bench:
         instances, elapsed_s, cpu_s, logins = build_at_once(bench, options.builds)
         print(f"{options.builds} builds at once: {elapsed_s:.2f} s, own processor time {cpu_s * 1000:.0f} ms each "
-              f"(at most 50), {logins} logins", flush=True)
+              f"(at most 50), {logins} logins (at most {2 * bench.conf.xenserver.connection_concurrent})", flush=True)
         seen_s = [seen_after(bench, instance) for instance in instances[:STOPS]]
         print(f"a guest that stops by itself is seen after {statistics.median(seen_s):.3f} s, "
               f"at most {max(seen_s):.3f} s (at most 1)", flush=True)

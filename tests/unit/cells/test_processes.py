@@ -17,9 +17,9 @@ from tests.unit.cells.tree import eventually
 def tree(make_live_tree):
     tree = make_live_tree({"api": None, "rack1": "api", "rack2": "api"})
     tree.know_each_other()
-    for name, units in (("rack1", 9), ("rack2", 1)):
-        tree["api"].child(name).update_capacities(
-            {"ram_free": {"total_mb": units * 512, "units_by_mb": {"512": units}}})
+    api = tree["api"]
+    api.db.cell_update(api.context(), "rack1", {"weight_offset": 100.0})  # the first to be asked, room or not
+    api.state.refresh()
     return tree
 
 

@@ -41,10 +41,15 @@ def another_process(tree, name):
     for process in (first, cell):
         first.db.service_create(first.context(), {"host": process.conf.host, "binary": "nova-cells", "topic": "cells",
                                                   "last_seen_up": tree.clock.utcnow().replace(tzinfo=None)})
+        eventually(lambda process=process: all(neighbour.is_ours for neighbour in neighbours_of(process)))
     yield cell
     cell.stop()
     cell.rpc.close()
     cell.db.dispose()
+
+
+def neighbours_of(process):
+    return [*process.state.get_child_cells(), *process.state.get_parent_cells()]
 
 
 def build_by(process):

@@ -45,8 +45,12 @@ class SchedulerManager(manager.Manager):
 
     def post_start_hook(self, context: RequestContext | None = None) -> None:
         """Ask the hosts what they can do, so that the first requests know."""
-        if context is not None:
+        if context is None:
+            return
+        try:
             self._compute.publish_service_capabilities(context)
+        except exception.RpcUnavailable as error:
+            LOG.warning("The hosts cannot be asked what they can do, they tell it by themselves later: %s", error)
 
     @manager.periodic_task(spacing=60)
     def _expire_reservations(self, context: RequestContext) -> None:

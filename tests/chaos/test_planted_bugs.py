@@ -1,9 +1,4 @@
-"""The simulation finds what it is there to find: each defence that is taken away shows.
-
-Some minutes in all, so only where `NOVA_LITE_CHAOS_SEEDS` asks for more than the default run.
-"""
-
-import os
+"""The simulation finds what it is there to find: each defence that is taken away shows."""
 
 import pytest
 import sqlalchemy
@@ -15,8 +10,7 @@ from nova_lite.cells.replica import Replica
 from nova_lite.cells.skew import Skew
 from nova_lite.db.api import Database
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.skipif("NOVA_LITE_CHAOS_SEEDS" not in os.environ,
-                                                           reason="NOVA_LITE_CHAOS_SEEDS is not set")]
+pytestmark = pytest.mark.timeout(900)
 
 _SEEDS = (1, 2, 3)
 

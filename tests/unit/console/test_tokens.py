@@ -115,7 +115,7 @@ def test_an_instance_on_no_host_has_no_console(cell):
 def test_tokens_that_have_expired_are_forgotten_from_time_to_time(cell, tokens):
     cell.add_host("h1").answers["validate_console_port"] = True
     authorize(cell, tokens, cell.instance())
-    rows = sqlalchemy.select(sqlalchemy.func.count()).select_from(models.ConsoleAuthToken)
+    rows = sqlalchemy.select(sqlalchemy.func.count()).select_from(models.ConsoleAuthToken.__table__)
 
     def kept():
         with cell.services.db.reader(None) as session:

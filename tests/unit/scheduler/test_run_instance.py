@@ -340,3 +340,13 @@ def test_when_nobody_listens_the_instance_is_an_error(cell):
     run(cell, spec_of(cell, instance))
 
     assert cell.stored(instance).vm_state == vm_states.ERROR
+
+
+def test_a_scheduler_starts_while_its_broker_is_away(cell, monkeypatch):
+    def away(*_args, **_kwargs):
+        raise exception.RpcUnavailable(method="publish_service_capabilities", topic="compute", reason="it is away")
+
+    manager = SchedulerManager(cell.services)
+    monkeypatch.setattr(RpcClient, "cast", away)
+
+    manager.post_start_hook(cell.admin())

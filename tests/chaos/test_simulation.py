@@ -1,10 +1,10 @@
 """Whatever goes wrong between cells, in the end they agree.
 
-A failure names its seed. `NOVA_LITE_CHAOS_SEED=7` replays one, `NOVA_LITE_CHAOS_SEEDS=200` tries as many (`tox -e
-chaos`), `NOVA_LITE_CHAOS_FIRST=1000` begins with another one.
+A failure names its seed. `NOVA_LITE_CHAOS_SEED=7` replays one, `NOVA_LITE_CHAOS_SEEDS=200` tries as many of every
+kind (`tox -e chaos`), `NOVA_LITE_CHAOS_FIRST=1000` begins with another one.
 
-A tree of two hundred instances takes five to eight seconds of processor time, one of twenty takes two, so the default
-run has a few seeds only, most of them of twenty instances; two hundred seeds of both sizes are a job of their own.
+A tree of two hundred instances takes five to eight seconds of processor time, one of twenty takes one or two: of the
+two hundred seeds of every run nearly all are of the small kind.
 """
 
 import os

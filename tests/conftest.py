@@ -10,7 +10,7 @@ concurrency.setup(os.environ.get("NOVA_LITE_TEST_CONCURRENCY", concurrency.THREA
 
 def pytest_configure():
     """Collect seldom: what tests leave behind is little, what they import is much and stays."""
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(50_000, 20, 10)
 
 
 def pytest_collection_finish():

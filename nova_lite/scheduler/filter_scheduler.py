@@ -211,15 +211,21 @@ class FilterScheduler:
             node=selection.node))
 
     def _patiently(self, send: Callable[[], None]) -> None:
-        """Send an order, again for a while if it cannot be sent. Raises RpcUnavailable in the end."""
+        """Send an order, again for a while if it cannot be sent. Raises RpcUnavailable in the end.
+
+        When a broker is back its listeners come back a little later: their time begins then.
+        """
         clock = self._services.clock
-        begun_s = clock.monotonic()
+        since_s, was_there = clock.monotonic(), True
         while True:
             try:
                 return send()
             except exception.RpcUnavailable as error:
-                limit_s = _LISTENER_PATIENCE_S if error.is_broker_there else _BROKER_PATIENCE_S
-                if clock.monotonic() - begun_s > limit_s:
+                now_s = clock.monotonic()
+                if error.is_broker_there and not was_there:
+                    since_s = now_s
+                was_there = error.is_broker_there
+                if now_s - since_s > (_LISTENER_PATIENCE_S if was_there else _BROKER_PATIENCE_S):
                     raise
                 clock.sleep(_PAUSE_S)
 

@@ -297,6 +297,27 @@ def test_a_host_that_does_not_listen_is_passed_over(cell):
     assert cell.stored(instance).vm_state == vm_states.BUILDING
 
 
+def test_the_hosts_have_their_time_to_come_back_after_a_broker_that_was_long_away(cell, monkeypatch):
+    host = cell.add_host("h1")
+    instance = new_instance(cell)
+    back_s = cell.clock.monotonic() + 20
+    send = RpcClient.cast
+
+    def lose_some(client, ctxt, method, **how):
+        now_s = cell.clock.monotonic()
+        if method == "run_instance" and now_s < back_s + 2:
+            raise exception.RpcUnavailable(method=method, topic="compute", reason="nobody hears",
+                                           is_broker_there=now_s >= back_s)
+        return send(client, ctxt, method, **how)
+
+    monkeypatch.setattr(RpcClient, "cast", lose_some)
+
+    run(cell, spec_of(cell, instance))
+
+    assert host.heard()[0] == "run_instance"
+    assert cell.stored(instance).vm_state == vm_states.BUILDING
+
+
 @pytest.mark.parametrize("is_broker_there", [False, True])
 def test_a_broker_that_has_gone_and_come_back_is_no_reason_to_give_a_host_up(cell, monkeypatch, is_broker_there):
     host = cell.add_host("h1")

@@ -70,8 +70,8 @@ class CellsRPCDriver(BaseCellsDriver):
         requests, self._servers = list(self._servers.values()), {}
         lean_receiver, self._lean = self._lean, None
         limit_s = self._clock.monotonic() + self._services.conf.graceful_shutdown_timeout
-        for server in requests:
-            server.stop()
+        for stopping in [concurrency.spawn(server.stop) for server in requests]:
+            stopping.wait()
         if lean_receiver is not None:
             lean_receiver.drain(max(0.0, limit_s - self._clock.monotonic()))
         for server in requests:

@@ -48,7 +48,7 @@ def run(service: Service) -> int:
     SIGTERM ends without waiting for work in flight.
     """
     signals = Signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    starting = concurrency.spawn(_and_wake, signals, _start, service)
+    starting = _spawn_and_wake(signals, _start, service)
     stopping: concurrency.Task | None = None
     while True:
         number = signals.wait()
@@ -62,22 +62,23 @@ def run(service: Service) -> int:
                 return status
         elif stopping is None:
             LOG.info("%s on host %s is told to stop", service.binary, service.host)
-            stopping = concurrency.spawn(_and_wake, signals, service.stop)
+            stopping = _spawn_and_wake(signals, service.stop)
         else:
             return FAILED
 
 
-def _and_wake(signals: Signals, function: Any, *args: Any) -> Any:
+def _spawn_and_wake(signals: Signals, function: Any, *args: Any) -> concurrency.Task:
+    """Run a function beside; wake whoever waits for signals once it is done."""
+    task = concurrency.spawn(function, *args)
+    concurrency.spawn(_wake_after, signals, task)
+    return task
+
+
+def _wake_after(signals: Signals, task: concurrency.Task) -> None:
     try:
-        return function(*args)
+        task.wait()
     finally:
-        # The task is done only after this; whoever is woken looks again when it is not.
-        concurrency.spawn(_wake_soon, signals)
-
-
-def _wake_soon(signals: Signals) -> None:
-    concurrency.sleep(0.01)
-    signals.wake()
+        signals.wake()
 
 
 def _start(service: Service) -> int:

@@ -155,7 +155,7 @@ def test_a_daemon_outlives_its_broker_and_can_be_stopped_without_it(tmp_path, cl
         wait_until(lambda: answers(pinged), cell.daemon.log)
         node.kill()
 
-        assert cell.daemon.terminate(30) == 0
+        assert cell.daemon.terminate() == 0
         assert not cell.daemon.tracebacks()
 
 

@@ -49,6 +49,8 @@ def start(cell, client):
     cell.daemon.start()
     pinged = client(cell.transport_url, "cells", namespace="baseapi")
     wait_until(lambda: answers(pinged), cell.daemon.log)
+    # One topic answers before the others are served.
+    wait_until(lambda: " is up" in cell.daemon.log(), cell.daemon.log)
     return pinged
 
 

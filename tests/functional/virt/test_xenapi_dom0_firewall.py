@@ -10,7 +10,7 @@ from nova_lite.virt.virtapi import VirtAPI
 from nova_lite.virt.xenapi import XenAPIDriver, firewall_drivers
 from nova_lite.virt.xenapi.dom0_firewall import chain_of
 from nova_lite.xensim import Simulator
-from tests.fixtures.security_groups import Groups
+from tests.fixtures.security_groups import STRANGER, Groups
 from tests.fixtures.xen_bench import make_instance, make_network_info
 
 PROGRAM = '''#!{python} -SE
@@ -29,13 +29,6 @@ else:
     assert text.startswith("*filter") and text.endswith("COMMIT" + chr(10))
     open(path, "w").write(text)
 '''
-STRANGER = """*filter
-:INPUT ACCEPT [1:2]
-:RH-Firewall - [0:0]
--A INPUT -j RH-Firewall
--A FORWARD -j RH-Firewall
-COMMIT
-"""
 
 
 class Tables:

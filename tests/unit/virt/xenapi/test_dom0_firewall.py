@@ -5,16 +5,8 @@ import pytest
 from nova_lite import concurrency
 from nova_lite.virt.virtapi import VirtAPI
 from nova_lite.virt.xenapi.dom0_firewall import Dom0IptablesFirewallDriver, FilterTable, chain_of
-from tests.fixtures.security_groups import Groups
+from tests.fixtures.security_groups import STRANGER, Groups
 from tests.fixtures.xen_bench import make_instance, make_network_info
-
-STRANGER = """*filter
-:INPUT ACCEPT [1:2]
-:RH-Firewall - [0:0]
--A INPUT -j RH-Firewall
--A FORWARD -j RH-Firewall
-COMMIT
-"""
 
 
 class Tables:

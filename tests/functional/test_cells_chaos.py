@@ -19,6 +19,7 @@ from nova_lite.objects import vm_states
 from tests.fixtures.fleet import Fleet
 from tests.fixtures.processes import wait_until
 from tests.fixtures.rabbit import rabbit_node
+from tests.fixtures.services import new_databases
 
 ROUNDS = int(os.environ.get("NOVA_LITE_CHAOS_ROUNDS", "1"))
 
@@ -200,7 +201,7 @@ def node():
 def tree(tmp_path_factory, node):
     directory = tmp_path_factory.mktemp("chaos")
     with Tree(directory / "fleet", rabbit=node, extra_options=OPTIONS,
-              new_database=lambda name: f"sqlite:///{directory}/{name}.sqlite") as made:
+              new_database=new_databases(directory)) as made:
         made.build().start().wait_until_up()
         yield made
 

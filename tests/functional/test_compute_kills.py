@@ -21,6 +21,7 @@ from nova_lite import exception, service
 from nova_lite.objects import vm_states
 from tests.fixtures.fleet import Fleet
 from tests.fixtures.processes import wait_until
+from tests.fixtures.services import new_databases
 from tests.fixtures.xen_probe import XenProbe
 from tests.fixtures.xensim import simulator_process
 
@@ -197,7 +198,7 @@ def tree(tmp_path_factory, rabbit_server):
         simulator_process(directory, name="xen1") as first,
         simulator_process(directory, name="xen2") as second,
         Tree(directory / "fleet", rabbit=rabbit_server, extra_options=options,
-             new_database=lambda name: f"sqlite:///{directory}/{name}.sqlite") as fleet,
+             new_database=new_databases(directory)) as fleet,
     ):
         yield fleet.build([first.url, second.url])
 

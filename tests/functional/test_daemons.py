@@ -10,6 +10,7 @@ from tests.fixtures.fleet import Fleet
 from tests.fixtures.ports import free_port
 from tests.fixtures.processes import Daemon, wait_until
 from tests.fixtures.rabbit import rabbit_node
+from tests.fixtures.services import new_databases
 
 pytestmark = pytest.mark.rabbitmq
 CTXT = context.RequestContext(is_admin=True)
@@ -17,7 +18,7 @@ CTXT = context.RequestContext(is_admin=True)
 
 @pytest.fixture(params=["eventlet", "threading"])
 def fleet(request, tmp_path, rabbit):
-    with Fleet(tmp_path / "fleet", rabbit=rabbit, new_database=lambda name: f"sqlite:///{tmp_path}/{name}.sqlite",
+    with Fleet(tmp_path / "fleet", rabbit=rabbit, new_database=new_databases(tmp_path),
                concurrency=request.param) as made:
         yield made
 
@@ -147,8 +148,7 @@ def test_a_compute_daemon_waits_for_its_hypervisor_with_one_line(fleet, client, 
 @pytest.mark.parametrize("concurrency", ["eventlet", "threading"])
 def test_a_daemon_outlives_its_broker_and_can_be_stopped_without_it(tmp_path, client, concurrency):
     with rabbit_node() as node, Fleet(
-            tmp_path / "fleet", rabbit=node, new_database=lambda name: f"sqlite:///{tmp_path}/{name}.sqlite",
-            concurrency=concurrency) as fleet:
+            tmp_path / "fleet", rabbit=node, new_database=new_databases(tmp_path), concurrency=concurrency) as fleet:
         cell = fleet.add_cell("api")
         pinged = start(cell, client)
 

@@ -15,6 +15,7 @@ from nova_lite.objects import vm_states
 from tests.fixtures.fleet import Fleet
 from tests.fixtures.processes import wait_until
 from tests.fixtures.rabbit import rabbit_node
+from tests.fixtures.services import new_databases
 from tests.fixtures.xensim import simulator_process
 
 pytestmark = pytest.mark.rabbitmq
@@ -122,7 +123,7 @@ def simulator(tmp_path_factory):
 def running_tree(tmp_path_factory, node, simulator):
     directory = tmp_path_factory.mktemp("failures")
     with Tree(directory / "fleet", rabbit=node, extra_options=OPTIONS,
-              new_database=lambda name: f"sqlite:///{directory}/{name}.sqlite") as made:
+              new_database=new_databases(directory)) as made:
         made.build(simulator.url).start().wait_until_up()
         yield made
 

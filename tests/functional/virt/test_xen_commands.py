@@ -39,11 +39,12 @@ def probe(host):
 def config(tmp_path):
     """The configuration file of a cell with an empty database."""
     conf = make_conf(tmp_path)
-    make_database(conf).dispose()
+    database = make_database(conf)
     path = tmp_path / "cell.conf"
     path.write_text(f"[DEFAULT]\nstate_path = {conf.state_path}\ntransport_url = {conf.transport_url}\n"
                     f"concurrency = threading\n[database]\nconnection = {conf.database.connection}\n")
-    return path
+    yield path
+    database.dispose()
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
-"""nova-manage on an embedded database."""
+"""nova-manage on a database."""
 
 import io
 import json
-import shutil
 
 import oslo_messaging
 import pytest
@@ -11,6 +10,7 @@ from nova_lite import conf as configuration
 from nova_lite.client.app import NovaManage
 from nova_lite.context import Services, get_admin_context
 from nova_lite.db.api import Database
+from tests.fixtures.services import database_url, make_database
 
 
 class Manage:
@@ -30,43 +30,45 @@ class Manage:
         assert status == 0, stderr
         return json.loads(stdout)
 
+    def conf(self):
+        return configuration.load(prog="test", config_files=[self.config], config_dirs=[])
+
     def stored_url(self, name):
-        conf = configuration.load(prog="test", config_files=[self.config], config_dirs=[])
+        conf = self.conf()
         db = Database(conf)
         context = get_admin_context().bind(Services(conf=conf, db=db))
         return oslo_messaging.TransportURL.parse(conf, db.cell_get(context, name)["transport_url"])
 
 
-def manage_in(directory):
+def manage_in(directory, url):
     config = directory / "cell.conf"
     config.write_text(
         f"[DEFAULT]\nstate_path = {directory}\ntransport_url = rabbit://own:secret@127.0.0.1:5672/api\n"
-        f"[database]\nconnection = sqlite:///{directory}/cell.sqlite\n"
+        f"[database]\nconnection = {url}\n"
         "[cells]\nenable = true\nname = api\ncell_type = api\n"
     )
     return Manage(config)
 
 
-@pytest.fixture(scope="module")
-def synced(tmp_path_factory):
-    """The directory of a database that `db sync` has made."""
-    directory = tmp_path_factory.mktemp("synced")
-    status, _, stderr = manage_in(directory).run("db", "sync")
-    assert status == 0, stderr
-    return directory
-
-
 @pytest.fixture
-def manage(tmp_path, synced):
-    for path in synced.glob("cell.sqlite*"):
-        shutil.copy(path, tmp_path)
-    return manage_in(tmp_path)
+def manage(tmp_path):
+    """nova-manage of a cell whose database is synced."""
+    url = database_url(tmp_path / "cell.sqlite")
+    made = manage_in(tmp_path, url)
+    database = make_database(made.conf())
+    yield made
+    database.dispose()
 
 
 WEST = ("--name", "west", "--username", "nova", "--hostname", "192.0.2.1", "--port", "5672", "--virtual_host", "west")
 
 
-def test_a_new_database_gets_the_default_flavors(manage):
+def test_a_new_database_gets_the_default_flavors(tmp_path):
+    manage = manage_in(tmp_path, database_url(tmp_path / "cell.sqlite", is_new=True))
+
+    status, _, stderr = manage.run("db", "sync")
+
+    assert status == 0, stderr
     flavors = {row["Name"]: (row["Flavor ID"], row["RAM MB"]) for row in manage.rows("flavor", "list")}
 
     assert flavors["m1.tiny"] == ("1", 512)
@@ -186,7 +188,7 @@ def shadow_rows(manage, *arguments):
 
 
 def deleted_instances(manage, count):
-    conf = configuration.load(prog="test", config_files=[manage.config], config_dirs=[])
+    conf = manage.conf()
     db = Database(conf)
     context = get_admin_context().bind(Services(conf=conf, db=db))
     for number in range(count):

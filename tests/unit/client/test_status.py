@@ -10,6 +10,7 @@ from nova_lite import conf as configuration
 from nova_lite.client.app import NovaStatus
 from nova_lite.db import revision
 from nova_lite.db.api import Database
+from tests.fixtures.services import database_url
 
 
 class Installation:
@@ -18,7 +19,7 @@ class Installation:
     def __init__(self, directory):
         self.config = directory / "cell.conf"
         self._text = f"[DEFAULT]\nstate_path = {directory}\n"
-        self._database = f"[database]\nconnection = sqlite:///{directory}/cell.sqlite\n"
+        self._database = f"[database]\nconnection = {database_url(directory / 'cell.sqlite', is_new=True)}\n"
         self.configure()
         self.database = Database(configuration.load(prog="test", config_files=[str(self.config)], config_dirs=[]))
 

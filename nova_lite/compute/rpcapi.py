@@ -1,7 +1,8 @@
 """Client of the compute manager's RPC API 2.x (compute specification §10.1).
 
-Every method stamps its message with the oldest server version that understands it. Arguments newer than 2.27 are
-optional on the server and travel only when they differ from their default, so that older servers need no negotiation.
+Every method stamps its message with the oldest server version that understands it; under `[upgrade_levels] compute`
+it takes an older form (`rpc_history`). Arguments newer than 2.27 are optional on the server and travel only when they
+differ from their default, so that older servers need no negotiation.
 """
 
 import datetime
@@ -9,7 +10,8 @@ from typing import Any
 
 from oslo_utils import timeutils
 
-from nova_lite import exception
+from nova_lite import exception, rpc
+from nova_lite.compute import rpc_history
 from nova_lite.context import RequestContext, Services
 from nova_lite.objects.base import NovaObject
 
@@ -53,13 +55,16 @@ class _Client:
     """Sends to `compute.<host>`."""
 
     def __init__(self, services: Services) -> None:
-        self._client = services.rpc.client(services.conf.compute_topic, version=BASE_VERSION)
+        self._cap = rpc.resolve_cap("compute", services.conf.upgrade_levels.compute)
+        self._client = services.rpc.client(services.conf.compute_topic, version=BASE_VERSION, version_cap=self._cap)
 
-    def _cast(self, ctxt: RequestContext, method: str, host: str, version: str = "2.0", **args: Any) -> None:
-        self._client.cast(ctxt, method, version=version, server=host, **primitive(args))
+    def _cast(self, ctxt: RequestContext, method: str, server: str, version: str = "2.0", **args: Any) -> None:
+        version, args = rpc_history.fitted(method, version, primitive(args), self._cap)
+        self._client.cast(ctxt, method, version=version, server=server, **args)
 
-    def _call(self, ctxt: RequestContext, method: str, host: str, version: str = "2.0", **args: Any) -> Any:
-        return self._client.call(ctxt, method, version=version, server=host, **primitive(args))
+    def _call(self, ctxt: RequestContext, method: str, server: str, version: str = "2.0", **args: Any) -> Any:
+        version, args = rpc_history.fitted(method, version, primitive(args), self._cap)
+        return self._client.call(ctxt, method, version=version, server=server, **args)
 
     def _cast_instance(self, ctxt: RequestContext, method: str, instance: Any, version: str = "2.0", *,
                        host: str | None = None, **args: Any) -> None:
@@ -75,8 +80,8 @@ class ComputeAPI(_Client):
 
     def add_aggregate_host(self, ctxt: RequestContext, aggregate: Any, host_param: str, host: str,
                            slave_info: dict[str, Any] | None = None) -> None:
-        self._client.cast(ctxt, "add_aggregate_host", version="2.14", server=host, aggregate=primitive(aggregate),
-                          host=host_param, slave_info=slave_info)
+        self._cast(ctxt, "add_aggregate_host", host, "2.14", aggregate=aggregate, host=host_param,
+                   slave_info=slave_info)
 
     def add_fixed_ip_to_instance(self, ctxt: RequestContext, instance: Any, network_id: str | None) -> None:
         self._cast_instance(ctxt, "add_fixed_ip_to_instance", instance, network_id=network_id)
@@ -149,8 +154,7 @@ class ComputeAPI(_Client):
         return self._call_instance(ctxt, "get_vnc_console", instance, console_type=console_type)
 
     def host_maintenance_mode(self, ctxt: RequestContext, host_param: str, mode: bool, host: str) -> Any:
-        return self._client.call(ctxt, "host_maintenance_mode", version="2.0", server=host, host=host_param,
-                                 mode=mode)
+        return self._call(ctxt, "host_maintenance_mode", host, host=host_param, mode=mode)
 
     def host_power_action(self, ctxt: RequestContext, action: str, host: str) -> Any:
         return self._call(ctxt, "host_power_action", host, action=action)
@@ -193,7 +197,8 @@ class ComputeAPI(_Client):
                             filter_properties=filter_properties, node=node)
 
     def publish_service_capabilities(self, ctxt: RequestContext) -> None:
-        self._client.cast(ctxt, "publish_service_capabilities", version="2.0", fanout=True)
+        if rpc_history.exists("publish_service_capabilities", self._cap):  # a hint that older hosts do not give
+            self._client.cast(ctxt, "publish_service_capabilities", version="2.0", fanout=True)
 
     def reboot_instance(self, ctxt: RequestContext, instance: Any, block_device_info: dict[str, Any] | None,
                         reboot_type: str) -> None:
@@ -217,8 +222,8 @@ class ComputeAPI(_Client):
 
     def remove_aggregate_host(self, ctxt: RequestContext, aggregate: Any, host_param: str, host: str,
                               slave_info: dict[str, Any] | None = None) -> None:
-        self._client.cast(ctxt, "remove_aggregate_host", version="2.15", server=host,
-                          aggregate=primitive(aggregate), host=host_param, slave_info=slave_info)
+        self._cast(ctxt, "remove_aggregate_host", host, "2.15", aggregate=aggregate, host=host_param,
+                   slave_info=slave_info)
 
     def remove_fixed_ip_from_instance(self, ctxt: RequestContext, instance: Any, address: str) -> None:
         self._cast_instance(ctxt, "remove_fixed_ip_from_instance", instance, address=address)

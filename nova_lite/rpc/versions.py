@@ -8,6 +8,8 @@ RELEASES = {
     "cells": {"grizzly": "1.6", "havana": "1.24", "icehouse": "1.27", "juno": "1.29", "kilo": "1.34",
               "liberty": "1.37", "mitaka": "1.37", "newton": "1.37", "ocata": "1.37"},
     "intercell": {"grizzly": "1.0"},
+    "compute": {"grizzly": "2.27"},
+    "scheduler": {"grizzly": "2.6"},
 }
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from nova_lite import rpc
 from nova_lite.context import RequestContext, Services
 from nova_lite.objects import BlockDeviceMappingList, Flavor, Instance, NetworkRequestList
 from nova_lite.objects.base import NovaObject
@@ -13,7 +14,8 @@ class SchedulerAPI:
     """The scheduler of this cell. Instances, flavors and images may be objects or dicts; dicts are sent."""
 
     def __init__(self, services: Services) -> None:
-        self._client = services.rpc.client(services.conf.scheduler_topic, version=BASE_VERSION)
+        cap = rpc.resolve_cap("scheduler", services.conf.upgrade_levels.scheduler)
+        self._client = services.rpc.client(services.conf.scheduler_topic, version=BASE_VERSION, version_cap=cap)
 
     def run_instance(self, ctxt: RequestContext, request_spec: dict, admin_password: str | None,
                      injected_files: list | None, requested_networks: list | None, is_first_time: bool,

@@ -10,6 +10,8 @@ from typing import Any
 
 LOG = logging.getLogger(__name__)
 
+_LONGEST_SHOWN = 400  # characters of one argument in a text
+
 # Names the reference implementation does not know travel under our own module name (see wire_class).
 _registry: dict[str, type["NovaException"]] = {}
 
@@ -46,7 +48,7 @@ class NovaException(Exception):
 
     def _text(self) -> str:
         try:
-            return self.msg_fmt % self.kwargs
+            return self.msg_fmt % {name: _shown(value) for name, value in self.kwargs.items()}
         except (KeyError, TypeError, ValueError):
             if self.fatal_format_errors:
                 raise
@@ -60,6 +62,14 @@ class NovaException(Exception):
 
 
 _registry["NovaException"] = NovaException
+
+
+def _shown(value: Any) -> Any:
+    """A value as a text can hold it: not endless, and without the halves of characters that cannot be printed."""
+    if not isinstance(value, str):
+        return value
+    text = value if len(value) <= _LONGEST_SHOWN else value[:_LONGEST_SHOWN] + "…"
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def find(name: str) -> type[NovaException] | None:
@@ -710,6 +720,9 @@ class OnsetFileContentLimitExceeded(QuotaError):
 
 class KeypairLimitExceeded(QuotaError):
     msg_fmt = "Maximum number of key pairs exceeded"
+
+class SecurityGroupLimitExceeded(QuotaError):
+    msg_fmt = "Maximum number of security groups or rules exceeded"
 
 class InvalidQuotaValue(Invalid):
     msg_fmt = "Change would make usage less than 0 for the following resources: %(unders)s"

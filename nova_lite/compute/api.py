@@ -352,6 +352,8 @@ class API:
     def attach_interface(self, context: RequestContext, instance: Any, network_id: str | None, port_id: str | None,
                          requested_ip: str | None) -> Any:
         """Attach an interface; returns its legacy pair (network, mapping)."""
+        if requested_ip is not None:
+            checks.check_address(requested_ip)
         return self._compute.attach_interface(context, instance, network_id, port_id, requested_ip)
 
     @guarded()
@@ -367,6 +369,7 @@ class API:
     @guarded(lock=True)
     def remove_fixed_ip(self, context: RequestContext, instance: Any, address: str) -> None:
         """Take an address from the instance."""
+        checks.check_address(address)
         self._compute.remove_fixed_ip_from_instance(context, instance, address)
 
     @guarded(lock=True)
@@ -389,7 +392,8 @@ class API:
 
     @guarded(lock=True)
     def inject_file(self, context: RequestContext, instance: Any, path: str, file_contents: str) -> None:
-        """Write a file into the guest."""
+        """Write a file into the guest. Raises Invalid, OnsetFile(PathLimit|ContentLimit)Exceeded."""
+        checks.check_file(self._quotas, context, path, file_contents)
         self._compute.inject_file(context, instance, path, file_contents)
 
     @guarded()
@@ -399,7 +403,8 @@ class API:
 
     @guarded(host=True)
     def get_console_output(self, context: RequestContext, instance: Any, tail_length: int | None = None) -> str:
-        """Return the end of the guest's console log."""
+        """Return the end of the guest's console log: its last `tail_length` lines, or all that is kept."""
+        checks.check_count("tail_length", tail_length)
         return self._compute.get_console_output(context, instance, tail_length)
 
     @guarded(host=True)
@@ -446,6 +451,8 @@ class API:
     def update(self, context: RequestContext, instance: Any, **extra: Any) -> Instance:
         """Change fields of the instance (display_name, access_ip_v4, …) and say so; returns it."""
         checks.check_fields(extra)
+        if unknown := sorted(set(extra) - set(instance.fields)):
+            raise exception.Invalid(f"An instance has no {', '.join(unknown)[:checks.MAX_TEXT_LENGTH]}")
         before = instance.obj_clone()
         instance.update(extra)
         instance.save()
@@ -455,6 +462,8 @@ class API:
     @guarded(placed=False)
     def update_state(self, context: RequestContext, instance: Any, new_state: str) -> None:
         """Set the vm_state and make the instance idle, as an administrator does with one that is stuck."""
+        if new_state not in vm_states.ALL:
+            raise exception.Invalid(f"{str(new_state)[:checks.MAX_TEXT_LENGTH]!r} is no state of an instance")
         instance.vm_state, instance.task_state = new_state, None
         instance.save(admin_state_reset=True)
 

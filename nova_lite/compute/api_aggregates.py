@@ -3,6 +3,7 @@
 from typing import Any
 
 from nova_lite import exception
+from nova_lite.compute import api_checks as checks
 from nova_lite.compute.rpcapi import ComputeAPI
 from nova_lite.context import RequestContext, Services
 from nova_lite.objects import Service
@@ -22,7 +23,8 @@ class AggregateAPI:
 
     def create_aggregate(self, context: RequestContext, aggregate_name: str,
                          availability_zone: str | None) -> Aggregate:
-        """Make an aggregate without hosts. Raises AggregateNameExists."""
+        """Make an aggregate without hosts. Raises Invalid, AggregateNameExists."""
+        _check({"name": aggregate_name, "availability_zone": availability_zone})
         metadata = {"availability_zone": availability_zone} if availability_zone else {}
         return self._db.aggregate_create(context, {"name": aggregate_name}, metadata)
 
@@ -35,12 +37,20 @@ class AggregateAPI:
         return self._db.aggregate_get_all(context)
 
     def update_aggregate(self, context: RequestContext, aggregate_id: int, values: dict[str, Any]) -> Aggregate:
-        """Change `name` or `availability_zone`. Raises AggregateNotFound."""
+        """Change `name` or `availability_zone`. Raises Invalid, AggregateNotFound, AggregateNameExists."""
+        _check(values)
+        if any(other["name"] == values.get("name") and other["id"] != aggregate_id
+               for other in self._db.aggregate_get_all(context)):
+            raise exception.AggregateNameExists(aggregate_name=values["name"])
         return self._db.aggregate_update(context, aggregate_id, values)
 
     def update_aggregate_metadata(self, context: RequestContext, aggregate_id: int,
                                   metadata: dict[str, str | None]) -> Aggregate:
-        """Set keys of the metadata; those whose value is None are removed. Raises AggregateNotFound."""
+        """Set keys of the metadata; those whose value is None are removed. Raises Invalid, AggregateNotFound."""
+        for key, value in metadata.items():
+            checks.check_name("a key of an aggregate's metadata", key)
+            if value is not None:
+                checks.check_text("a value of an aggregate's metadata", value)
         for key in [key for key, value in metadata.items() if value is None]:
             try:
                 self._db.aggregate_metadata_delete(context, aggregate_id, key)
@@ -71,3 +81,10 @@ class AggregateAPI:
         aggregate = self._db.aggregate_get(context, aggregate_id)
         self._compute.remove_aggregate_host(context, aggregate, host_name, host_name)
         return aggregate
+
+
+def _check(values: dict[str, Any]) -> None:
+    if "name" in values:
+        checks.check_name("the name of an aggregate", values["name"])
+    if values.get("availability_zone") is not None:
+        checks.check_name("availability_zone", values["availability_zone"])

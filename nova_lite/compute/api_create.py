@@ -141,9 +141,12 @@ class InstanceCreation:
         """Check what was asked for, and look up what it names."""
         order.flavor = Flavor.of(context, order.instance_type or Flavor.get_by_name(
             context, self._services.conf.default_instance_type))
-        order.requested_networks = NetworkRequestList.of(order.requested_networks)
+        order.requested_networks = self._networks(order.requested_networks)
+        checks.check_devices(order.block_device_mapping)
         self._check_count(order)
         checks.check_fields(vars(order))
+        if not isinstance(order.scheduler_hints or {}, dict):
+            raise exception.Invalid("scheduler_hints must be names and values")
         checks.check_flavor(order.flavor)
         checks.check_user_data(order.user_data)
         checks.check_metadata(self._quotas, context, order.metadata)
@@ -160,15 +163,25 @@ class InstanceCreation:
             order.key_data = self._public_key(context, order.key_name)
         order.availability_zone = order.availability_zone or self._services.conf.default_schedule_zone
 
+    def _networks(self, requested: Any) -> NetworkRequestList | None:
+        try:
+            networks = NetworkRequestList.of(requested)
+        except (ValueError, TypeError):
+            raise exception.Invalid("requested_networks must be networks with addresses, or ports, by their ids"
+                                    ) from None
+        checks.check_networks(networks)
+        return networks
+
     def _check_count(self, order: BuildOrder) -> None:
+        checks.check_count("min_count", order.min_count)
+        checks.check_count("max_count", order.max_count)
         if (order.min_count is not None and order.min_count < 1) or (
                 order.max_count is not None and order.max_count < (order.min_count or 1)):
             raise exception.Invalid(f"min_count {order.min_count} and max_count {order.max_count} do not fit")
-        volumes = any(mapping.get("volume_id") for mapping in order.block_device_mapping or ())
-        if volumes and (order.max_count or 1) > 1:
+        several = max(order.max_count or 1, order.min_count or 1) > 1
+        if several and any(mapping.get("volume_id") for mapping in order.block_device_mapping or ()):
             raise exception.InvalidRequest("A volume cannot be attached to several instances")
-        if order.requested_networks and (order.max_count or 1) > 1 and any(
-                one.get("address") or one.get("port_id") for one in order.requested_networks):
+        if several and any(one.get("address") or one.get("port_id") for one in order.requested_networks or ()):
             raise exception.InvalidRequest("A fixed address or a port cannot serve several instances")
 
     def _complete_kernel(self, context: RequestContext, order: BuildOrder) -> None:
@@ -195,6 +208,8 @@ class InstanceCreation:
         given = order.security_group
         wanted = [given] if isinstance(given, str) else given or [rows.DEFAULT_GROUP]
         groups = [group if isinstance(group, str) else group["name"] for group in wanted]
+        for name in groups:
+            checks.check_text("security_group", name)
         if self._here:
             for name in groups:
                 if name != rows.DEFAULT_GROUP:
@@ -213,6 +228,8 @@ class InstanceCreation:
         uuids = [str(uuid.uuid4()) for _ in range(count)]
         display_names = names.display_names(self._services.conf.multi_instance_display_name_template,
                                             order.display_name, uuids)
+        for name in display_names:  # the template may have made it longer
+            checks.check_text("display_name", name)
         common = self._common_fields(context, order)
         return [Instance(context, uuid=one, display_name=name, hostname=names.hostname_of(name, one),
                          launch_index=index, reservation_id=reservation_id, **common)

@@ -8,6 +8,7 @@ from typing import Any
 from oslo_log import log as logging
 
 from nova_lite import exception, notifications
+from nova_lite.compute import api_checks as checks
 from nova_lite.context import RequestContext
 from nova_lite.objects import Instance
 
@@ -31,12 +32,13 @@ def guarded(*, vm_state: Collection[str] | None = ANY, task_state: Collection[st
     placed                 in an API cell: refused while the instance's cell is not known
 
     `instance` may be an Instance or a dict. Keywords that the method does not know come from newer neighbours: they
-    are dropped when they say nothing, else refused. Raises PolicyNotAuthorized, InstanceIsLocked, InstanceNotReady,
-    InstanceInvalidState, Invalid.
+    are dropped when they say nothing, else refused; so are texts that no name or id can have. Raises
+    PolicyNotAuthorized, InstanceIsLocked, InstanceNotReady, InstanceInvalidState, Invalid.
     """
 
     def decorate(method: Method) -> Method:
-        known = set(inspect.signature(method).parameters)
+        parameters = list(inspect.signature(method).parameters)
+        known, positional = set(parameters), parameters[3:]
 
         @functools.wraps(method)
         def checked(self: Any, context: RequestContext, instance: Any, *args: Any, **kwargs: Any) -> Any:
@@ -52,6 +54,7 @@ def guarded(*, vm_state: Collection[str] | None = ANY, task_state: Collection[st
                 raise exception.InstanceNotReady(instance_id=instance.uuid)
             check_state(instance, method.__name__, "vm_state", vm_state)
             check_state(instance, method.__name__, "task_state", task_state)
+            checks.check_arguments({**dict(zip(positional, args, strict=False)), **kwargs})
             return method(self, context, instance, *args, **kwargs)
 
         return tells_faults(checked)

@@ -29,12 +29,12 @@ class Imaging:
     def backup(self, context: RequestContext, instance: Instance, name: str, backup_type: str, rotation: int,
                extra_properties: dict[str, Any] | None) -> dict[str, Any]:
         """Return the metadata of the image that the backup goes into; the oldest of its type are removed later."""
-        if rotation is None or int(rotation) < 0:
+        if not isinstance(rotation, int) or rotation < 0:
             raise exception.RotationRequiredForBackup()
         image = self._register(context, instance, name, BACKUP,
                                {**(extra_properties or {}), "backup_type": backup_type})
         return self._order(context, instance, image, task_states.IMAGE_BACKUP, actions.CREATE_BACKUP, BACKUP,
-                           backup_type, int(rotation))
+                           backup_type, rotation)
 
     def _order(self, context: RequestContext, instance: Instance, image: dict[str, Any], task_state: str,
                action: str, image_type: str, backup_type: str | None = None,

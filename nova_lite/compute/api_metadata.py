@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from nova_lite import exception
 from nova_lite.compute import api_checks as checks
 from nova_lite.context import RequestContext
 from nova_lite.objects import Instance
@@ -24,6 +25,8 @@ class Metadata:
     def update(self, context: RequestContext, instance: Instance, metadata: dict[str, str],
                delete: bool, tell: bool = True) -> dict[str, str]:
         """Set the pairs, or with `delete` replace all by them; returns all there are now. `tell`: the host too."""
+        if not isinstance(metadata, dict):
+            raise exception.InvalidMetadata(reason="metadata must be pairs of keys and values")
         before = dict(instance.metadata)
         after = dict(metadata) if delete else {**before, **metadata}
         checks.check_metadata(self._quotas, context, after)

@@ -48,6 +48,13 @@ class Quotas:
         except exception.OverQuota as error:
             raise exception.KeypairLimitExceeded() from error
 
+    def check_security_groups(self, context: RequestContext, **counts: int) -> None:
+        """Raise SecurityGroupLimitExceeded when so many `security_groups` or `security_group_rules` are too many."""
+        try:
+            self._engine.limit_check(context, None, **counts)
+        except exception.OverQuota as error:
+            raise exception.SecurityGroupLimitExceeded() from error
+
     # -- what is counted --
 
     def reserve_instances(self, context: RequestContext, flavor: Flavor, min_count: int, max_count: int,

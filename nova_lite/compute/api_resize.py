@@ -1,5 +1,7 @@
 """Resizing, moving, rebuilding and rescuing instances (compute specification §10.3, §10.4)."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from oslo_log import log as logging
@@ -8,6 +10,7 @@ from nova_lite import exception, servicegroup
 from nova_lite.compute import api_block_devices as block_devices
 from nova_lite.compute import api_checks as checks
 from nova_lite.compute import api_rows as rows
+from nova_lite.compute.api_steps import NOT_SENT
 from nova_lite.context import RequestContext, Services
 from nova_lite.objects import (
     BlockDeviceMappingList,
@@ -77,10 +80,10 @@ class Resizing:
         migration = Migration.of(elevated, migration) or self._finished(elevated, instance)
         reservations = self._to_send(context, instance, self._quotas.reserve_resize_release(context, instance))
         try:
-            self._mark(migration, "confirming")
-            self._steps.record(context, instance, actions.CONFIRM_RESIZE)
-            self._compute.confirm_resize(context, instance, migration, migration and migration.source_compute,
-                                         reservations)
+            with self._marked(migration, "confirming"):
+                self._steps.record(context, instance, actions.CONFIRM_RESIZE)
+                self._compute.confirm_resize(context, instance, migration, migration and migration.source_compute,
+                                             reservations)
         except Exception:  # the quota must not stay reserved
             self._quotas.rollback(context, reservations, instance.project_id)
             raise
@@ -92,12 +95,22 @@ class Resizing:
         reservations = self._to_send(context, instance, self._quotas.reserve_revert_release(context, instance))
         try:
             with self._steps.begun(context, instance, actions.REVERT_RESIZE,
-                                   task_state=task_states.RESIZE_REVERTING):
-                self._mark(migration, "reverting")
+                                   task_state=task_states.RESIZE_REVERTING), self._marked(migration, "reverting"):
                 self._compute.revert_resize(context, instance, migration, migration and migration.dest_compute,
                                             reservations)
         except Exception:  # the quota must not stay reserved
             self._quotas.rollback(context, reservations, instance.project_id)
+            raise
+
+    @contextlib.contextmanager
+    def _marked(self, migration: Migration | None, status: str) -> Iterator[None]:
+        """Give the record of a move a status, for a block that sends the order; its old one when that fails."""
+        before = migration and migration.status
+        self._mark(migration, status)
+        try:
+            yield
+        except NOT_SENT:
+            self._mark(migration, before)
             raise
 
     def _mark(self, migration: Migration | None, status: str) -> None:
@@ -180,6 +193,7 @@ class Rebuilding:
     def rebuild(self, context: RequestContext, instance: Instance, image_href: str, admin_password: str | None,
                 files: list | None, kwargs: dict[str, Any]) -> None:
         """Make the instance anew from an image. Raises what a new instance of that image would."""
+        checks.check_fields(kwargs)
         image = self._services.image_api.show(context, image_href)
         checks.check_injected_files(self._quotas, context, files)
         checks.check_metadata(self._quotas, context, kwargs.get("metadata"))
@@ -217,7 +231,7 @@ class Rebuilding:
                     context, instance, new_pass=admin_password, injected_files=None, image_ref=None,
                     orig_image_ref=None, orig_sys_metadata=None, bdms=None, recreate=True,
                     on_shared_storage=on_shared_storage, host=host, migration=migration)
-            except exception.RpcUnavailable:
+            except NOT_SENT:
                 migration.status = "error"
                 migration.save()
                 raise

@@ -5,8 +5,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from nova_lite import exception
+from nova_lite.compute import api_checks as checks
 from nova_lite.compute import rpcapi
 from nova_lite.compute.api_guards import as_instance
+from nova_lite.compute.api_quota import Quotas
 from nova_lite.context import RequestContext, Services
 from nova_lite.objects import Instance, InstanceList
 
@@ -17,7 +19,6 @@ Rules = list[dict[str, Any]]
 Instances = list[Instance]
 
 PROTOCOLS = ("tcp", "udp", "icmp")
-_MAX_NAME = 255
 
 
 class SecurityGroupAPI:
@@ -31,20 +32,25 @@ class SecurityGroupAPI:
         self._services = services
         self._db = services.db
         self._compute = rpcapi.SecurityGroupAPI(services)
+        self._quotas = Quotas(services)
 
     # -- groups --
 
     def create_security_group(self, context: RequestContext, name: str, description: str) -> Group:
-        """Make a group of the user's project. Raises InvalidInput, SecurityGroupExists."""
-        if not name or len(name) > _MAX_NAME:
-            raise exception.InvalidInput(reason=f"the name of a security group has 1 to {_MAX_NAME} characters")
+        """Make a group of the user's project. Raises Invalid, SecurityGroupExists, SecurityGroupLimitExceeded."""
+        checks.check_name("the name of a security group", name)
+        checks.check_text("the description of a security group", description)
+        self._quotas.check_security_groups(context, security_groups=len(self.list(context)) + 1)
         return self._db.security_group_create(context, {
             "name": name, "description": description, "user_id": context.user_id, "project_id": context.project_id})
 
     def get(self, context: RequestContext, name: str | None = None, id: int | None = None) -> Group:
-        """Return the group of an id, or of a name in the user's project. Raises SecurityGroupNotFound."""
+        """Return the group of an id, or of a name, in the user's project. Raises SecurityGroupNotFound."""
         if id is not None:
-            return self._db.security_group_get(context, int(id))
+            group = self._db.security_group_get(context, int(id))
+            if not context.is_admin and group["project_id"] != context.project_id:
+                raise exception.SecurityGroupNotFound(security_group_id=id)
+            return group
         return self._db.security_group_get_by_name(context, context.project_id, name)
 
     def list(self, context: RequestContext, project: str | None = None) -> Groups:
@@ -62,8 +68,15 @@ class SecurityGroupAPI:
     # -- rules --
 
     def add_rules(self, context: RequestContext, id: int, name: str, vals: Iterable[dict[str, Any]]) -> Rules:
-        """Add rules of `protocol, from_port, to_port` and `cidr` or `group_id`; returns them. Raises InvalidInput."""
+        """Add rules of `protocol, from_port, to_port` and `cidr` or `group_id`; returns them.
+
+        Raises InvalidInput, SecurityGroupNotFound, SecurityGroupLimitExceeded.
+        """
         rules = [_checked(rule) for rule in vals]
+        for group_id in {id, *(rule["group_id"] for rule in rules if rule["group_id"] is not None)}:
+            self.get(context, id=group_id)
+        there = len(self._db.security_group_rule_get_by_security_group(context, id))
+        self._quotas.check_security_groups(context, security_group_rules=there + len(rules))
         made = [self._db.security_group_rule_create(context, {**rule, "parent_group_id": id}) for rule in rules]
         self.trigger_rules_refresh(context, id)
         return made
@@ -120,13 +133,25 @@ class SecurityGroupAPI:
                 self._compute.refresh_instance_security_rules(context, instance.host, instance)
 
 
+_RANGES = {"tcp": "ports", "udp": "ports", "icmp": "types and codes"}
+
+
+def _is_range(protocol: str | None, first: Any, last: Any) -> bool:
+    """Whether the two are a range of ports, or type and code of ICMP (-1: any); no protocol has neither."""
+    if protocol in ("tcp", "udp"):
+        return isinstance(first, int) and isinstance(last, int) and 1 <= first <= last <= 65535
+    return all(value is None or (isinstance(value, int) and -1 <= value <= 65535) for value in (first, last))
+
+
 def _checked(rule: dict[str, Any]) -> dict[str, Any]:
     protocol, first, last = rule.get("protocol"), rule.get("from_port"), rule.get("to_port")
-    if protocol is not None and protocol.lower() not in PROTOCOLS:
-        raise exception.InvalidInput(reason=f"the protocol of a rule is one of {', '.join(PROTOCOLS)}, not {protocol}")
-    if protocol in ("tcp", "udp") and not (
-            isinstance(first, int) and isinstance(last, int) and 1 <= first <= last <= 65535):
-        raise exception.InvalidInput(reason=f"{first} to {last} is no range of ports")
+    if protocol is not None:
+        protocol = str(protocol).lower()
+        if protocol not in PROTOCOLS:
+            raise exception.InvalidInput(
+                reason=f"the protocol of a rule is one of {', '.join(PROTOCOLS)}, not {protocol}")
+    if not _is_range(protocol, first, last):
+        raise exception.InvalidInput(reason=f"{first!s:.40} to {last!s:.40} is no range of {_RANGES.get(protocol)}")
     cidr = rule.get("cidr")
     if cidr is None and rule.get("group_id") is None:
         raise exception.InvalidInput(reason="a rule grants to a cidr or to a group")
@@ -135,5 +160,5 @@ def _checked(rule: dict[str, Any]) -> dict[str, Any]:
             ipaddress.ip_network(cidr)
         except ValueError as error:
             raise exception.InvalidInput(reason=f"cidr: {error}") from error
-    return {"protocol": protocol and protocol.lower(), "from_port": first, "to_port": last, "cidr": cidr,
+    return {"protocol": protocol, "from_port": first, "to_port": last, "cidr": cidr,
             "group_id": rule.get("group_id")}

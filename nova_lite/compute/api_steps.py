@@ -12,6 +12,9 @@ from nova_lite.objects import Instance, InstanceAction, instance_actions
 
 LOG = logging.getLogger(__name__)
 
+# Nobody has got the order: no broker, no queue, or nobody who would understand it.
+NOT_SENT = (exception.RpcUnavailable, exception.RpcVersionCapError)
+
 
 class Steps:
     """State and action record of an operation, in the cell where the instance lives."""
@@ -29,7 +32,7 @@ class Steps:
               expected: Any = (None,), **changes: Any) -> Iterator[None]:
         """Change the instance and record the action, for a block that sends the order.
 
-        When the broker does not take the order, the instance goes back to where it was.
+        When nobody gets the order, the instance goes back to where it was.
         """
         before = {name: getattr(instance, name) for name in changes}
         instance.update(changes)
@@ -42,7 +45,7 @@ class Steps:
             self.record(context, instance, action)
         try:
             yield
-        except exception.RpcUnavailable:
+        except NOT_SENT:
             self._take_back(instance, before, changes)
             raise
 

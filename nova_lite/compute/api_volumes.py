@@ -7,6 +7,7 @@ from oslo_log import log as logging
 
 from nova_lite import exception
 from nova_lite.compute import device_names
+from nova_lite.compute.api_steps import NOT_SENT
 from nova_lite.context import RequestContext, Services
 from nova_lite.objects import Instance
 
@@ -55,6 +56,6 @@ class Volumes:
         self._services.volume_api.begin_detaching(context, volume["id"])
         try:
             self._compute.detach_volume(context, instance, volume["id"])
-        except exception.RpcUnavailable:
+        except NOT_SENT:
             self._services.volume_api.roll_detaching(context, volume["id"])
             raise

@@ -3,6 +3,7 @@
 from typing import Any
 
 from nova_lite import exception
+from nova_lite.compute.host_api import check_power_action
 from nova_lite.compute.rpcapi import primitive
 from nova_lite.context import RequestContext, Services
 from nova_lite.objects import InstanceActionList, InstanceList
@@ -31,7 +32,8 @@ class HostAPI:
         return self._found(exception.HostNotFound, host_name, self._cells.get_host_uptime, context, host_name)
 
     def host_power_action(self, context: RequestContext, host_name: str, action: str) -> Any:
-        """Start, shut down or reboot a host; returns what its driver says."""
+        """Start (`startup`), `shutdown` or `reboot` a host; returns what its driver says. Raises Invalid."""
+        check_power_action(action)
         return self._proxy(context, host_name, "host_power_action", action=action)
 
     def set_host_maintenance(self, context: RequestContext, host_name: str, mode: bool) -> Any:

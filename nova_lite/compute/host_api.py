@@ -3,9 +3,12 @@
 from typing import Any
 
 from nova_lite import exception, servicegroup
+from nova_lite.compute import api_checks as checks
 from nova_lite.compute.rpcapi import ComputeAPI
 from nova_lite.context import RequestContext, Services
 from nova_lite.objects import ComputeNode, ComputeNodeList, InstanceList, Service, ServiceList
+
+POWER_ACTIONS = ("startup", "shutdown", "reboot")
 
 
 class HostAPI:
@@ -33,7 +36,8 @@ class HostAPI:
         return self._compute.get_host_uptime(context, host_name)
 
     def host_power_action(self, context: RequestContext, host_name: str, action: str) -> Any:
-        """Start, shut down or reboot a host; returns what its driver says."""
+        """Start (`startup`), `shutdown` or `reboot` a host; returns what its driver says. Raises Invalid."""
+        check_power_action(action)
         self._known(context, host_name)
         return self._compute.host_power_action(context, action, host_name)
 
@@ -65,7 +69,8 @@ class HostAPI:
 
     def service_update(self, context: RequestContext, host_name: str, binary: str,
                        params_to_update: dict[str, Any]) -> Service:
-        """Change a service's record, such as `disabled`. Raises HostBinaryNotFound."""
+        """Change a service's record, such as `disabled`. Raises HostBinaryNotFound, Invalid."""
+        checks.check_arguments(params_to_update)
         service = Service.get_by_args(context.elevated(), host_name, binary)
         service.update(params_to_update)
         service.save()
@@ -100,3 +105,9 @@ class HostAPI:
     def compute_node_statistics(self, context: RequestContext) -> dict[str, int]:
         """Return sums over the nodes of services that are not disabled."""
         return self._services.db.compute_node_statistics(context.elevated())
+
+
+def check_power_action(action: str) -> None:
+    """Raise Invalid for what nobody can do with a host."""
+    if action not in POWER_ACTIONS:
+        raise exception.Invalid(f"A host can do {', '.join(POWER_ACTIONS)}, not {str(action)[:40]!r}")

@@ -42,8 +42,8 @@ def _with_network_info(arguments: Arguments) -> Arguments:
 
 
 def _not_elsewhere(arguments: Arguments) -> Arguments:
-    if arguments.get("recreate"):
-        raise exception.Invalid("An evacuation needs compute 2.22; [upgrade_levels] compute allows less")
+    if arguments.get("recreate"):  # it would be rebuilt where it was
+        raise exception.RpcVersionCapError(method="evacuation", version="2.22", version_cap="of older managers")
     return _without("recreate", "on_shared_storage")(arguments)
 
 
@@ -84,7 +84,7 @@ def exists(method: str, cap: str | None) -> bool:
 def fitted(method: str, version: str, arguments: Arguments, cap: str | None) -> tuple[str, Arguments]:
     """Return (version, arguments) of a message of today's form in its newest form not above `cap` (None: no cap).
 
-    Raises RpcVersionCapError for a method that came later, and Invalid for what cannot be said in the older form.
+    Raises RpcVersionCapError for a method that came later, and for what cannot be said in the older form.
     """
     if not exists(method, cap):
         raise exception.RpcVersionCapError(method=method, version=SINCE[method], version_cap=cap)

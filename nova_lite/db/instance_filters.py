@@ -76,15 +76,20 @@ def _changes_since(filters: dict[str, Any]) -> list[Any]:
     since = filters.pop("changes-since", filters.pop("changes_since", None))
     if since is None:
         return []
-    if not isinstance(since, datetime.datetime):
-        since = timeutils.parse_isotime(since) if "T" in since else timeutils.parse_strtime(since, "%Y-%m-%d %H:%M:%S")
-    since = naive(since)
+    since = naive(since if isinstance(since, datetime.datetime) else _time_of(since))
     # Two index ranges of their own: no database finds them in an OR that is sorted by something else.
     changed = sqlalchemy.union_all(
         sqlalchemy.select(INSTANCES.c.id).where(INSTANCES.c.updated_at >= since),
         sqlalchemy.select(INSTANCES.c.id).where(INSTANCES.c.updated_at.is_(None), INSTANCES.c.created_at >= since),
     ).subquery("changed")
     return [INSTANCES.c.id.in_(sqlalchemy.select(changed.c.id))]
+
+
+def _time_of(text: Any) -> datetime.datetime:
+    try:
+        return timeutils.parse_isotime(text) if "T" in text else timeutils.parse_strtime(text, "%Y-%m-%d %H:%M:%S")
+    except (ValueError, TypeError):
+        raise exception.InvalidInput(reason=f"changes-since: {text!r} is no time") from None
 
 
 def _exact(name: str, value: Any) -> Any:

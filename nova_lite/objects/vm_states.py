@@ -11,6 +11,8 @@ SOFT_DELETED = "soft-delete"
 DELETED = "deleted"
 ERROR = "error"
 
+ALL = frozenset((ACTIVE, BUILDING, PAUSED, SUSPENDED, STOPPED, RESCUED, RESIZED, SOFT_DELETED, DELETED, ERROR))
+
 # Never set here; rows of neighbours may carry them.
 SHELVED = "shelved"
 SHELVED_OFFLOADED = "shelved_offloaded"

@@ -4,6 +4,7 @@ import pytest
 
 from nova_lite import exception
 from nova_lite.compute.api import AggregateAPI, KeypairAPI, SecurityGroupAPI
+from tests.fixtures.one_cell import OneCell
 
 PUBLIC = ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti "
           "user@example.com")
@@ -157,12 +158,53 @@ def test_a_new_member_reaches_the_hosts_it_may_speak_to(cell, groups):
 @pytest.mark.parametrize("rule", [
     {"protocol": "sctp", "cidr": "0.0.0.0/0"}, {"protocol": "tcp", "from_port": 90, "to_port": 80, "cidr": "::/0"},
     {"protocol": "tcp", "from_port": 80, "to_port": 80}, {"protocol": "icmp", "cidr": "nonsense"},
-    {"protocol": "udp", "from_port": 0, "to_port": 65536, "cidr": "0.0.0.0/0"}])
+    {"protocol": "udp", "from_port": 0, "to_port": 65536, "cidr": "0.0.0.0/0"},
+    {"protocol": "TCP", "cidr": "0.0.0.0/0"}, {"protocol": 6, "cidr": "0.0.0.0/0"},
+    {"protocol": "tcp", "from_port": "80", "to_port": "80", "cidr": "0.0.0.0/0"},
+    {"protocol": "icmp", "from_port": "echo", "to_port": None, "cidr": "0.0.0.0/0"}])
 def test_rules_that_make_no_sense_are_refused(cell, groups, rule):
     web = groups.create_security_group(cell.context(), "web", "")
 
     with pytest.raises(exception.InvalidInput):
         groups.add_rules(cell.context(), web["id"], "web", [rule])
+
+
+def test_rules_are_not_for_groups_that_are_not_there_or_another_projects(cell, groups):
+    rule = {"protocol": "tcp", "from_port": 80, "to_port": 80, "cidr": "0.0.0.0/0"}
+    web = groups.create_security_group(cell.context(), "web", "")
+
+    for context, group_id, grantee in ((cell.context(), 99, None), (cell.context(), web["id"], 99),
+                                       (cell.context(project="blue"), web["id"], None)):
+        with pytest.raises(exception.SecurityGroupNotFound):
+            groups.add_rules(context, group_id, "web", [{**rule, "group_id": grantee}])
+
+    assert groups.get(cell.context(), "web")["rules"] == []
+
+
+def test_a_project_may_have_so_many_groups_and_rules(tmp_path):
+    cell = OneCell(tmp_path, quota_security_groups=1, quota_security_group_rules=2)
+    groups = SecurityGroupAPI(cell.services)
+    rule = {"protocol": "tcp", "from_port": 80, "to_port": 80, "cidr": "0.0.0.0/0"}
+    web = groups.create_security_group(cell.context(), "web", "")
+
+    with pytest.raises(exception.SecurityGroupLimitExceeded):
+        groups.create_security_group(cell.context(), "more", "")
+    with pytest.raises(exception.SecurityGroupLimitExceeded):
+        groups.add_rules(cell.context(), web["id"], "web", [rule] * 3)
+
+    assert [group["name"] for group in groups.list(cell.context())] == ["web"]
+    assert groups.get(cell.context(), "web")["rules"] == []
+    cell.close()
+
+
+def test_an_aggregate_is_not_given_the_name_of_another(cell, aggregates):
+    aggregates.create_aggregate(cell.admin(), "one", None)
+    two = aggregates.create_aggregate(cell.admin(), "two", None)
+
+    with pytest.raises(exception.AggregateNameExists):
+        aggregates.update_aggregate(cell.admin(), two["id"], {"name": "one"})
+
+    assert aggregates.update_aggregate(cell.admin(), two["id"], {"name": "two"})["name"] == "two"
 
 
 def test_a_group_in_use_and_the_default_group_stay(cell, groups):

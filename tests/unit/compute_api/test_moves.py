@@ -4,6 +4,7 @@ import pytest
 
 from nova_lite import exception, objects
 from nova_lite.objects import task_states, vm_states
+from tests.fixtures.one_cell import OneCell
 
 
 @pytest.fixture
@@ -137,6 +138,32 @@ def test_reverting_goes_to_the_destination(cell):
     assert (order, arguments["migration"]["id"]) == ("revert_resize", migration.id)
     assert len(arguments["reservations"]) == 2  # what the larger flavor had added
     assert cell.stored(instance).task_state == task_states.RESIZE_REVERTING
+
+
+@pytest.mark.parametrize("operation", ["confirm_resize", "revert_resize"])
+def test_what_was_not_sent_can_be_asked_for_again(cell, operation):
+    cell.add_host("h1", serves=False)
+    cell.add_host("h2", serves=False)
+    instance, migration = resized(cell)
+
+    for _ in range(2):
+        with pytest.raises(exception.RpcUnavailable):
+            getattr(cell.api, operation)(cell.context(), instance)
+
+    assert objects.Migration.get_by_id(cell.admin(), migration.id).status == "finished"
+    assert cell.stored(instance).task_state is None
+
+
+def test_an_order_that_older_hosts_do_not_know_leaves_the_instance_as_it_was(tmp_path):
+    cell = OneCell(tmp_path, grouped={("upgrade_levels", "compute"): "2.10"})
+    cell.add_host("h1")
+    instance = cell.instance(vm_state=vm_states.SOFT_DELETED)
+
+    with pytest.raises(exception.RpcVersionCapError):
+        cell.api.restore(cell.context(), instance)
+
+    assert cell.stored(instance).task_state is None
+    cell.close()
 
 
 def test_C12_a_move_that_failed_at_its_destination_can_be_taken_back(cell):

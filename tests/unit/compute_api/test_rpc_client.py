@@ -190,7 +190,7 @@ def test_records_that_older_managers_know_by_their_id_are_named_so(send):
 
 
 def test_what_an_older_manager_would_do_otherwise_is_refused(send):
-    with pytest.raises(exception.Invalid, match=r"2\.22"):
+    with pytest.raises(exception.RpcVersionCapError, match=r"2\.22"):
         send("rebuild_instance", "2.21", recreate=True)
 
 

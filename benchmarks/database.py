@@ -7,7 +7,6 @@ and `nova-lite server list` read them.
 """
 
 import argparse
-import contextlib
 import datetime
 import json
 import statistics
@@ -21,6 +20,7 @@ from nova_lite import conf as nova_conf
 from nova_lite.context import RequestContext
 from nova_lite.db import models
 from nova_lite.db.api import Database
+from tests.fixtures.databases import database_maker
 
 TARGET_MS = 50
 PAGE = 100
@@ -132,28 +132,15 @@ def timed(call, repeats):
     return statistics.median(times), max(times)
 
 
-@contextlib.contextmanager
-def server_url(options, directory):
-    """The URL of the database to measure."""
-    if options.server == "sqlite":
-        yield f"sqlite:///{directory}/cell.sqlite"
-    else:
-        from tests.fixtures import mariadb, postgres
-
-        make = {"mariadb": mariadb.mariadb_server, "postgresql": postgres.postgres_server}[options.server]
-        with make() as server:
-            yield server.database("benchmark")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--instances", type=int, default=100_000)
     parser.add_argument("--server", choices=["sqlite", "mariadb", "postgresql"], default="sqlite")
     parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory, server_url(options, directory) as url:
+    with tempfile.TemporaryDirectory() as directory, database_maker(options.server, directory) as new_database:
         conf = nova_conf.load(prog="benchmark", config_files=[], config_dirs=[], overrides={
-            (None, "state_path"): directory, ("database", "connection"): url})
+            (None, "state_path"): directory, ("database", "connection"): new_database("benchmark")})
         database = Database(conf)
         database.sync()
         start = time.perf_counter()

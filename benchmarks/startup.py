@@ -4,7 +4,7 @@ The call is sent before the daemon starts and waits in its queue, so nothing is 
 bare oslo.messaging server (the raw reference). nova-cells is measured alone in its tree, and in the middle of three
 cells that run, a while after it has asked them all for something.
 
-    python -m benchmarks.startup [--rounds 5] [--concurrency eventlet|threading]
+    python -m benchmarks.startup [--rounds 5] [--concurrency eventlet|threading] [--server sqlite|mariadb|postgresql]
 """
 
 import argparse
@@ -15,6 +15,7 @@ import time
 import oslo_messaging
 
 from benchmarks.measure import private_conf
+from tests.fixtures.databases import database_maker
 from tests.fixtures.fleet import Fleet
 from tests.fixtures.processes import Daemon, wait_until
 from tests.fixtures.rabbit import rabbit_node
@@ -87,15 +88,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--concurrency", choices=("eventlet", "threading"), default="eventlet")
+    parser.add_argument("--server", choices=("sqlite", "mariadb", "postgresql"), default="sqlite", help="Database.")
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as directory,
         rabbit_node() as node,
         simulator_process(directory) as simulator,
+        database_maker(options.server, directory) as new_database,
         Fleet(
             f"{directory}/fleet",
             rabbit=node,
-            new_database=lambda name: f"sqlite:///{directory}/{name}.sqlite",
+            new_database=new_database,
             concurrency=options.concurrency,
         ) as fleet,
     ):

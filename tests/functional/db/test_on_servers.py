@@ -65,6 +65,47 @@ def test_text_of_any_language_and_size_is_kept(db, ctxt, make_instance):
     assert (seen["display_name"], len(seen["user_data"])) == ("机器 🐧", 200_000)
 
 
+def test_a_transaction_sees_what_others_have_committed_meanwhile(db, ctxt, make_instance):
+    row = make_instance(progress=1)
+
+    with db.reader(ctxt):
+        before = db.instance_get_by_uuid(ctxt, row["uuid"])["progress"]
+        at_once(1, lambda _: db.instance_update(ctxt, row["uuid"], {"progress": 2}))
+        after = db.instance_get_by_uuid(ctxt, row["uuid"])["progress"]
+
+    assert (before, after) == (1, 2)
+
+
+def test_values_that_do_not_fit_are_refused_not_cut(db, ctxt, make_instance):
+    row = make_instance(display_name="short")
+
+    with pytest.raises(oslo_db.exception.DBDataError):
+        db.instance_update(ctxt, row["uuid"], {"display_name": "x" * 256})
+
+    assert db.instance_get_by_uuid(ctxt, row["uuid"])["display_name"] == "short"
+
+
+# What lists the other connections to the database, and what ends one of them.
+OTHERS = {
+    "mysql": ("SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()",
+              "KILL {}"),
+    "postgresql": ("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+                   "SELECT pg_terminate_backend({})"),
+}
+
+
+def test_connections_that_the_server_has_closed_are_replaced(db, ctxt, make_instance):
+    row = make_instance()
+    operator = sqlalchemy.create_engine(db.store.engines.url)
+    others, end = OTHERS[operator.name]
+    with operator.connect() as connection:
+        for (number,) in connection.execute(sqlalchemy.text(others)).all():
+            connection.execute(sqlalchemy.text(end.format(number)))
+    operator.dispose()
+
+    assert db.instance_update(ctxt, row["uuid"], {"progress": 5})["progress"] == 5
+
+
 def test_an_operation_on_a_server_that_is_gone_tells_so(tmp_path, services):
     url = services.db.store.engines.url.set(port=1)
     services.conf.set_override("connection", url.render_as_string(hide_password=False), group="database")

@@ -109,6 +109,16 @@ def test_a_database_in_memory_is_refused_in_one_line(services, url):
         Database(services.conf)
 
 
+@pytest.mark.parametrize("url", ["mysql://nova:secret@localhost/api", "sybase://nova:secret@localhost/api"])
+def test_a_database_without_driver_is_refused_in_one_line(services, url):
+    services.conf.set_override("connection", url, group="database")
+
+    with pytest.raises(exception.ConfigurationError, match="no driver for") as caught:
+        Database(services.conf).ping()
+
+    assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
+
+
 @pytest.mark.skipif(databases.KIND != "sqlite", reason="the servers have many writers at once")
 def test_a_writer_of_another_process_is_waited_for_and_then_given_up(db, ctxt, services, make_instance):
     row = make_instance()

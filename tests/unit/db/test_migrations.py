@@ -56,13 +56,13 @@ def test_a_schema_is_current_once_it_has_the_newest_version(tmp_path):
     assert (at_first, then, database.schema_is_current()) == (False, True, False)
 
 
-def test_the_version_is_read_without_the_library_of_migrations(tmp_path):
+def test_the_version_is_read_without_the_libraries_of_migrations_and_mapped_classes(tmp_path):
     database = synced(tmp_path)
     code = ("import pathlib, sys\n"
             "from nova_lite.db.api import Database\n"
             "from tests.fixtures.services import load_conf\n"
             "assert Database(load_conf({('database', 'connection'): sys.argv[1]})).schema_is_current()\n"
-            "assert 'alembic' not in sys.modules\n")
+            "assert not {'alembic', 'sqlalchemy.orm'} & set(sys.modules)\n")
 
     subprocess.run([sys.executable, "-c", code, database.conf.database.connection], check=True, cwd=REPOSITORY)
 

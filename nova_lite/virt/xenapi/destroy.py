@@ -7,7 +7,7 @@ import XenAPI
 from oslo_log import log as logging
 
 from nova_lite import exception
-from nova_lite.virt.xenapi import errors, instances, vif
+from nova_lite.virt.xenapi import busy, errors, instances, vif
 from nova_lite.virt.xenapi.disks import Disks
 from nova_lite.virt.xenapi.domains import DomainIds
 from nova_lite.virt.xenapi.leftovers import Leftovers
@@ -115,7 +115,7 @@ class Destroyer:
 
     def _stop_hard(self, vm_ref: str) -> None:
         try:
-            self._session.call_long("VM.hard_shutdown", vm_ref)
+            busy.when_free(self._session.clock, busy.WITH_VM, self._session.call_long, "VM.hard_shutdown", vm_ref)
         except XenAPI.Failure as failure:
             halted = errors.is_code(failure, errors.VM_BAD_POWER_STATE) and failure.details[-1].lower() == "halted"
             if not halted and not errors.is_gone(failure):
@@ -138,7 +138,7 @@ class Destroyer:
         """Destroy the VM record, stopping the VM first if it turns out to run. Disks stay."""
         for last_try in (False, True):
             try:
-                self._session.call_xenapi("VM.destroy", vm_ref)
+                busy.when_free(self._session.clock, busy.WITH_VM, self._session.call_xenapi, "VM.destroy", vm_ref)
                 break
             except XenAPI.Failure as failure:
                 if errors.is_gone(failure):

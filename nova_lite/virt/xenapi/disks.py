@@ -9,7 +9,7 @@ from oslo_log import log as logging
 
 from nova_lite import exception
 from nova_lite.virt.driver import HypervisorUnavailable
-from nova_lite.virt.xenapi import errors, records
+from nova_lite.virt.xenapi import busy, errors, records
 from nova_lite.virt.xenapi.direct_vhd import DirectVhd
 from nova_lite.virt.xenapi.images import DiskImage, Images, ImageType
 from nova_lite.virt.xenapi.plan import Undo
@@ -221,7 +221,8 @@ class Disks:
         if self._conf.use_cow_images:
             try:
                 # Others may be cloning it too, and the host does one thing at a time with a disk.
-                return self._when_free(CLONE_PAUSES_S, "VDI.clone", base.vdi_ref, {})
+                return busy.when_free(self._session.clock, busy.WITH_VDI, self._session.call_xenapi, "VDI.clone",
+                                      base.vdi_ref, {}, pauses_s=busy.LONG_PAUSES_S)
             except XenAPI.Failure as failure:
                 if not errors.is_code(failure, "SR_OPERATION_NOT_SUPPORTED"):
                     raise
@@ -233,9 +234,17 @@ class Disks:
             return
         if wanted_b < actual_b:
             raise exception.ResizeError(reason=f"the disk has {actual_b} bytes and cannot shrink to {wanted_b}")
+        method, other = "VDI.resize", "VDI.resize_online"
         brand, version = self._session.product_brand, self._session.product_version
-        online = (brand == "XCP" and version < (1, 2)) or (brand == "XenServer" and version[0] < 6)
-        self._session.call_xenapi("VDI.resize_online" if online else "VDI.resize", vdi_ref, str(wanted_b))
+        if (brand == "XCP" and version < (1, 2)) or (brand == "XenServer" and version[0] < 6):
+            method, other = other, method
+        try:
+            self._session.call_xenapi(method, vdi_ref, str(wanted_b))
+        except XenAPI.Failure as failure:
+            if not errors.is_code(failure, *errors.NO_SUCH_CALL):
+                raise
+            LOG.info("%s does not know %s, calling %s", self._session, method, other)
+            self._session.call_xenapi(other, vdi_ref, str(wanted_b))
 
     def has_root_of(self, instance_uuid: str) -> bool:
         """Tell whether the root disk of this instance lies in storage our host can reach."""
@@ -279,22 +288,11 @@ class Disks:
         A broken import keeps the disk busy for a moment after its connection ended.
         """
         try:
-            self._when_free(BUSY_PAUSES_S, "VDI.destroy", vdi_ref)
+            busy.when_free(self._session.clock, busy.WITH_VDI, self._session.call_xenapi, "VDI.destroy", vdi_ref)
         except XenAPI.Failure as failure:
             if not errors.is_gone(failure):
                 raise exception.StorageError(
                     f"Unable to destroy VDI {vdi_ref}: {errors.describe(failure)}") from failure
-
-    def _when_free(self, pauses_s: tuple[float, ...], method: str, *args) -> Any:
-        """Call the host; while it is busy with the disk, again after each of the pauses. Raises XenAPI.Failure."""
-        for pause_s in pauses_s:
-            try:
-                return self._session.call_xenapi(method, *args)
-            except XenAPI.Failure as failure:
-                if not errors.is_code(failure, *BUSY):
-                    raise
-            self._session.clock.sleep(pause_s)
-        return self._session.call_xenapi(method, *args)
 
     def unplug(self, vm_ref: str, vbd_ref: str) -> None:
         """Unplug a VBD, waiting out a guest or another operation that holds it. Raises StorageError."""
@@ -337,9 +335,6 @@ class Disks:
                     f"Unable to destroy VBD {vbd_ref}: {errors.describe(failure)}") from failure
 
 
-BUSY = ("OTHER_OPERATION_IN_PROGRESS", "VDI_IN_USE")
-BUSY_PAUSES_S = (0.2, 0.5, 1, 2)
-CLONE_PAUSES_S = (*BUSY_PAUSES_S, 4, 8, 15)
 RETRY_UNPLUG = ("DEVICE_DETACH_REJECTED", "INTERNAL_ERROR", "VM_MISSING_PV_DRIVERS", "OPERATION_NOT_ALLOWED",
                 "OTHER_OPERATION_IN_PROGRESS", "DEVICE_DETACH_TIMEOUT")
 

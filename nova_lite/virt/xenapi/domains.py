@@ -50,9 +50,7 @@ class DomainIds:
 
     def _write(self, vm_ref: str, domid: int, noted: str | None) -> None:
         try:
-            if noted is not None:
-                self._session.call_xenapi("VM.remove_from_other_config", vm_ref, KEY)
-            self._session.call_xenapi("VM.add_to_other_config", vm_ref, KEY, str(domid))
+            self._session.put_in_map("VM.other_config", vm_ref, KEY, str(domid), is_new=noted is None)
         except XenAPI.Failure as failure:
             # Only the log of a crashed guest is harder to find without it.
             if not errors.is_gone(failure):

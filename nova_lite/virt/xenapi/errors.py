@@ -11,6 +11,9 @@ NULL_REF = "OpaqueRef:NULL"
 HANDLE_INVALID = "HANDLE_INVALID"
 UUID_INVALID = "UUID_INVALID"
 VM_BAD_POWER_STATE = "VM_BAD_POWER_STATE"
+MAP_DUPLICATE_KEY = "MAP_DUPLICATE_KEY"
+# The host is older or newer than the call.
+NO_SUCH_CALL = ("MESSAGE_METHOD_UNKNOWN", "MESSAGE_REMOVED", "MESSAGE_PARAMETER_COUNT_MISMATCH")
 
 # What a broken or silent connection raises. Fault is what the client makes of an answer that is no XenAPI answer.
 CONNECTION_ERRORS = (OSError, http.client.HTTPException, ssl.SSLError, xmlrpc.client.ProtocolError,

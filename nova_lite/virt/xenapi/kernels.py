@@ -54,11 +54,10 @@ class Kernels:
             if file_name:
                 return file_name
         image_meta = self._image_api.show(context, image_id)
-        size_b = image_meta.get("size") or 0
-        limit_b = self._conf.xenserver.max_kernel_ramdisk_size
-        if size_b > limit_b:
-            raise exception.ImageUnacceptable(image_id=image_id, reason=f"{size_b} bytes, {limit_b} are allowed")
+        self._check_size(image_id, image_meta.get("size") or 0)
         with Undo(f"fetch kernel {image_id}") as passing, self._images.open(context, image_meta) as disk:
+            size_b = disk.virtual_size_b
+            self._check_size(image_id, size_b)
             vdi_ref = self._disks.import_disk(disk, f"kernel-{image_id}", {}, passing)
         try:
             arguments = {"vdi-ref": vdi_ref, "image-size": str(size_b)}
@@ -67,6 +66,11 @@ class Kernels:
             return self._session.call_plugin("kernel", "copy_vdi", arguments)
         finally:
             self._disks.destroy_vdi(vdi_ref)
+
+    def _check_size(self, image_id: str, size_b: int) -> None:
+        limit_b = self._conf.xenserver.max_kernel_ramdisk_size
+        if size_b > limit_b:
+            raise exception.ImageUnacceptable(image_id=image_id, reason=f"{size_b} bytes, {limit_b} are allowed")
 
     def remove_for(self, instance: Any, vm_ref: str) -> None:
         """Remove the files of an instance's VM, named by the VM's record."""

@@ -12,6 +12,7 @@ from typing import Any
 import XenAPI
 
 from nova_lite import exception
+from nova_lite.virt.driver import HypervisorUnavailable
 from nova_lite.virt.xenapi import errors
 
 PLUGIN_FAILURES = ("XENAPI_PLUGIN_FAILURE", "XENAPI_PLUGIN_EXCEPTION")
@@ -72,8 +73,8 @@ def loads(text: str, wire: Wire = WIRES["json"]) -> Any:
 
 def is_passing(error: BaseException) -> bool:
     """Tell whether the same call may succeed later: the plugin says so, it was killed, or the socket was reset."""
-    if isinstance(error, ConnectionResetError):
-        return True
+    if isinstance(error, HypervisorUnavailable):
+        return isinstance(error.__cause__, ConnectionResetError)
     details = error.details if isinstance(error, XenAPI.Failure) else []
     return len(details) >= 3 and (details[2] == "RetryableError" or "signal" in str(details[1]))
 
@@ -110,11 +111,14 @@ def goes_with(version: str | None, required: str) -> bool:
 
 
 @contextmanager
-def unwrapped_failures():
-    """Raise the failure a plugin met itself in place of the one that wraps it."""
+def explained_failures(required: str):
+    """Raise the failure a plugin met itself in place of the one that wraps it; say what to do about a missing one."""
     try:
         yield
     except XenAPI.Failure as failure:
+        if is_missing(failure):
+            needed = f"the host lacks dom0 plugins of version {required} that have it"
+            raise XenAPI.Failure([*failure.details, needed]) from failure
         inner = _inner_details(failure.details)
         if inner is None:
             raise

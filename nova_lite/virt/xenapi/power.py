@@ -7,7 +7,7 @@ import XenAPI
 from oslo_log import log as logging
 
 from nova_lite import exception
-from nova_lite.virt.xenapi import errors, instances
+from nova_lite.virt.xenapi import busy, errors, instances
 from nova_lite.virt.xenapi.domains import DomainIds
 from nova_lite.virt.xenapi.lookup import VmFinder
 from nova_lite.virt.xenapi.session import TaskLost, TaskTimeout
@@ -67,8 +67,9 @@ class Power:
         """Start the VM on our host, frozen if asked. Raises what the host refuses it with."""
         goal = "Paused" if paused else "Running"
         try:
-            self._session.call_task("VM.start_on", vm_ref, self._session.host_ref, paused, False,
-                                    timeout_s=self._conf.xenserver.running_timeout)
+            self._when_free(lambda: self._session.call_task(
+                "VM.start_on", vm_ref, self._session.host_ref, paused, False,
+                timeout_s=self._conf.xenserver.running_timeout))
         except XenAPI.Failure as failure:
             if not _is_there(failure, goal):
                 raise
@@ -100,7 +101,7 @@ class Power:
 
     def _shut_down_cleanly(self, vm_ref: str, timeout_s: float) -> bool:
         try:
-            self._session.call_task("VM.clean_shutdown", vm_ref, timeout_s=timeout_s)
+            self._when_free(lambda: self._session.call_task("VM.clean_shutdown", vm_ref, timeout_s=timeout_s))
         except (XenAPI.Failure, TaskTimeout) as error:
             if isinstance(error, XenAPI.Failure) and errors.is_gone(error):
                 raise
@@ -138,7 +139,7 @@ class Power:
                 bad_volumes_callback: Callable[[list[str]], None] | None = None) -> None:
         method = "VM.hard_reboot" if reboot_type == "HARD" else "VM.clean_reboot"
         try:
-            self._session.call_long(method, vm_ref, timeout_s=self._session.call_timeout_s)
+            self._when_free(lambda: self._session.call_long(method, vm_ref, timeout_s=self._session.call_timeout_s))
         except XenAPI.Failure as failure:
             state = _actual_state(failure)
             if state == "halted":
@@ -184,10 +185,13 @@ class Power:
         self._session.call_xenapi("VM.set_blocked_operations", vm_ref, blocked)
         self._cache.note_blocked(vm_ref, blocked)
 
+    def _when_free(self, call: Callable[[], Any]) -> None:
+        busy.when_free(self._session.clock, busy.WITH_VM, call)
+
     def _reach(self, goal: str, method: str, vm_ref: str, *args, long: bool = False) -> None:
         call = self._session.call_long if long else self._session.call_xenapi
         try:
-            call(method, vm_ref, *args)
+            self._when_free(lambda: call(method, vm_ref, *args))
         except XenAPI.Failure as failure:
             if not _is_there(failure, goal):
                 raise

@@ -50,10 +50,12 @@ def vm(*, name_label: str, flavor: Any, mode: str, host_ref: str, other_config: 
         "ha_restart_priority": "",
         "has_vendor_device": False,
     }
+    # Of no use to an HVM guest; the record tells which files go with the VM.
+    record.update(PV_kernel=kernel, PV_ramdisk=ramdisk)
     if mode == vm_mode.HVM:
         _make_hvm(record, firmware)
     else:
-        _make_paravirtual(record, kernel, ramdisk)
+        _make_paravirtual(record)
     return record
 
 
@@ -83,11 +85,11 @@ def _make_hvm(record: dict[str, Any], firmware: str | None) -> None:
     record["domain_type"] = "hvm"
 
 
-def _make_paravirtual(record: dict[str, Any], kernel: str, ramdisk: str) -> None:
+def _make_paravirtual(record: dict[str, Any]) -> None:
     record["platform"]["nx"] = "false"
     record["domain_type"] = "pv"
-    if kernel:
-        record.update(PV_args="root=/dev/xvda1", PV_kernel=kernel, PV_ramdisk=ramdisk)
+    if record["PV_kernel"]:
+        record["PV_args"] = "root=/dev/xvda1"
     else:
         record["PV_bootloader"] = "pygrub"
 

@@ -23,7 +23,8 @@ LOG = logging.getLogger(__name__)
 
 # Calls that may be repeated when the connection broke and nobody knows whether the first one ran.
 REPEATABLE = re.compile(
-    r"\.(get_\w+|set_\w+|remove_from_\w+|scan|destroy|plug|unplug|assert_\w+|compute_\w+)$|^event\.from$")
+    r"^\w+\.(get_\w+|set_\w+|add_to_\w+|remove_from_\w+|scan|destroy|plug|unplug|assert_\w+|compute_\w+)$"
+    r"|^event\.from$")
 # A repeat that finds the work done.
 DONE_ALREADY = {
     "destroy": errors.HANDLE_INVALID,
@@ -31,12 +32,16 @@ DONE_ALREADY = {
     "unplug": "DEVICE_ALREADY_DETACHED",
 }
 HOST_AWAY = ("HOST_OFFLINE", "CANNOT_CONTACT_HOST", "HOST_NOT_LIVE", "HOST_STILL_BOOTING", "HOST_IN_EMERGENCY_MODE")
+# Of those, the ones that name a host, which need not be ours.
+ONE_HOST_AWAY = ("HOST_OFFLINE", "CANNOT_CONTACT_HOST", "HOST_NOT_LIVE")
 LOGIN_REFUSED = ("SESSION_AUTHENTICATION_FAILED", "SESSION_AUTHORIZATION_FAILED")
 LONGEST_BACK_OFF_S = 30
 REPEAT_FOR_S = 60
 TASK_POLL_S = 3.0
+# How long a task that was cancelled may take to end.
+CANCEL_S = 10.0
 # The host is too old for event.from, or the user may not listen: tasks are polled.
-NO_EVENTS = ("MESSAGE_METHOD_UNKNOWN", "MESSAGE_REMOVED", "RBAC_PERMISSION_DENIED")
+NO_EVENTS = (*errors.NO_SUCH_CALL, "RBAC_PERMISSION_DENIED")
 # The events since a token are not to be had any more: the stream begins anew.
 STREAM_LOST = ("EVENTS_LOST", "EVENT_FROM_TOKEN_PARSE_FAILURE")
 
@@ -77,6 +82,7 @@ class XenAPISession:
         self._long = SessionPool(self.log_in, concurrent, task_timeout, self.clock)
         self._console: Member | None = None
         self._console_lock = threading.Lock()
+        self.host_ref, self.host_uuid = "", ""  # until we asked
         self.host_ref, self.host_uuid = self._find_host()
         self._software = self.call_xenapi("host.get_software_version", self.host_ref)
         self.product_version = version_tuple(self._software)
@@ -256,21 +262,38 @@ class XenAPISession:
                 with pool.take() as member:
                     return member.call(method, args, timeout_s)
             except XenAPI.Failure as failure:
-                if repeated and errors.is_code(failure, DONE_ALREADY.get(method.rpartition(".")[2], "")):
+                if repeated and self._is_done_already(failure, method, args):
                     return ""
-                if not errors.is_code(failure, "HOST_IS_SLAVE") or redirected:
+                if errors.is_code(failure, "HOST_IS_SLAVE") and not redirected:
+                    # Refused before it ran, so any call may be repeated at the new master.
+                    redirected = True
+                    self._move_to_master(failure)
+                    continue
+                if not self._says_our_host_is_away(failure):
                     raise
-                # Refused before it ran, so any call may be repeated at the new master.
-                redirected = True
-                self._move_to_master(failure)
-            except errors.CONNECTION_ERRORS as error:
-                if not REPEATABLE.search(method) or self.clock.monotonic() + delay_s > repeat_until:
-                    raise self._unavailable(f"{method}: {error or type(error).__name__}") from None
+                error: Exception = ConnectionError(errors.describe(failure))
+            except errors.CONNECTION_ERRORS as broken:
+                error = broken
                 pool.drop_free()  # they lead to the same place
-                LOG.warning("%s at %s failed (%s), trying again", method, self.host_endpoint.without_credentials, error)
-                self.clock.sleep(delay_s * random.uniform(0.5, 1))
-                delay_s = min(2 * delay_s, LONGEST_BACK_OFF_S)
-                repeated = True
+            if not REPEATABLE.search(method) or self.clock.monotonic() + delay_s > repeat_until:
+                raise self._unavailable(f"{method}: {error or type(error).__name__}") from error
+            LOG.warning("%s at %s failed (%s), trying again", method, self.host_endpoint.without_credentials, error)
+            self.clock.sleep(delay_s * random.uniform(0.5, 1))
+            delay_s = min(2 * delay_s, LONGEST_BACK_OFF_S)
+            repeated = True
+
+    def _is_done_already(self, failure: XenAPI.Failure, method: str, args: tuple) -> bool:
+        """Tell whether the failure of a repeated call shows that the first one did its work."""
+        cls, _, name = method.rpartition(".")
+        if errors.is_code(failure, errors.MAP_DUPLICATE_KEY) and name.startswith("add_to_"):
+            ref, key, value = args
+            return self.call_xenapi(f"{cls}.get_{name.removeprefix('add_to_')}", ref).get(key) == value
+        return errors.is_code(failure, DONE_ALREADY.get(name, ""))
+
+    def _says_our_host_is_away(self, failure: XenAPI.Failure) -> bool:
+        if errors.is_code(failure, *ONE_HOST_AWAY):
+            return self.host_ref in failure.details[1:]
+        return errors.is_code(failure, *HOST_AWAY)
 
     # Records --------------------------------------------------------------------------------------------------
 
@@ -294,6 +317,19 @@ class XenAPISession:
                 raise exception.InvalidInput(reason=f"a quote in {value!r}")
         condition = " and ".join(f'field "{name}"="{value}"' for name, value in fields.items())
         return self.call_xenapi(f"{record_type}.get_all_records_where", condition)
+
+    def put_in_map(self, field: str, ref: str, key: str, value: str, is_new: bool = False) -> None:
+        """Set an entry of a map such as `VM.other_config`, in place of the one with this key unless that is new."""
+        cls, _, name = field.partition(".")
+        for is_last_try in (False, True):
+            if is_last_try or not is_new:
+                self.call_xenapi(f"{cls}.remove_from_{name}", ref, key)
+            try:
+                self.call_xenapi(f"{cls}.add_to_{name}", ref, key, value)
+                return
+            except XenAPI.Failure as failure:
+                if is_last_try or not errors.is_code(failure, errors.MAP_DUPLICATE_KEY):
+                    raise  # else somebody was quicker
 
     # Tasks ----------------------------------------------------------------------------------------------------
 
@@ -332,7 +368,9 @@ class XenAPISession:
                 progress(float(task.get("progress", 0.0)))
             if task["status"].lower() not in ("pending", "cancelling"):
                 return _task_result(task)
-        self._cancel_task(task_ref)
+        ended = self._cancelled(task_ref, label)
+        if ended is not None and ended["status"].lower() == "success":
+            return _task_result(ended)  # at the last moment
         raise TaskTimeout(task=label, timeout_s=timeout_s or self.task_timeout_s)
 
     def _looks_at(self, task_ref: str, label: str, deadline: float) -> Iterator[dict]:
@@ -368,9 +406,14 @@ class XenAPISession:
             raise TaskLost(task=label)
         return record
 
-    def _cancel_task(self, task_ref: str) -> None:
-        with suppress(XenAPI.Failure, HypervisorUnavailable):
+    def _cancelled(self, task_ref: str, label: str) -> dict | None:
+        """Cancel a task and return its record when it ended; None when it cannot be cancelled, or takes too long."""
+        with suppress(XenAPI.Failure, HypervisorUnavailable, TaskLost):
             self.call_xenapi("task.cancel", task_ref)
+            for task in self._looks_at(task_ref, label, self.clock.monotonic() + CANCEL_S):
+                if task["status"].lower() not in ("pending", "cancelling"):
+                    return task
+        return None
 
     def _destroy_task(self, task_ref: str) -> None:
         with suppress(XenAPI.Failure, HypervisorUnavailable):
@@ -404,7 +447,7 @@ class XenAPISession:
         """Run `fn` of a dom0 plugin on our host and return its text."""
         name = plugin if plugin.endswith(".py") else f"{plugin}.py"
         arguments = {**args, "host_uuid": self.host_uuid}
-        with plugins.unwrapped_failures():
+        with plugins.explained_failures(self.wire.required):
             return self.call_long("host.call_plugin", self.host_ref, name, fn, arguments,
                                   timeout_s=self.call_timeout_s)
 
@@ -427,7 +470,7 @@ class XenAPISession:
             callback(kwargs)
             try:
                 return self.call_plugin_serialized(plugin, fn, *args, **kwargs)
-            except (XenAPI.Failure, ConnectionResetError) as error:
+            except (XenAPI.Failure, HypervisorUnavailable) as error:
                 if not plugins.is_passing(error):
                     raise
                 LOG.warning("%s.%s failed, attempt %d of %d: %s", plugin, fn, attempt + 1, num_retries + 1, error)
@@ -444,7 +487,7 @@ class XenAPISession:
                 LOG.info("relax-xsm-sr-check is not known, going by the version: %s", errors.last_line(failure))
                 said = ""
             platform = self._software.get("platform_version") or "0"
-            self._xsm_sr_check_relaxed = said.lower() == "true" if said else numbers_of(platform) >= (2, 1, 0)
+            self._xsm_sr_check_relaxed = said.lower() == "true" if said else numbers_of(platform) >= (2, 1)
         return self._xsm_sr_check_relaxed
 
     def new_request_id(self) -> str:

@@ -38,8 +38,7 @@ class ParamXenstore:
     def set_text(self, vm_ref: str, key: str, text: str) -> None:
         """Set one key to text as it stands."""
         with self._session.locks.hold(f"xenstore-{vm_ref}"):
-            self._session.call_xenapi_request("VM.remove_from_xenstore_data", (vm_ref, key))
-            self._session.call_xenapi_request("VM.add_to_xenstore_data", (vm_ref, key, text))
+            self._session.put_in_map("VM.xenstore_data", vm_ref, key, text)
 
     def write(self, instance_or_vm: Any, mapping: dict[str, Any]) -> None:
         """Set several keys."""

@@ -171,14 +171,14 @@ def test_a_quote_in_a_filter_is_refused(session):
 
 def test_the_failure_a_plugin_met_takes_the_place_of_the_one_that_wraps_it():
     for code in plugins.PLUGIN_FAILURES:
-        with pytest.raises(XenAPI.Failure) as raised, plugins.unwrapped_failures():
+        with pytest.raises(XenAPI.Failure) as raised, plugins.explained_failures("3.0"):
             raise XenAPI.Failure([code, "fn", "Failure", "['VDI_IN_USE', 'ref']"])
         assert raised.value.details == ["VDI_IN_USE", "ref"]
 
 
 def test_text_of_a_plugin_is_never_evaluated():
     details = ["XENAPI_PLUGIN_FAILURE", "fn", "Failure", "__import__('os').system('true')"]
-    with pytest.raises(XenAPI.Failure) as raised, plugins.unwrapped_failures():
+    with pytest.raises(XenAPI.Failure) as raised, plugins.explained_failures("3.0"):
         raise XenAPI.Failure(details)
     assert raised.value.details == details
 

@@ -70,9 +70,10 @@ class Certificates(Noun):
     def install_server_certificate(self, _caller, ref, certificate, private_key, chain):
         self.db.row("host", ref)
         check_server_certificate(certificate, private_key, chain)
-        self._replace(ref, "\n".join([private_key, certificate, chain]))
+        self.keep(ref, "\n".join([private_key, certificate, chain]))
 
-    def _replace(self, host_ref: str, text: str) -> None:
+    def keep(self, host_ref: str, text: str) -> None:
+        """Have a host serve this certificate; the text holds its key too."""
         path = self._path(host_ref)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:

@@ -5,6 +5,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from nova_lite.xensim.belongings import Arrival
 from nova_lite.xensim.db import Row
 from nova_lite.xensim.directory import Entry
 from nova_lite.xensim.errors import ApiError
@@ -199,13 +200,22 @@ class Control:
             self._toolstack.operations.refresh()
         self._simulator.open_host(row.ref)
 
-    def adopt_host(self, name: str, address: str, memory_mib: int, cpus: int) -> None:
-        """Take a host into the pool that listens elsewhere: what pool.join asks of the master."""
+    def adopt_host(self, belongings: dict[str, Any]) -> None:
+        """Take a host into the pool with what it has, and listen where it listened: what pool.join asks of the master.
+
+        Raises OSError when its address is still somebody else's.
+        """
+        self._simulator.take_over_host(belongings["url"], lambda: self._take_in(belongings))
+
+    def _take_in(self, belongings: dict[str, Any]) -> str:
         with self._toolstack.lock:
-            population = Population(self._toolstack, HostPlan(memory_mib=memory_mib, cpus=cpus))
-            population.add_host_to_shared(population.add_host(name, address))
+            host_ref = Arrival(self._toolstack, belongings).take_in()
+            Population(self._toolstack, HostPlan()).add_host_to_shared(host_ref)
+            for pgpu_ref in self._toolstack.db.get("host", host_ref, "PGPUs"):
+                self._toolstack.graphics.refresh_group(self._toolstack.db.get("PGPU", pgpu_ref, "GPU_group"))
             self._toolstack.hosts.refresh_free_memory()
             self._toolstack.operations.refresh()
+        return host_ref
 
     def iscsi_target(
         self, target: str, iqn: str, luns: dict[str, int], username: str = "", password: str = "", is_away: bool = False

@@ -40,6 +40,8 @@ class HostServices(Noun):
         self.stop_agent: Callable[[str], None] = lambda _host_ref: None
         self.start_agent: Callable[[str], None] = lambda _host_ref: None
         self.retire_agent: Callable[[str], None] = lambda _host_ref: None
+        self.hand_over_agent: Callable[[str], None] = lambda _host_ref: None
+        self.take_back_agent: Callable[[str], None] = lambda _host_ref: None
 
     # logs
 

@@ -235,12 +235,18 @@ class Listener:
 
     def stop(self) -> None:
         """Stop listening and end every connection."""
+        self.stop_listening()
+        self.drop_connections()
+
+    def stop_listening(self) -> None:
+        """Give the address up; connections stay. Doing so twice is no error."""
+        if self._is_stopping:
+            return
         self._is_stopping = True
         if self._thread.is_alive():
             self._wake_accept()
             self._thread.join(5)
         self._socket.close()
-        self.drop_connections()
         if self._is_unix:
             with contextlib.suppress(OSError):
                 os.unlink(self.address)
@@ -249,6 +255,13 @@ class Listener:
         """Connect once: closing a socket, or shutting it down, does not end accept() everywhere."""
         with contextlib.suppress(OSError), socket.socket(self._socket.family, socket.SOCK_STREAM) as waker:
             waker.connect(self.address)
+
+    def listen_again(self) -> None:
+        """Take the address again after stop_listening. Raises OSError when somebody else has it now."""
+        self._socket = listen_unix(self.address) if self._is_unix else listen_tcp(*self.address[:2])
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._accept, name="xensim-accept", daemon=True)
+        self._thread.start()
 
     def drop_connections(self) -> None:
         """End every connection but those that give orders to the simulator: their answer is still to come."""

@@ -5,6 +5,7 @@ import urllib.parse
 import xmlrpc.client
 from typing import Any
 
+from nova_lite.xensim.belongings import packed
 from nova_lite.xensim.db import Row
 from nova_lite.xensim.dispatch import is_null
 from nova_lite.xensim.errors import ApiError
@@ -16,13 +17,18 @@ from nova_lite.xensim.vm_rules import HALTED, SUSPENDED
 SAME_VERSIONS = ("product_version", "product_brand", "build_number")
 
 
+def any_certificate() -> ssl.SSLContext:
+    """Return a TLS context that accepts every certificate: hosts trust each other only once they are of one pool."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
 class Master:
     """The master of another pool, as its administrator sees it. Raises what keeps one from it."""
 
     def __init__(self, url: str, username: str, password: str):
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        self._proxy = xmlrpc.client.ServerProxy(url, allow_none=True, context=context)
+        self._proxy = xmlrpc.client.ServerProxy(url, allow_none=True, context=any_certificate())
         self._session = self._call("session.login_with_password", username, password, "1.0", "pool.join")
 
     def _call(self, name: str, *arguments: Any) -> Any:
@@ -53,9 +59,9 @@ class Joining(Noun):
         self._join(address, username, password, is_forced=True)
 
     def _join(self, address: str, username: str, password: str, *, is_forced: bool) -> None:
-        """Become a slave of another simulated pool: its master takes the host over, this one only points to it.
+        """Become a slave of another simulated pool: its master takes over the host, its VMs, its disks, its address.
 
-        An address without a port means the port this host itself listens on. Local disks and VMs stay behind.
+        An address without a port means the port this host itself listens on.
         """
         self._check_here(is_forced)
         host = self.db.row("host", self.toolstack.master_ref)
@@ -69,21 +75,19 @@ class Joining(Noun):
             theirs = master.pool_and_host()
             master.leave()
         self._check_there(host, *theirs, is_forced=is_forced)
-        with self.toolstack.unlocked():
-            self._hand_over(RemoteControl(url, username, password), host)
-        self.toolstack.joined_to = address
+        self._hand_over(RemoteControl(url, username, password, any_certificate()), host)
+        self.toolstack.joined_to = address.removesuffix(f":{own.port}")
         self.toolstack.sessions.end_all()
 
     def _hand_over(self, master: RemoteControl, host: Row) -> None:
-        try:
-            master.adopt_host(
-                name=host["name_label"],
-                address=host["address"],
-                memory_mib=self.db.get("host_metrics", host["metrics"], "memory_total") >> 20,
-                cpus=len(host["host_CPUs"]),
-            )
-        except (OSError, ValueError):
-            raise ApiError("JOINING_HOST_SERVICE_FAILED") from None
+        belongings = packed(self.toolstack)
+        with self.toolstack.unlocked():
+            self.toolstack.host_services.hand_over_agent(host.ref)
+            try:
+                master.adopt_host(belongings)
+            except (OSError, ValueError):
+                self.toolstack.host_services.take_back_agent(host.ref)
+                raise ApiError("JOINING_HOST_SERVICE_FAILED") from None
 
     def _check_here(self, is_forced: bool) -> None:
         """Raise what of this host's own keeps it from joining."""
@@ -113,6 +117,11 @@ class Joining(Noun):
         ours, theirs = host["software_version"], master["software_version"]
         if any(ours.get(key) != theirs.get(key) for key in SAME_VERSIONS):
             raise ApiError("POOL_JOINING_HOST_MUST_HAVE_SAME_PRODUCT_VERSION")
+        own_api, their_api = _api_version(host), _api_version(master)
+        if own_api != their_api:
+            raise ApiError("POOL_JOINING_HOST_MUST_HAVE_SAME_API_VERSION", own_api, their_api)
+        if ours.get("dbv") != theirs.get("dbv"):
+            raise ApiError("POOL_JOINING_HOST_MUST_HAVE_SAME_DB_SCHEMA", ours.get("dbv", ""), theirs.get("dbv", ""))
         if host["edition"] != master["edition"] and not is_forced:
             raise ApiError("LICENSE_HOST_POOL_MISMATCH")
         auth = ("external_auth_type", "external_auth_service_name")
@@ -123,3 +132,7 @@ class Joining(Noun):
             raise ApiError("POOL_JOINING_HOST_TLS_VERIFICATION_MISMATCH")
         if pool["ha_enabled"]:
             raise ApiError("HA_IS_ENABLED")
+
+
+def _api_version(host: Row | dict[str, Any]) -> str:
+    return f"{host['API_version_major']}.{host['API_version_minor']}"

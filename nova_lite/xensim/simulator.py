@@ -4,6 +4,8 @@ import contextlib
 import os
 import socket
 import threading
+import urllib.parse
+from collections.abc import Callable
 
 from nova_lite.xensim.blobs import BlobHandler
 from nova_lite.xensim.control import Control, ControlPath
@@ -80,6 +82,8 @@ class Simulator:
         self.toolstack.host_services.stop_agent = self.close_host
         self.toolstack.host_services.start_agent = self.open_host
         self.toolstack.host_services.retire_agent = self.retire_host
+        self.toolstack.host_services.hand_over_agent = self.hand_over_host
+        self.toolstack.host_services.take_back_agent = self.take_back_host
         self.control = Control(self.toolstack, self)
         try:
             self._install(directory, listen, tls)
@@ -104,7 +108,7 @@ class Simulator:
             host_refs = list(self.toolstack.db.tables["host"])
             self.toolstack.urls = dict(zip(host_refs, self.urls, strict=False))
         for number, host_ref in enumerate(host_refs):
-            self._serve(host_ref, sockets[number] if number < len(sockets) else None)
+            self._serve(host_ref, sockets[number] if number < len(sockets) else None, is_tls=tls)
 
     def _load(self, directory: str) -> bool:
         if self._state_dir is None:
@@ -115,14 +119,14 @@ class Simulator:
             self._host_count = len(self.toolstack.db.tables["host"])
         return has_state
 
-    def _serve(self, host_ref: str, sock: socket.socket | None) -> None:
+    def _serve(self, host_ref: str, sock: socket.socket | None, *, is_tls: bool) -> None:
         handle = self._router(host_ref).handle
         local = listen_unix(self.toolstack.dom0.socket_path(host_ref))
         listeners = [Listener(local, handle)]
         if sock is not None:
             certificates = self.toolstack.certificates
             certificates.default_path = self.certificate
-            context = certificates.serving_context(host_ref) if self.certificate else None
+            context = certificates.serving_context(host_ref) if is_tls else None
             listeners.append(Listener(sock, handle, context))
         self._listeners[host_ref] = listeners
         for listener in listeners:
@@ -239,11 +243,32 @@ class Simulator:
         self.close_host(host_ref)
         self._listeners.pop(host_ref, None)
 
+    def hand_over_host(self, host_ref: str) -> None:
+        """Give the public address of a host up for another simulator to listen there; connections stay."""
+        for listener in self._listeners[host_ref][1:]:
+            listener.stop_listening()
+
+    def take_back_host(self, host_ref: str) -> None:
+        """Listen again on the address that `hand_over_host` gave up."""
+        for listener in self._listeners[host_ref][1:]:
+            listener.listen_again()
+
+    def take_over_host(self, url: str, take_in: Callable[[], str]) -> None:
+        """Listen for a host that joins where it listened before; take_in() returns its reference. Raises OSError."""
+        parts = urllib.parse.urlsplit(url)
+        path = parts.netloc.replace("_", "/") if "_" in parts.netloc else ""
+        sock = listen_unix(path) if path else listen_tcp(parts.hostname, parts.port)
+        host_ref = take_in()
+        self.toolstack.urls[host_ref] = url
+        self.urls.append(url)
+        self._serve(host_ref, sock, is_tls=parts.scheme == "https")
+
     def open_host(self, host_ref: str) -> None:
         """Answer again on a host's sockets."""
         public = [listener.address for listener in self._listeners[host_ref][1:]]
         sockets = [listen_unix(address) if isinstance(address, str) else listen_tcp(*address[:2]) for address in public]
-        self._serve(host_ref, sockets[0] if sockets else None)
+        is_tls = self.toolstack.urls[host_ref].startswith("https:")
+        self._serve(host_ref, sockets[0] if sockets else None, is_tls=is_tls)
 
     # ending
 

@@ -10,7 +10,7 @@ from nova_lite.virt.driver import HypervisorUnavailable
 from nova_lite.virt.xenapi.session import XenAPISession
 from nova_lite.xensim import Simulator
 from tests.fixtures.processes import wait_until
-from tests.fixtures.xen_bench import PLUGINS
+from tests.fixtures.xen_bench import PLUGINS, make_instance
 from tests.fixtures.xen_probe import XenProbe
 
 
@@ -30,9 +30,9 @@ class Aggregate(dict):
 def make_pool(tmp_path):
     simulators = []
 
-    def make(name="pool", hosts=2):
+    def make(name="pool", hosts=2, listen="127.0.0.1:0"):
         simulator = Simulator(hosts=hosts, state_dir=str(tmp_path / name), name=name, plugins=str(PLUGINS))
-        simulator.start()
+        simulator.start(listen)
         simulators.append(simulator)
         if hosts > 1:
             share_storage(simulator)
@@ -52,9 +52,9 @@ def share_storage(simulator):
         "user", True, {}))
 
 
-def manage(make_bench, pool, number):
+def manage(make_bench, pool, number, **options):
     """Return a driver for one host of the pool."""
-    bench = make_bench(connection_url=pool.urls[number])
+    bench = make_bench(connection_url=pool.urls[number], **options)
     bench.simulator = pool
     return bench
 
@@ -180,43 +180,61 @@ def test_a_master_that_dies_with_builds_under_way_is_replaced_and_later_builds_w
 @pytest.fixture
 def inside_its_host(make_pool, make_bench):
     """A master, and a host that wants to join it whose compute service is one of its own guests."""
-    master, joining = manage(make_bench, make_pool("west", 1), 0), manage(make_bench, make_pool("east", 1), 0)
+    west = make_pool("west", 1)
+    # Hosts of a pool have one port in common, as those of XenServer do.
+    east = make_pool("east", 1, "127.0.0.2:" + west.url.rpartition(":")[2])
+    master, joining = manage(make_bench, west, 0), manage(make_bench, east, 0)
     compute = joining.spawn()
     slave = {"url": joining.simulator.url, "user": "root", "secret_ref": "connection_password", "hostname": "east",
-             "xenhost_uuid": "unknown", "compute_uuid": joining.vm(compute)["uuid"]}
+             "xenhost_uuid": joining.vmops._session.host_uuid, "compute_uuid": joining.vm(compute)["uuid"]}
     master.conf.set_override("host", "compute-1")
     yield master, joining, compute, slave
     master.conf.clear_override("host")
 
 
 def test_a_host_whose_compute_service_is_its_own_guest_joins_and_leaves_while_that_guest_is_down(inside_its_host):
-    master, joining, _, slave = inside_its_host
+    master, joining, compute, slave = inside_its_host
     aggregate = Aggregate(master.compute, master_compute="compute-1")
-    # A host that joins brings the records of its VMs along; the simulator leaves them behind, another VM stands for it.
-    guest = master.spawn()
-    master.vmops.power_off(guest)
-    vm_ref = master.vmops.finder.require(guest)
-    master.simulator.toolstack.db.uuids["VM"][slave["compute_uuid"]] = vm_ref
+    joined_uuid = joining.vmops._session.host_uuid
 
     master.driver.add_to_aggregate(None, aggregate, "compute-2", slave_info=slave)
 
-    hosts = {record["hostname"]: record["uuid"] for record in master.api("host.get_all_records").values()}
-    assert aggregate["metadata"]["compute-2"] == hosts["east"]
+    assert aggregate["metadata"]["compute-2"] == joined_uuid
     calls = joining.simulator.control.calls()
     assert calls.index("VM.clean_shutdown") < calls.index("pool.join_force")
-    assert master.api("VM.get_power_state", vm_ref) == "Running"
+    assert master.vm(compute)["power_state"] == "Running"
+    assert master.vm(compute)["resident_on"] == master.api("host.get_by_uuid", joined_uuid)
 
     master.compute.aggregate_metadata_delete = lambda context, aggregate, key: aggregate["metadata"].pop(key)
     master.driver.remove_from_aggregate(None, aggregate, "compute-2", slave_info=slave)
-    assert master.api("VM.get_power_state", vm_ref) == "Halted"
+    assert master.vm(compute)["power_state"] == "Halted"
     assert len(master.api("host.get_all")) == 1 and "compute-2" not in aggregate["metadata"]
+
+
+def test_the_service_of_a_host_that_joined_goes_on_with_its_instances_at_the_new_master(inside_its_host, make_bench):
+    master, joining, compute, slave = inside_its_host
+    # It looks after the host from outside; the default repository of the pool is to be the master's own.
+    service = manage(make_bench, joining.simulator, 0, sr_matching_filter="other-config:i18n-key=local-storage")
+    master.driver.add_to_aggregate(None, Aggregate(master.compute, master_compute="compute-1"), "compute-2",
+                                   slave_info=slave)
+    service.driver.cleanup_host("compute-2")
+
+    service.driver.init_host("compute-2")
+
+    session = service.driver.vmops._session
+    assert session.is_slave and session.host_uuid == joining.vmops._session.host_uuid
+    assert service.driver.list_instances() == [compute["name"]]
+    service.driver.reboot(None, compute, [], "HARD")
+    instance = make_instance()
+    service.driver.spawn(None, instance, service.image, [], None, [], {})
+    assert master.vm(instance)["resident_on"] == session.host_ref
 
 
 def test_a_guest_that_went_down_for_a_join_that_fails_runs_again(inside_its_host):
     master, joining, compute, slave = inside_its_host
-    joining.simulator.control.fail("pool.join_force", error=["POOL_JOINING_HOST_CANNOT_BE_MASTER_OF_OTHER_HOSTS"])
+    joining.simulator.control.fail("pool.join_force", error=["JOINING_HOST_CANNOT_BE_MASTER_OF_OTHER_HOSTS"])
     aggregate = Aggregate(master.compute, master_compute="compute-1")
-    with pytest.raises(exception.AggregateError):
+    with pytest.raises(exception.AggregateError, match="JOINING_HOST_CANNOT_BE_MASTER_OF_OTHER_HOSTS"):
         master.driver.add_to_aggregate(None, aggregate, "compute-2", slave_info=slave)
     assert joining.vm(compute)["power_state"] == "Running"
     assert len(master.api("host.get_all")) == 1

@@ -48,6 +48,10 @@ def answers(url):
     return ["Success"]
 
 
+def refuse_the_address(_url, _take_in):
+    raise OSError("the address is somebody else's")
+
+
 def local_sr(client, host):
     """Return the repository on a host's own disk."""
     for pbd in client.api.host.get_PBDs(host):
@@ -353,13 +357,45 @@ class TestJoining:
     def test_a_host_that_joined_is_a_slave_in_the_other_pool(self, pool, client, newcomer, joining):
         joining.api.pool.join(self.address(pool), "root", "xensim")
 
-        with pytest.raises(XenAPI.Failure) as error:
-            XenAPI.Session(newcomer.url).login_with_password("root", "xensim")
         (host,) = client.api.host.get_by_name_label("newcomer")
         vm = client.vm(affinity=host)
         client.api.VM.start(vm, False, False)
-        assert details(error) == ["HOST_IS_SLAVE", self.address(pool)]
+        assert answers(newcomer.url) == ["HOST_IS_SLAVE", client.api.host.get_address(client.host())]
         assert client.api.VM.get_resident_on(vm) == host
+
+    def test_a_host_brings_its_vms_and_its_disks_along(self, pool, client, newcomer, joining):
+        api, host = joining.api, joining.host()
+        sr = local_sr(joining, host)
+        disk = joining.vdi(sr=sr)
+        vm = joining.vm("brought")
+        joining.vbd(vm, disk)
+        api.VM.snapshot(vm, "as it was")
+        uuids = {"host": api.host.get_uuid(host), "SR": api.SR.get_uuid(sr), "VM": api.VM.get_uuid(vm),
+                 "VDI": api.VDI.get_uuid(disk)}  # fmt: skip
+        before = {name: len(getattr(client.api, name).get_all()) for name in ("network", "GPU_group", "VM", "SR")}
+
+        api.pool.join(self.address(pool), "root", "xensim")
+
+        found = {name: getattr(client.api, name).get_by_uuid(uuid) for name, uuid in uuids.items()}
+        assert client.api.SR.get_VDIs(found["SR"]).count(found["VDI"]) == 1
+        assert {client.api.PBD.get_host(pbd) for pbd in client.api.SR.get_PBDs(found["SR"])} == {found["host"]}
+        (snapshot,) = client.api.VM.get_snapshots(found["VM"])
+        assert client.api.VM.get_name_label(snapshot) == "as it was"
+        client.api.VM.start(found["VM"], False, False)
+        assert client.api.VM.get_resident_on(found["VM"]) == found["host"]
+        after = {name: len(getattr(client.api, name).get_all()) for name in before}
+        assert after["network"] == before["network"] and after["GPU_group"] == before["GPU_group"]
+        # Its control domain, the VM and the snapshot; its own repositories without that of the tools.
+        assert (after["VM"] - before["VM"], after["SR"] - before["SR"]) == (3, 4)
+
+    def test_a_host_that_cannot_be_taken_over_goes_on_alone(self, pool, newcomer, joining):
+        hosts = len(pool.toolstack.db.tables["host"])
+        pool.take_over_host = refuse_the_address
+
+        error = self.refused(joining, self.address(pool))
+
+        assert error == ["JOINING_HOST_SERVICE_FAILED"]
+        assert answers(newcomer.url) == ["Success"] and len(pool.toolstack.db.tables["host"]) == hosts
 
     @pytest.mark.parametrize(
         ("address", "password", "expected"),

@@ -30,6 +30,7 @@ class Guillotine:
 
     def arm(self, nth=None, after=False):
         """Begin to count; at the nth call (0 is the first) the process ends."""
+        self.calls = []
         self._nth, self._after, self._counting = nth, after, True
 
     def disarm(self):

@@ -3,7 +3,7 @@
 import contextlib
 
 from nova_lite import exception
-from nova_lite.objects import vm_states
+from nova_lite.objects import task_states, vm_states
 
 
 class Operation:
@@ -11,8 +11,8 @@ class Operation:
 
     # States in which a restart may leave the instance: the operation is done, or undone.
     outcomes: tuple = (vm_states.ACTIVE,)
-    # The host that is up when the other one recovers.
-    stays_up = "a"
+    # The hosts that have a part in it, in the order in which their services start.
+    hosts: tuple = ("a",)
 
     def prepare(self, site, images):
         """Return what `run` and the others get: a dict with the instance's uuid."""
@@ -34,20 +34,24 @@ class Spawn(Operation):
     """A build whose image is cached. A build that broke off is not repeated on its own: its row is in ERROR."""
 
     outcomes = (vm_states.ACTIVE, vm_states.ERROR)
-    image = "cached"
+
+    def create(self, site, things):
+        """Return the new row of an instance that is to be built."""
+        return site.create(things["cached"])
 
     def is_settled(self, state):
         """A build that no host had taken up yet is the scheduler's, as it was."""
         return super().is_settled(state) or state == (vm_states.BUILDING, None, None)
 
     def prepare(self, site, images):
-        return {"uuid": site.create(images[self.image]).uuid, **images}
+        return {"uuid": self.create(site, images).uuid, **images}
 
     def run(self, site, things):
-        site.hosts["a"].run_instance(site.context, instance=site.load(things["uuid"]).to_legacy_dict())
+        site.build(things["uuid"])
 
     def again(self, site, things, vm_state):
-        fresh = site.boot(things[self.image])
+        site.delete(things["uuid"])
+        fresh = site.build(self.create(site, things).uuid)
         assert site.state(fresh)[0] == vm_states.ACTIVE, f"a new build ended {site.state(fresh)}"
         site.delete(fresh)
 
@@ -55,7 +59,22 @@ class Spawn(Operation):
 class ColdSpawn(Spawn):
     """A build whose image the host has not seen."""
 
-    image = "new"
+    def create(self, site, things):
+        return site.create(things["new"])
+
+
+class SpawnWithDisks(Spawn):
+    """A build with swap, an ephemeral disk, and a config drive."""
+
+    def create(self, site, things):
+        return site.create(things["cached"], site.flavor(ephemeral_gb=1, swap=16), config_drive="True")
+
+
+class SpawnFromVolume(Spawn):
+    """A build whose root disk is a volume."""
+
+    def create(self, site, things):
+        return site.create_from_volume(things["volume"])
 
 
 class Rescue(Operation):
@@ -117,7 +136,73 @@ class Destroy(Operation):
         """Deleted is deleted."""
 
 
+class Ordered(Operation):
+    """An action that needs no more than its message, in the task that asks for it."""
+
+    def __init__(self, method, task_state, becomes=vm_states.ACTIVE, after=None, undone=True, **arguments):
+        self._method, self._task_state, self._arguments = method, task_state, arguments
+        self._becomes, self._after = becomes, after
+        before = after._becomes if after else vm_states.ACTIVE
+        self.outcomes = (becomes, before) if undone else (becomes,)
+
+    def prepare(self, site, images):
+        things = super().prepare(site, images)
+        if self._after:
+            self._after.run(site, things)
+        return things
+
+    def run(self, site, things):
+        site.order(things["uuid"], self._method, self._task_state, **self._arguments)
+
+    def again(self, site, things, vm_state):
+        if self._becomes == vm_state != vm_states.ACTIVE:
+            return
+        if self._after and vm_state == self._becomes:
+            self._after.run(site, things)
+        self.run(site, things)
+        state = site.state(things["uuid"])
+        assert state[:2] == (self._becomes, None), f"at the second time it ended {state}"
+
+
+class Rebuild(Operation):
+    """The same instance anew, from an image the host has not seen."""
+
+    outcomes = (vm_states.ACTIVE, vm_states.ERROR)
+
+    def run(self, site, things):
+        site.rebuild(things["uuid"], things["cached"], things["new"])
+
+    def again(self, site, things, vm_state):
+        self.run(site, things)
+        state = site.state(things["uuid"])
+        assert state[0] == vm_states.ACTIVE, f"a second rebuild ended {state}"
+
+
+class AttachInterface(Operation):
+    def run(self, site, things):
+        site.attach_interface(things["uuid"])
+
+    def again(self, site, things, vm_state):
+        """What the guest has and what the network service has given it is the same; either can be changed again."""
+        assert len(site.interfaces(things["uuid"])) in (1, 2)
+        site.attach_interface(things["uuid"])
+        for interface in site.interfaces(things["uuid"])[1:]:
+            site.detach_interface(things["uuid"], interface)
+        assert len(site.interfaces(things["uuid"])) == 1
+
+
+class DetachInterface(AttachInterface):
+    def prepare(self, site, images):
+        things = super().prepare(site, images)
+        site.attach_interface(things["uuid"])
+        return things
+
+    def run(self, site, things):
+        site.detach_interface(things["uuid"], site.interfaces(things["uuid"])[-1])
+
+
 class Resize(Operation):
+    hosts = ("a", "b")
     outcomes = (vm_states.ACTIVE, vm_states.RESIZED)
 
     def run(self, site, things):
@@ -154,7 +239,7 @@ class RevertResize(ConfirmResize):
 
 
 class LiveMigrate(Operation):
-    stays_up = "b"
+    hosts = ("b", "a")
 
     def run(self, site, things):
         site.live_migrate(things["uuid"])
@@ -165,7 +250,22 @@ class LiveMigrate(Operation):
         assert state[0] == vm_states.ACTIVE and state[2] != before, f"a second migration ended {state}"
 
 
-OPERATIONS = {"spawn": Spawn(), "cold spawn": ColdSpawn(), "rescue": Rescue(), "unrescue": Unrescue(),
-              "snapshot": Snapshot(), "attach": Attach(), "detach": Detach(), "destroy": Destroy(),
-              "resize": Resize(), "confirm resize": ConfirmResize(), "revert resize": RevertResize(),
-              "live migration": LiveMigrate()}
+PAUSE = Ordered("pause_instance", task_states.PAUSING, vm_states.PAUSED)
+SUSPEND = Ordered("suspend_instance", task_states.SUSPENDING, vm_states.SUSPENDED)
+STOP = Ordered("stop_instance", task_states.POWERING_OFF, vm_states.STOPPED, undone=False)
+PUT_AWAY = Ordered("soft_delete_instance", task_states.SOFT_DELETING, vm_states.SOFT_DELETED, undone=False)
+
+OPERATIONS = {
+    "spawn": Spawn(), "cold spawn": ColdSpawn(), "spawn with disks": SpawnWithDisks(),
+    "spawn from volume": SpawnFromVolume(), "rescue": Rescue(), "unrescue": Unrescue(), "snapshot": Snapshot(),
+    "attach": Attach(), "detach": Detach(), "destroy": Destroy(), "resize": Resize(),
+    "confirm resize": ConfirmResize(), "revert resize": RevertResize(), "live migration": LiveMigrate(),
+    "rebuild": Rebuild(), "attach interface": AttachInterface(), "detach interface": DetachInterface(),
+    "suspend": SUSPEND, "resume": Ordered("resume_instance", task_states.RESUMING, after=SUSPEND),
+    "pause": PAUSE, "unpause": Ordered("unpause_instance", task_states.UNPAUSING, after=PAUSE, undone=False),
+    "stop": STOP, "start": Ordered("start_instance", task_states.POWERING_ON, after=STOP, undone=False),
+    "soft reboot": Ordered("reboot_instance", task_states.REBOOTING, undone=False, reboot_type="SOFT"),
+    "hard reboot": Ordered("reboot_instance", task_states.REBOOTING_HARD, undone=False, reboot_type="HARD"),
+    "soft delete": PUT_AWAY,
+    "restore": Ordered("restore_instance", task_states.RESTORING, after=PUT_AWAY, undone=False),
+}

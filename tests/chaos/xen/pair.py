@@ -31,36 +31,26 @@ class Hosts:
 
     def left(self):
         """Return {host: {class: number}}; disks that are there to stay (cached images, hidden parents) do not count."""
-        found = {}
-        for host, probe in self._probes.items():
-            found[host] = {name: len(getattr(probe.api, name).get_all()) for name in COUNTED}
-            disks = probe.api.VDI.get_all_records().values()
-            # Tasks that ended are XenServer's to collect, those of our own are ours.
-            found[host]["tasks"] = sorted(
-                task["name_label"] for task in probe.api.task.get_all_records().values()
-                if task["status"] == "pending" or task["name_label"].startswith("nova_lite-"))
-            found[host]["disks"] = sorted(vdi["name_label"] for vdi in disks
-                                          if vdi["managed"] and not is_cached_image(vdi))
-        return found
+        return {host: _left_on(probe.api) for host, probe in self._probes.items()}
 
     def offer(self, volume):
         """Have both hosts see a volume."""
         for simulator in self.simulators.values():
             simulator.control.iscsi_target("10.0.0.9", f"iqn.chaos:{volume}", {"0": 1 << 30})
 
+
 class Pair(Hosts):
     """Two hosts, and a server that forks compute services for both."""
 
     def __init__(self, directory):
         super().__init__(directory)
+        self.offer("volume-0")
         command = [sys.executable, "-m", "tests.chaos.xen.server", str(directory), json.dumps(self.urls)]
         self._server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                         cwd=REPOSITORY)
-        assert self._server.stdout.readline() == "ready\n"
         self._seed = 100
-        furnished = self.ask(do="furnish")
-        assert "problem" not in furnished, furnished["problem"]
-        self.cached = furnished["cached"]
+        self.kills = 0
+        self.cached = json.loads(self._server.stdout.readline())["cached"]
         self.empty = self.left()
 
     def close(self):
@@ -73,15 +63,30 @@ class Pair(Hosts):
         self._server.stdin.flush()
         return json.loads(self._server.stdout.readline())
 
+    def end(self):
+        """Kill the process that serves, if there is one."""
+        self.ask(do="end")
+
     def run(self, operation, **kill):
-        """Run an operation in a process of its own; `nth` and `after` say where it is killed."""
+        """Run an operation; `nth` and `after` say where the process that does it is killed."""
         self._seed += 1
         volume = f"volume-{self._seed}"
         self.offer(volume)
         return self.ask(do="run", operation=operation, cached=self.cached, seed=self._seed, volume=volume, **kill)
 
     def restart(self, operation, things):
+        """Start the services again, kill -9 before it if they run; return how the instance is, and what came next."""
         return self.ask(do="restart", operation=operation, things=things)
+
+
+def _left_on(api):
+    found = {name: len(getattr(api, name).get_all()) for name in COUNTED}
+    # Tasks that ended are XenServer's to collect, those of our own are ours.
+    found["tasks"] = sorted(task["name_label"] for task in api.task.get_all_records().values()
+                            if task["status"] == "pending" or task["name_label"].startswith("nova_lite-"))
+    found["disks"] = sorted(vdi["name_label"] for vdi in api.VDI.get_all_records().values()
+                            if vdi["managed"] and not is_cached_image(vdi))
+    return found
 
 
 def is_cached_image(vdi):

@@ -8,7 +8,7 @@ import random
 import time
 import uuid
 
-from nova_lite import concurrency, image, network, objects
+from nova_lite import concurrency, exception, image, network, objects
 from nova_lite.compute.api import API
 from nova_lite.compute.manager import ComputeManager
 from nova_lite.context import RequestContext
@@ -74,10 +74,10 @@ def confs(directory, urls):
 class Site:
     """The compute services of a cell, `a` and `b` say, each on a pool of its own; all in this process."""
 
-    def __init__(self, directory, confs_by_host):
+    def __init__(self, directory, confs_by_host, db=None):
         logging.disable(logging.CRITICAL)
         first = next(iter(confs_by_host.values()))
-        services = make_services(directory, cell_name="here", conf=first, clock=concurrency.Clock())
+        services = make_services(directory, cell_name="here", conf=first, clock=concurrency.Clock(), db=db)
         self.db = services.db
         self.rpc = Rpc(first, clock=services.clock)
         services = services.with_(
@@ -86,7 +86,7 @@ class Site:
         self.services = services.with_(compute_api=API(services))
         self.context = RequestContext("alice", "blue", is_admin=True).bind(self.services)
         self.hosts = {host: self._manager(host, conf) for host, conf in confs_by_host.items()}
-        self._servers = []
+        self._servers = {}
 
     def _manager(self, host, conf):
         return ComputeManager(services=self.services.with_(conf=conf, host=host))
@@ -98,27 +98,28 @@ class Site:
                                                   "report_count": 0})
         self.db.network_create(self.context, {"label": "net", "cidr": "10.1.0.0/16", "bridge": "xenbr0"})
 
-    def start(self, first="a"):
-        """Start the compute services as daemons do: recover, count resources, listen.
+    def start(self, hosts=("a", "b")):
+        """Start the compute services of these hosts that do not run, as daemons do: recover, count resources, listen.
 
-        In life one service dies and the others go on; here both died. The one that the other's recovery talks to
-        is started `first`.
+        In life one service dies and the others go on; here all of them died. The one that the other's recovery talks
+        to comes first.
         """
-        for host, manager in sorted(self.hosts.items(), key=lambda item: item[0] != first):
+        for host in hosts:
+            if host in self._servers:
+                continue
+            manager = self.hosts[host]
             manager.init_host()
             manager.pre_start_hook()
-            server = self.rpc.server("compute", [manager], server_name=host, bind=manager.services)
-            server.start()
-            self._servers.append(server)
+            self._servers[host] = self.rpc.server("compute", [manager], server_name=host, bind=manager.services)
+            self._servers[host].start()
 
     def stop(self):
         """End the services, as a daemon that is told to."""
-        for server in self._servers:
+        for host, server in self._servers.items():
             server.stop()
             server.wait()
-        self._servers = []
-        for manager in self.hosts.values():
-            manager.driver.cleanup_host(manager.host)
+            self.hosts[host].stop()
+        self._servers = {}
         self.rpc.close()
 
     # --- Things to work with ---
@@ -129,26 +130,34 @@ class Site:
             "name": f"disk-{seed}", "disk_format": "raw", "container_format": "bare", "properties": {}},
             io.BytesIO(content))["id"]
 
-    def flavor(self, root_gb=1):
-        """The flavor m1.tiny has one GB here; a larger one is made when asked for first."""
-        name = f"chaos.{root_gb}"
+    def flavor(self, root_gb=1, ephemeral_gb=0, swap=0):
+        """Return a flavor like m1.tiny, which has one GB here; it is made when asked for first."""
+        name = f"chaos.{root_gb}.{ephemeral_gb}.{swap}"
         try:
             return objects.Flavor.get_by_flavor_id(self.context, name)
-        except Exception:  # not there yet
+        except exception.FlavorNotFound:
             self.db.flavor_create(self.context, {
                 "name": name, "flavorid": name, "memory_mb": 64 * root_gb, "vcpus": 1, "root_gb": root_gb,
-                "ephemeral_gb": 0, "swap": 0, "rxtx_factor": 1.0, "is_public": True})
+                "ephemeral_gb": ephemeral_gb, "swap": swap, "rxtx_factor": 1.0, "is_public": True})
             return objects.Flavor.get_by_flavor_id(self.context, name)
 
-    def create(self, image_id):
+    def create(self, image_id, flavor=None, **values):
         """Return a new row, scheduled and not yet built."""
-        flavor = self.flavor()
+        flavor = flavor or self.flavor()
         instance = objects.Instance(
             self.context, uuid=str(uuid.uuid4()), user_id="alice", project_id="blue", display_name="machine",
             hostname="machine", vm_state=vm_states.BUILDING, task_state=task_states.SCHEDULING, image_ref=image_id,
-            memory_mb=flavor.memory_mb, vcpus=flavor.vcpus, root_gb=flavor.root_gb, ephemeral_gb=0,
-            instance_type_id=flavor.id, flavor=flavor, metadata={}, system_metadata={}, os_type="linux")
+            memory_mb=flavor.memory_mb, vcpus=flavor.vcpus, root_gb=flavor.root_gb, ephemeral_gb=flavor.ephemeral_gb,
+            instance_type_id=flavor.id, flavor=flavor, metadata={}, system_metadata={}, os_type="linux", **values)
         instance.create()
+        return instance
+
+    def create_from_volume(self, volume_id):
+        """Return a new row of an instance that boots from a volume."""
+        instance = self.create("", root_device_name="/dev/xvda")
+        objects.BlockDeviceMapping(
+            self.context, instance_uuid=instance.uuid, source_type="volume", destination_type="volume", boot_index=0,
+            device_name="/dev/xvda", volume_id=volume_id, delete_on_termination=False).create()
         return instance
 
     def load(self, instance_uuid):
@@ -178,20 +187,47 @@ class Site:
     # --- What users ask for ---
 
     def boot(self, image_id):
-        instance = self.create(image_id)
-        self.hosts["a"].run_instance(self.context, instance=instance.to_legacy_dict())
-        return instance.uuid
+        return self.build(self.create(image_id).uuid)
+
+    def build(self, instance_uuid):
+        self.hosts["a"].run_instance(self.context, instance=self.load(instance_uuid).to_legacy_dict())
+        return instance_uuid
+
+    def order(self, instance_uuid, method, task_state, **arguments):
+        """Have the host do what needs no more than a task state before its message."""
+        instance = self.busy(instance_uuid, task_state)
+        getattr(self.of(instance_uuid), method)(self.context, instance=instance, **arguments)
 
     def of(self, instance_uuid):
         """Return the manager that has the instance."""
         return self.hosts[self.load(instance_uuid).host or "a"]
 
     def rescue(self, instance_uuid, image_id):
-        instance = self.busy(instance_uuid, task_states.RESCUING)
-        self.of(instance_uuid).rescue_instance(self.context, instance=instance, rescue_image_ref=image_id)
+        self.order(instance_uuid, "rescue_instance", task_states.RESCUING, rescue_image_ref=image_id)
 
     def unrescue(self, instance_uuid):
-        self.of(instance_uuid).unrescue_instance(self.context, self.busy(instance_uuid, task_states.UNRESCUING))
+        self.order(instance_uuid, "unrescue_instance", task_states.UNRESCUING)
+
+    def rebuild(self, instance_uuid, image_id, new_image_id):
+        self.db.instance_update(self.context, instance_uuid, {"image_ref": new_image_id})
+        self.order(instance_uuid, "rebuild_instance", task_states.REBUILDING, orig_image_ref=image_id,
+                   image_ref=new_image_id, injected_files=[], new_pass="secret")
+
+    def attach_interface(self, instance_uuid):
+        self.of(instance_uuid).attach_interface(self.context, self.load(instance_uuid), None, None)
+
+    def detach_interface(self, instance_uuid, port_id):
+        self.of(instance_uuid).detach_interface(self.context, self.load(instance_uuid), port_id)
+
+    def interfaces(self, instance_uuid):
+        """Return the ports of an instance; its guest has an interface for each, and no other."""
+        instance = self.load(instance_uuid)
+        network_info = self.services.network_api.get_instance_nw_info(self.context, instance)
+        vmops = self.of(instance_uuid).driver.vmops
+        found = vmops._session.records_where("VIF", VM=vmops.finder.require(instance)).values()
+        have, want = {vif["MAC"] for vif in found}, {vif["address"] for vif in network_info}
+        assert have == want, f"the guest has interfaces {have}, the network service knows {want}"
+        return [vif["id"] for vif in network_info]
 
     def snapshot(self, instance_uuid):
         made = self.services.image_api.create(self.context, {"name": "snapshot"})["id"]

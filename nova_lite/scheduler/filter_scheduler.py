@@ -95,9 +95,12 @@ class FilterScheduler:
         selected = self.select(context, request_spec, properties, 1, retry)
         if not selected:
             raise exception.NoValidHost(reason="")
-        self._compute.prep_resize(
-            context, image, instance, instance_type, selected[0].host, reservations, request_spec=request_spec,
-            filter_properties=_for_compute(properties, selected[0], retry), node=selected[0].node)
+        try:
+            self._patiently(lambda: self._compute.prep_resize(
+                context, image, instance, instance_type, selected[0].host, reservations, request_spec=request_spec,
+                filter_properties=_for_compute(properties, selected[0], retry), node=selected[0].node))
+        except exception.RpcUnavailable as error:  # nothing has begun
+            raise exception.NoValidHost(reason=f"{selected[0].host} does not listen: {error}") from error
 
     def select_hosts(self, context: RequestContext, request_spec: dict[str, Any],
                      filter_properties: dict[str, Any]) -> list[Selection]:
@@ -149,12 +152,15 @@ class FilterScheduler:
             seen["retry"] = retry
         group = (filter_properties.get("scheduler_hints") or {}).get("group")
         if group:
-            seen["group_hosts"] = self._hosts_of_group(context, group)
+            seen["group_hosts"] = self._hosts_of_group(context, group, seen["project_id"])
         return seen
 
-    def _hosts_of_group(self, context: RequestContext, group: str) -> list[str]:
+    def _hosts_of_group(self, context: RequestContext, group: Any, project_id: str | None) -> list[str]:
+        """Return where the group's members are; another project's group of that name is another group."""
+        if not isinstance(group, str):
+            raise exception.InvalidInput(reason="hint group: not the name of a group")
         members = self._services.db.instance_get_all_by_filters(
-            context.elevated(), {"system_metadata": {"group": group}, "deleted": False})
+            context.elevated(), {"system_metadata": {"group": group}, "project_id": project_id, "deleted": False})
         return [member["host"] for member in members if member["host"]]
 
     def _next_attempt(self, filter_properties: dict[str, Any], uuid: str) -> dict[str, Any] | None:

@@ -34,7 +34,10 @@ class LiveMigrationScheduler:
         else:
             self._check_named(context, instance, dest)
             migrate_data = self._check_pair(context, instance, dest, block_migration, disk_over_commit)
-        self._compute.live_migration(context, instance, dest, block_migration, instance.host, migrate_data)
+        try:
+            self._compute.live_migration(context, instance, dest, block_migration, instance.host, migrate_data)
+        except exception.RpcUnavailable as error:
+            raise exception.ComputeServiceUnavailable(host=instance.host) from error
 
     def _check_source(self, context: RequestContext, instance: Instance) -> None:
         if instance.power_state != power_state.RUNNING:
@@ -67,8 +70,11 @@ class LiveMigrationScheduler:
             raise exception.InvalidHypervisorType()
         if (source_node["hypervisor_version"] or 0) > (dest_node["hypervisor_version"] or 0):
             raise exception.DestinationHypervisorTooOld()
-        return self._compute.check_can_live_migrate_destination(context, instance, dest, block_migration,
-                                                                disk_over_commit)
+        try:
+            return self._compute.check_can_live_migrate_destination(context, instance, dest, block_migration,
+                                                                    disk_over_commit)
+        except (exception.RpcUnavailable, exception.RpcTimeout) as error:  # the check has changed nothing
+            raise exception.ComputeServiceUnavailable(host=dest) from error
 
     def _node(self, context: RequestContext, host: str) -> dict[str, Any]:
         for node in self._services.db.compute_node_get_all(context.elevated()):

@@ -24,7 +24,9 @@ class _AffinityFilter(BaseHostFilter):
         uuids = hint(filter_properties, self.hint_name)
         if not uuids:
             return None
-        uuids = [uuids] if isinstance(uuids, str) else list(uuids)
+        uuids = uuids if isinstance(uuids, list | tuple) else [uuids]
+        if not all(isinstance(uuid, str) for uuid in uuids):
+            raise exception.InvalidInput(reason=f"hint {self.hint_name}: not the uuids of instances")
         found = self.services.db.instance_get_all_by_filters(filter_properties["context"].elevated(),
                                                              {"uuid": uuids, "deleted": False})
         return {instance["host"] for instance in found if instance["host"]}
@@ -60,7 +62,7 @@ class SimpleCIDRAffinityFilter(BaseHostFilter):
         cidr = hint(filter_properties, "cidr") or "/24"
         try:
             network = ipaddress.ip_network(near + cidr, strict=False)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise exception.InvalidInput(reason=f"build_near_host_ip: {error}") from error
         return bool(state.host_ip) and ipaddress.ip_address(state.host_ip) in network
 
@@ -81,7 +83,7 @@ class JsonFilter(BaseHostFilter):
             return True
         try:
             return bool(_evaluate(json.loads(query) if isinstance(query, str) else query, state))
-        except (ValueError, TypeError, KeyError, IndexError) as error:
+        except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
             raise exception.InvalidInput(reason=f"hint query: {error}") from error
 
 

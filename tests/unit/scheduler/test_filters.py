@@ -158,10 +158,13 @@ def test_hosts_near_an_address(cell, hints, passing):
     assert passes(cell, "SimpleCIDRAffinityFilter", state(host_ip="10.8.1.1"), scheduler_hints=hints) is passing
 
 
-def test_a_bad_address_in_a_hint_is_the_users_mistake(cell):
+@pytest.mark.parametrize(("name", "hints"), [
+    ("SimpleCIDRAffinityFilter", {"build_near_host_ip": "nonsense"}),
+    ("SimpleCIDRAffinityFilter", {"build_near_host_ip": 7}),
+    ("SameHostFilter", {"same_host": 7}), ("DifferentHostFilter", {"different_host": [{"a": 1}]})])
+def test_a_bad_hint_is_the_users_mistake(cell, name, hints):
     with pytest.raises(exception.InvalidInput):
-        passes(cell, "SimpleCIDRAffinityFilter", state(host_ip="10.8.1.1"),
-               scheduler_hints={"build_near_host_ip": "nonsense"})
+        passes(cell, name, state(host_ip="10.8.1.1"), scheduler_hints=hints)
 
 
 @pytest.mark.parametrize(("query", "passing"), [
@@ -175,7 +178,7 @@ def test_a_query_decides(cell, query, passing):
     assert passes(cell, "JsonFilter", host, scheduler_hints={"query": json.dumps(query)}) is passing
 
 
-@pytest.mark.parametrize("query", ["{", '["nonsense", 1, 2]', '[">", "$host", 5]'])
+@pytest.mark.parametrize("query", ["{", '["nonsense", 1, 2]', '[">", "$host", 5]', "[" * 100_000])
 def test_a_query_that_makes_no_sense_is_the_users_mistake(cell, query):
     with pytest.raises(exception.InvalidInput):
         passes(cell, "JsonFilter", state(), scheduler_hints={"query": query})

@@ -58,12 +58,23 @@ def test_without_a_host_the_instance_stays_as_it_was(cell, vm_state):
     assert usage["reserved"] == 0
 
 
-def test_a_resize_that_fails_otherwise_is_an_error(cell):
+def test_a_host_that_does_not_listen_takes_no_resize(cell):
     cell.add_host("h2", serves=False)
     instance = cell.instance(task_state=task_states.RESIZE_PREP)
 
-    with pytest.raises(exception.RpcUnavailable):
-        prep_resize(cell, instance)
+    prep_resize(cell, instance)
+
+    stored = cell.stored(instance)
+    assert (stored.vm_state, stored.task_state) == (vm_states.ACTIVE, None)
+    assert cell.db.instance_fault_get_by_instance_uuids(cell.admin(), [instance.uuid])[instance.uuid]
+
+
+def test_a_resize_that_fails_otherwise_is_an_error(cell):
+    cell.add_host("h2")
+    instance = cell.instance(task_state=task_states.RESIZE_PREP)
+
+    with pytest.raises(exception.InvalidInput):
+        prep_resize(cell, instance, filter_properties={"scheduler_hints": {"group": 5}})
 
     assert cell.stored(instance).vm_state == vm_states.ERROR
 
@@ -145,12 +156,25 @@ def test_a_source_that_is_down_moves_nothing(cell):
 
 
 def test_a_failure_nobody_expects_is_an_error(cell, running):
-    cell.add_host("h2", serves=False)
+    cell.add_host("h2").answers["check_can_live_migrate_destination"] = exception.NovaException("a surprise")
 
     with pytest.raises(exception.NovaException):
         live_migrate(cell, running, "h2")
 
     assert cell.stored(running).vm_state == vm_states.ERROR
+
+
+@pytest.mark.parametrize("silent", ["h1", "h2"])
+def test_a_host_that_does_not_listen_leaves_the_guest_where_it_is(cell, silent):
+    for name in ("h1", "h2"):
+        cell.add_host(name, serves=name != silent)
+    instance = cell.instance(power_state=power_state.RUNNING, task_state=task_states.MIGRATING)
+
+    with pytest.raises(exception.ComputeServiceUnavailable, match=silent):
+        live_migrate(cell, instance, "h2")
+
+    stored = cell.stored(instance)
+    assert (stored.vm_state, stored.task_state) == (vm_states.ACTIVE, None)
 
 
 def test_the_client_and_the_manager_understand_each_other(cell, running):

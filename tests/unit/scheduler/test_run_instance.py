@@ -371,3 +371,18 @@ def test_a_scheduler_starts_while_its_broker_is_away(cell, monkeypatch):
     monkeypatch.setattr(RpcClient, "cast", away)
 
     manager.post_start_hook(cell.admin())
+
+
+def test_members_of_a_group_are_kept_apart_and_other_projects_do_not_count(make_cell):
+    cell = make_cell(scheduler_default_filters=["GroupAntiAffinityFilter"])
+    best, other = cell.add_host("best", free_ram_mb=7000), cell.add_host("other", free_ram_mb=5000)
+    cell.instance(cell.context(project="blue"), host="best", system_metadata={"group": "web"})
+    hints = {"scheduler_hints": {"group": "web"}}
+
+    run(cell, spec_of(cell, new_instance(cell)), hints)
+    placed = best.heard()[1]["instance"]
+    assert {"key": "group", "value": "web"} in placed["system_metadata"]
+    cell.db.instance_update(cell.admin(), placed["uuid"], {"host": "best"})
+    run(cell, spec_of(cell, new_instance(cell)), hints)
+
+    assert other.heard()[0] == "run_instance"

@@ -122,12 +122,13 @@ class Resizing:
         return Migration.get_by_instance_and_status(context, instance.uuid, "finished")
 
     def _revertible(self, context: RequestContext, instance: Instance) -> Migration | None:
-        """Return the move to take back: one that arrived, or that failed there and left both hosts known."""
+        """Return the move to take back: one that arrived, or that failed on either host and left both known."""
         try:
             return self._finished(context, instance)
         except exception.MigrationNotFoundByStatus:
             failed = Migration.get_by_instance_and_status(context, instance.uuid, "error")
-            if failed.dest_compute != instance.host or failed.migration_type not in ("resize", "migration"):
+            hosts = (failed.dest_compute, failed.source_compute)
+            if instance.host not in hosts or failed.migration_type not in ("resize", "migration"):
                 raise
             return failed
 

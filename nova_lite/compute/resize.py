@@ -232,9 +232,12 @@ class Resizer:
                migration: objects.Migration) -> None:
         """Destination: remove the guest here and ask the source to take its own back.
 
-        A failure leaves ERROR and both hosts known.
+        A failure leaves ERROR and both hosts known. One that got back, and failed there, is only brought up.
         """
         here = self._here
+        if instance.host == migration.source_compute != here.name:
+            self._computes.finish_revert_resize(context, instance, migration, migration.source_compute, reservations)
+            return
         here.conductor.notify_usage_exists(context, instance, current_period=True)
         with self._failing(migration), here.error_out(context, instance, reservations):
             here.network_api.setup_networks_on_host(context, instance, here.name, teardown=True)
@@ -254,8 +257,8 @@ class Resizer:
             old = instance.old_flavor or instance.flavor
             was_stopped = instance.system_metadata.get(OLD_VM_STATE) == vm_states.STOPPED
             here.update(context, instance, host=migration.source_compute, node=migration.source_node, flavor=old,
-                        old_flavor=None, new_flavor=None, system_metadata=_without_note(instance),
-                        expected_task_state=task_states.RESIZE_REVERTING, **sizes_of(old))
+                        old_flavor=None, new_flavor=None, expected_task_state=task_states.RESIZE_REVERTING,
+                        **sizes_of(old))
             here.network_api.setup_networks_on_host(context, instance, migration.source_compute)
             network_info = here.for_driver(here.network_info(context, instance))
             here.driver.finish_revert_migration(instance, network_info,
@@ -265,7 +268,8 @@ class Resizer:
                 here.driver.power_off(instance)
             here.update(context, instance, launched_at=here.clock.utcnow(), task_state=None,
                         vm_state=vm_states.STOPPED if was_stopped else vm_states.ACTIVE,
-                        power_state=here.power_state(instance), expected_task_state=task_states.RESIZE_REVERTING)
+                        system_metadata=_without_note(instance), power_state=here.power_state(instance),
+                        expected_task_state=task_states.RESIZE_REVERTING)
             here.trackers.of(instance.node).revert_resize(context, migration)
         here.commit_quota(context, instance, reservations)
 

@@ -176,7 +176,10 @@ class ResourceTracker:
     def _close(self, context: RequestContext, migration: Any, status: str) -> None:
         migration.status = status
         migration.save()
-        self.update_available_resource(context)
+        try:
+            self.update_available_resource(context)
+        except Exception:  # the move has ended however the audit does; the periodic one counts again
+            LOG.exception("Could not count the resources of node %s after migration %s", self.nodename, migration.id)
 
     # --- The audit ---
 

@@ -45,6 +45,8 @@ def test_a_move_that_meets_trouble_is_done_or_undone_and_can_be_done_again(coupl
     wrong = []
     for host, method, nth, kind in places(name, kinds, couple.calls_of(name)):
         problem = couple.suffer(name, TROUBLES[kind], host, method, nth)
+        tried = f"{kind}, {method} number {nth} of host {host}"
+        print(f"{name}: {tried}: {problem or 'fine'}", flush=True)  # seen as it comes with -s
         if problem:
-            wrong.append(f"{kind}, {method} number {nth} of host {host}: {problem}")
+            wrong.append(f"{tried}: {problem}")
     assert not wrong, "\n".join(wrong)

@@ -1,14 +1,19 @@
 """Two hosts and the compute services of both in this process: moves between them, which meet trouble on either."""
 
+import collections
 import contextlib
-import itertools
 import logging
 
+from nova_lite.objects import vm_states
 from tests.chaos.xen.faults import HurriedClock
 from tests.chaos.xen.operations import OPERATIONS
 from tests.chaos.xen.ordeal import PROPER, in_a_hurry, numbered
 from tests.chaos.xen.pair import Hosts
 from tests.chaos.xen.site import Site, confs
+
+# How long a task is waited for that will never end: its host has abandoned it.
+TASK_S = 20
+START_S = 8
 
 
 class Couple(Hosts):
@@ -18,7 +23,9 @@ class Couple(Hosts):
         super().__init__(directory)
         self._directory = directory
         self._confs = confs(directory, self.urls)
-        self._seeds = itertools.count(1)
+        for conf in self._confs.values():
+            conf.set_override("running_timeout", START_S, "xenserver")
+        self.mended = collections.Counter()  # how many operations ended in each state that had to be mended
         self.site = Site(directory, self._confs)
         self.site.furnish()
         self._start()
@@ -35,7 +42,7 @@ class Couple(Hosts):
         self.site.start()
         for session in self._sessions():
             session.clock = HurriedClock()
-            session.task_timeout_s = 20  # a task whose making was not answered is waited for as long
+            session.task_timeout_s = TASK_S
 
     def _sessions(self):
         return [manager.driver.vmops._session for manager in self.site.hosts.values()]
@@ -69,24 +76,38 @@ class Couple(Hosts):
         raised = self._meet(operation, things, trouble, host, method, nth)
         if not trouble.is_undone:
             self.restart()
-        state = self.site.settle(things["uuid"])
-        problem = ""
-        if state[1] is None and state[0] in trouble.may_end_as:
-            pass  # told as it is: the instance can be started, or removed
-        elif operation.is_settled(state):
-            try:
-                operation.again(self.site, things, state[0])
-            except PROPER as error:
-                problem = f"after {raised!r} and {state} it cannot be done again: {error!r}"
-        else:
-            problem = f"ended as {state} after {raised!r}"
+        problem = self._judge(operation, things)
+        if problem:
+            problem = f"after {raised!r}: {problem}"
         self.site.delete(things["uuid"])
         self._clean_up()
         left = self.left()
         if left != self.empty:
-            problem += f" left after {raised!r} and {state}: {left} instead of {self.empty}"
+            problem += f" left after {raised!r}: {left} instead of {self.empty}"
             self.empty = left  # told once, not with every trouble to come
         return problem
+
+    def _judge(self, operation, things):
+        """Return what is wrong with the instance after its operation met trouble, '' when nothing is.
+
+        One that the operation left in error, or switched off, is mended as operators do; then it is like any other.
+        """
+        uuid = things["uuid"]
+        state = self.site.settle(uuid)
+        try:
+            if operation.is_settled(state):
+                operation.again(self.site, things, state[0])
+                return ""
+            if state[1] is not None or state[0] not in (vm_states.ERROR, vm_states.STOPPED):
+                return f"ended as {state}"
+            self.mended[state[0]] += 1
+            then = operation.mend(self.site, things) if state[0] == vm_states.ERROR else self.site.switch_on(uuid)
+            if not operation.is_settled(then) or not self.site.is_running(uuid):
+                return f"ended as {state}, and mended as {then}"
+            operation.anew(self.site, things)
+        except (*PROPER, AssertionError) as error:
+            return f"ended as {state}, and cannot be mended or done again: {error!r}"
+        return ""
 
     def _clean_up(self):
         """Let both services look for what moves of deleted instances left."""

@@ -30,6 +30,15 @@ class Operation:
         self.run(site, things)
 
 
+    def mend(self, site, things):
+        """Do what an operator does about an instance that is in error; return its state then."""
+        return site.reboot(things["uuid"])
+
+    def anew(self, site, things):
+        """Do the whole of it with an instance that was mended, and is active."""
+        self.again(site, things, vm_states.ACTIVE)
+
+
 class Spawn(Operation):
     """A build whose image is cached. A build that broke off is not repeated on its own: its row is in ERROR."""
 
@@ -215,6 +224,13 @@ class Resize(Operation):
         site.confirm(things["uuid"])
 
 
+    def mend(self, site, things):
+        """A resize that failed where it went is taken back; elsewhere the guest is where it is said to be."""
+        if site.migration_of(things["uuid"]).status == "error":
+            return site.take_back(things["uuid"])
+        return super().mend(site, things)
+
+
 class ConfirmResize(Resize):
     def prepare(self, site, images):
         things = super().prepare(site, images)
@@ -227,6 +243,13 @@ class ConfirmResize(Resize):
     def again(self, site, things, vm_state):
         if vm_state == vm_states.RESIZED:
             site.confirm(things["uuid"])
+
+    def anew(self, site, things):
+        state = site.resize(things["uuid"], 3)
+        assert state[0] == vm_states.RESIZED, f"a second resize ended {state}"
+        self.run(site, things)
+        state = site.settle(things["uuid"])
+        assert state[0] == vm_states.ACTIVE, f"the end of a second resize ended {state}"
 
 
 class RevertResize(ConfirmResize):

@@ -12,7 +12,7 @@ from nova_lite import concurrency, exception, image, network, objects
 from nova_lite.compute.api import API
 from nova_lite.compute.manager import ComputeManager
 from nova_lite.context import RequestContext
-from nova_lite.objects import task_states, vm_states
+from nova_lite.objects import power_state, task_states, vm_states
 from nova_lite.rpc import Rpc
 from tests.fixtures.services import make_conf, make_services
 from tests.unit.compute.volume_shelf import VolumeShelf
@@ -276,6 +276,33 @@ class Site:
         instance = self.busy(instance_uuid, task_states.RESIZE_REVERTING)
         self.hosts[migration.dest_compute].revert_resize(self.context, instance, migration=migration)
         return self.settle(instance_uuid)
+
+    # --- What operators do about a machine that is in error ---
+
+    def reboot(self, instance_uuid):
+        """Say that it works, and reboot it hard; return its state then."""
+        return self._mend(instance_uuid, vm_states.ACTIVE, "reboot", "HARD")
+
+    def take_back(self, instance_uuid):
+        """Say that it was resized, and revert that."""
+        return self._mend(instance_uuid, vm_states.RESIZED, "revert_resize")
+
+    def switch_on(self, instance_uuid):
+        """Start a machine that was found switched off."""
+        return self._mend(instance_uuid, vm_states.STOPPED, "start")
+
+    def _mend(self, instance_uuid, vm_state, remedy, *arguments):
+        compute_api = self.services.compute_api
+        compute_api.update_state(self.context, self.load(instance_uuid), vm_state)
+        getattr(compute_api, remedy)(self.context, self.load(instance_uuid), *arguments)
+        return self.settle(instance_uuid)
+
+    def is_running(self, instance_uuid):
+        """Ask the host of an instance whether its guest runs."""
+        instance = self.load(instance_uuid)
+        return self.hosts[instance.host].driver.get_info(instance)["state"] == power_state.RUNNING
+
+    # --- Moves of running machines ---
 
     def live_migrate(self, instance_uuid):
         instance = self.busy(instance_uuid, task_states.MIGRATING)

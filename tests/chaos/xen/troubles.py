@@ -85,7 +85,8 @@ class Late(Trouble):
             with super().befalling(simulator, method, nth):
                 yield
         finally:
-            wait_until(lambda: not in_flight(simulator.control), "a call did not end")
+            wait_until(lambda: not in_flight(simulator.control),
+                       lambda: f"calls did not end: {in_flight(simulator.control)}", interval_s=0.01)
 
 
 class Accident(Trouble):

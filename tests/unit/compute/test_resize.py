@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from nova_lite import exception, objects
+from nova_lite.compute.api import API
 from nova_lite.objects import power_state, task_states, vm_states
 
 
@@ -222,6 +223,32 @@ def test_C12_what_failed_at_its_destination_goes_back_when_it_is_reverted(pair):
     instance = settle(pair, instance, lambda now: now.vm_state == vm_states.ACTIVE and idle(now))
     assert (instance.host, instance.flavor.name) == ("here", "m1.tiny")
     assert pair.guest(instance).state == power_state.RUNNING
+
+
+def test_a_revert_that_failed_back_at_its_source_is_carried_through_when_it_is_asked_for_again(pair):
+    instance = resized(pair, vm_state=vm_states.STOPPED)
+    instance = pair.busy(instance, task_states.RESIZE_REVERTING)
+    with pair.failing("finish_revert_migration", RuntimeError("its host is away")):
+        pair.there.revert_resize(pair.context, instance=instance, migration=migration_of(pair, instance))
+        settle(pair, instance, lambda now: now.vm_state == vm_states.ERROR and idle(now))
+    compute_api = API(pair.services)
+    compute_api.update_state(pair.context, pair.reload(instance), vm_states.RESIZED)
+
+    compute_api.revert_resize(pair.context, pair.reload(instance))
+
+    instance = settle(pair, instance, lambda now: now.vm_state == vm_states.STOPPED and idle(now))
+    assert (instance.host, instance.flavor.name) == ("here", "m1.tiny")
+    assert pair.guest(instance).state == power_state.SHUTDOWN
+    settle(pair, instance, lambda _: migration_of(pair, instance).status == "reverted")
+
+
+def test_a_resize_is_confirmed_although_nobody_can_count_what_its_host_has_left(pair):
+    instance = resized(pair)
+    with pair.failing("get_available_resource", RuntimeError("busy")):
+        pair.compute.confirm_resize(pair.context, instance=instance, migration=migration_of(pair, instance))
+
+    assert pair.reload(instance).vm_state == vm_states.ACTIVE
+    assert migration_of(pair, instance).status == "confirmed"
 
 
 def test_a_migration_keeps_the_flavor(pair):

@@ -66,8 +66,8 @@ class Packages:
 
     def put(self, request: Request, caller: Caller) -> None:
         query = request.query
-        with self._db.lock:
-            self._begin(request, caller, "VM import", "PUT /import")
+        with self._door.logged("PUT /import", request), self._db.lock:
+            self._begin(request, caller, "VM import")
             name = query.get("sr_id") or query.get("sr_uuid") or self._default_sr()
             try:
                 reader = PackageReader(
@@ -79,9 +79,10 @@ class Packages:
                 self._fail(caller, error)
 
     def put_metadata(self, request: Request, caller: Caller) -> None:
-        with self._db.lock:
-            self._begin(request, caller, "VM metadata import", "PUT /import_metadata")
+        with self._door.logged("PUT /import_metadata", request), self._db.lock:
+            self._begin(request, caller, "VM metadata import")
             try:
+                faults = {fault.kind for fault in self._door.meet("PUT /import_metadata", "", caller)}
                 with self._toolstack.unlocked():
                     content = Body(request).read() if request.content_length is None else request.body(METADATA_LIMIT)
                 with tarfile.open(fileobj=io.BytesIO(content)) as archive:
@@ -89,15 +90,15 @@ class Packages:
                     inventory = read_inventory(file.read() if file else b"")
                 keeps_identity = request.query.get("restore") == "true"
                 refs = PackageReader(self._toolstack, keeps_identity=keeps_identity).make_vms(inventory)
-                request.send_head(200, {"task-id": caller.task_ref, "Content-Type": "text/html"})
+                if "lose_reply" not in faults:
+                    request.send_head(200, {"task-id": caller.task_ref, "Content-Type": "text/html"})
                 self._finish(caller, refs)
             except (ApiError, HttpError, VhdError, OSError, KeyError, tarfile.TarError) as error:
                 self._fail(caller, error)
                 raise HttpError(500, str(error)) from None
 
-    def _begin(self, request: Request, caller: Caller, label: str, method: str) -> None:
+    def _begin(self, request: Request, caller: Caller, label: str) -> None:
         request.keeps_alive = False
-        self._toolstack.faults.record(method)
         self._door.authenticate(request, caller, label)
         caller.task_ref = self._door.task(request, caller, label)
 
@@ -126,8 +127,8 @@ class Packages:
 
     def _export(self, request: Request, caller: Caller, *, has_disks: bool) -> None:
         operation = "export" if has_disks else "metadata_export"
-        with self._db.lock:
-            self._begin(request, caller, "Export of VM", f"GET {request.path}")
+        with self._door.logged(f"GET {request.path}", request), self._db.lock:
+            self._begin(request, caller, "Export of VM")
             compression = request.query.get("use_compression", "false")
             if compression not in ("false", "true", "gzip"):
                 raise HttpError(404, f"compression {compression[:20]} is not available")

@@ -11,6 +11,7 @@ import pytest
 import XenAPI
 
 from nova_lite.xensim import Simulator
+from tests.fixtures.processes import wait_until
 from tests.fixtures.xensim import logged_in
 from tests.unit.xensim.conftest import Client
 from tests.unit.xensim.test_storage import Disks
@@ -44,11 +45,11 @@ def export(xensim, client, path="/export", **query):
         return reply.read()
 
 
-def import_package(xensim, client, package, **query):
+def import_package(xensim, client, package, path="/import", **query):
     """Import and return (task record, references of the VMs made)."""
     task = client.api.task.create("import", "")
     query = {**query, "session_id": client.session._session, "task_id": task}
-    url = f"{xensim.url}/import?" + "&".join(f"{key}={value}" for key, value in query.items())
+    url = f"{xensim.url}{path}?" + "&".join(f"{key}={value}" for key, value in query.items())
     with contextlib.suppress(urllib.error.URLError, ConnectionError):
         urllib.request.urlopen(urllib.request.Request(url, package, method="PUT")).close()
     record = client.finished(task)
@@ -174,3 +175,13 @@ class TestMigration:
         assert disk_of(client, vm) == moved
         assert client.api.VDI.get_SR(moved) == sr
         assert disks.get(moved) == content
+
+
+def test_a_description_that_is_sent_meets_faults_and_is_in_the_log_when_it_has_ended(xensim, client, vm):
+    description = export(xensim, client, "/export_metadata", ref=vm)
+    xensim.control.fail("PUT /import_metadata", error=["INTERNAL_ERROR", "planted"])
+
+    record, copies = import_package(xensim, client, description, "/import_metadata")
+
+    assert (record["error_info"], copies) == (["INTERNAL_ERROR", "planted"], [])
+    assert wait_until(lambda: xensim.control.call_log("PUT /import_metadata", "500"), "the request did not end")

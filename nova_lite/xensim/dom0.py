@@ -1,6 +1,6 @@
 """Each host's dom0 as plugins see it: a process of their own, XenAPIPlugin, a local socket, the xenstore tools.
 
-For every host a small tree of files is made: `bin` with the xenstore tools, `lib` with the helper module, `xapi` the
+For every host a small tree of files is made: `bin` with the xenstore tools, `lib` with the helper modules, `xapi` the
 local XenAPI socket, `xenstored` that of xenstore, `xenstore-tools` the one that the tools use.
 """
 
@@ -45,9 +45,8 @@ os.write(1, out)
 os.write(2, err)
 os._exit(int(status))
 """
-HELPER_TEXT = '''"""What XenServer gives its plugins: dispatch(), Failure, and a session of the caller."""
+CLIENT_TEXT = '''"""What plugins meet of XenServer's client: the session they are given, and what its calls raise."""
 import socket
-import sys
 import xmlrpc.client
 from http.client import HTTPConnection
 
@@ -55,9 +54,11 @@ SOCKET = {path!r}
 
 
 class Failure(Exception):
-    def __init__(self, code, params):
-        super().__init__(code, params)
-        self.params = [code] + list(params)
+    def __init__(self, details):
+        self.details = details
+
+    def __str__(self):
+        return str(self.details)
 
 
 class _Connection(HTTPConnection):
@@ -83,7 +84,7 @@ class _Calls:
         return self._session.xenapi_request(self._name, arguments)
 
 
-class _Session:
+class Session:
     def __init__(self, handle):
         self.handle = self._session = handle
         self._proxy = xmlrpc.client.ServerProxy("http://localhost", transport=_Transport(), allow_none=True)
@@ -92,16 +93,28 @@ class _Session:
     def xenapi_request(self, name, arguments):
         result = getattr(self._proxy, name)(self._session, *arguments)
         if result["Status"] != "Success":
-            raise Failure(result["ErrorDescription"][0], result["ErrorDescription"][1:])
+            raise Failure(result["ErrorDescription"])
         return result["Value"]
+'''
+HELPER_TEXT = '''"""What XenServer gives its plugins: dispatch(), Failure, and a session of the caller."""
+import sys
+import xmlrpc.client
+
+import XenAPI
+
+
+class Failure(Exception):
+    def __init__(self, code, params):
+        super().__init__(code, params)
+        self.params = [code] + list(params)
 
 
 def _success(value):
-    return {{"Status": "Success", "Value": value}}
+    return {"Status": "Success", "Value": value}
 
 
 def _failure(description):
-    return {{"Status": "Failure", "ErrorDescription": [str(each) for each in description]}}
+    return {"Status": "Failure", "ErrorDescription": [str(each) for each in description]}
 
 
 def dispatch(functions):
@@ -112,10 +125,11 @@ def dispatch(functions):
         if name not in functions:
             answer = _failure(["UNKNOWN_XENAPI_PLUGIN_FUNCTION", name])
         else:
-            answer = _success(functions[name](_Session(handle), arguments))
+            answer = _success(functions[name](XenAPI.Session(handle), arguments))
     except Failure as error:
         answer = _failure(error.params)
     except Exception as error:
+        # An error of the API is one among others: its class is XenAPI's Failure, its text the list of its details.
         answer = _failure(["XENAPI_PLUGIN_FAILURE", name, type(error).__name__, str(error)])
     sys.stdout.write(xmlrpc.client.dumps((answer,), methodresponse=True, allow_none=True))
 '''
@@ -162,8 +176,10 @@ class Dom0(Noun):
                 with open(tool_path, "w") as file:
                     file.write(TOOL_TEXT.format(python=sys.executable, tool=tool, path=path))
                 os.chmod(tool_path, 0o755)
-            with open(os.path.join(root, "lib", "XenAPIPlugin.py"), "w") as file:
-                file.write(HELPER_TEXT.format(path=self.socket_path(host_ref)))
+            client_text = CLIENT_TEXT.format(path=self.socket_path(host_ref))
+            for name, text in (("XenAPI", client_text), ("XenAPIPlugin", HELPER_TEXT)):
+                with open(os.path.join(root, "lib", f"{name}.py"), "w") as file:
+                    file.write(text)
         return root
 
     def _listen(self, host_ref: str, path: str, serve: Callable[[str, socket.socket], None]) -> None:

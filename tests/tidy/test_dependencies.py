@@ -9,7 +9,7 @@ import sys
 from tests.tidy.source import REPOSITORY, modules, runs_in_dom0, runtime_nodes
 
 NOT_FOR_RUNNING = {"test", "lint", "docs"}
-OF_DOM0 = {"XenAPIPlugin", "XenAPI", "nova_lite_dom0", "nova_lite_remote", "nova_lite_vhds"}
+OF_DOM0 = {"XenAPIPlugin", "XenAPI", "kernel", "nova_lite_dom0", "nova_lite_remote", "nova_lite_vhds"}
 
 
 def normal(name):

@@ -13,6 +13,7 @@ from nova_lite.virt.xenapi.session import XenAPISession
 from nova_lite.xensim import Simulator
 from tests.fixtures.vhd_util import ImageService, install_plugins
 from tests.fixtures.xen_bench import MIB
+from tests.fixtures.xen_client import Client
 
 
 class Dom0:
@@ -228,8 +229,22 @@ def test_an_instance_moves_by_the_migration_plugin(dom0, chain):
     assert list(dom0.images_folder.iterdir()) == []
 
 
+def test_an_instance_moves_by_the_earlier_form_too(dom0, chain):
+    instance_uuid, (cow, base) = str(uuid.uuid4()), chain
+    for vdi_uuid in (cow, base):
+        dom0.run("migration", "transfer_vhd", instance_uuid=instance_uuid, host="127.0.0.1", vdi_uuid=vdi_uuid,
+                 sr_path=str(dom0.sr_path))
+    new_cow, new_base = stack()[:2]
+    assert dom0.run("migration", "move_vhds_into_sr", instance_uuid=instance_uuid, sr_path=str(dom0.sr_path),
+                    old_base_copy_uuid=base, new_base_copy_uuid=new_base, old_cow_uuid=cow, new_cow_uuid=new_cow) == ""
+    dom0.introduce(new_base)
+    dom0.introduce(new_cow)
+    assert dom0.read(new_cow)[:3000] == b"new" * 1000
+
+
 @pytest.mark.parametrize("bad", [{"host": "-oProxyCommand=id"}, {"vdi_uuid": "../../etc/passwd"},
-                                 {"instance_uuid": "a/b"}, {"sr_path": "relative"}, {"host": "a;b"}])
+                                 {"instance_uuid": "a/b"}, {"vdi_uuid": "name\n"}, {"sr_path": "relative"},
+                                 {"host": "a;b"}])
 def test_arguments_that_would_reach_elsewhere_are_refused(dom0, chain, bad):
     good = {"instance_uuid": "i", "host": "127.0.0.1", "vdi_uuid": chain[0], "sr_path": str(dom0.sr_path), "seq_num": 0}
     with pytest.raises(XenAPI.Failure) as caught:
@@ -261,6 +276,19 @@ def test_a_host_is_rebooted_after_its_guests_were_shut_down(dom0):
     dom0.session.call_plugin("xenhost", "set_host_enabled", {"enabled": "true"})
 
 
+def test_a_guest_that_does_not_shut_down_by_itself_is_switched_off_before_its_host(dom0):
+    client = Client(XenAPI.Session(dom0.simulator.url))
+    client.session.login_with_password("root", dom0.simulator.password)
+    vm_ref = client.started()
+    dom0.simulator.control.fail("VM.clean_shutdown", error=["VM_LACKS_FEATURE", vm_ref])
+    dom0.simulator.control.fail("host.shutdown", error=["INTERNAL_ERROR", "planted"])
+    with pytest.raises(XenAPI.Failure, match="planted"):
+        dom0.session.call_plugin("xenhost", "host_shutdown", {})
+    assert client.api.VM.get_power_state(vm_ref) == "Halted"
+    dom0.session.call_plugin("xenhost", "set_host_enabled", {"enabled": "true"})
+    client.session.logout()
+
+
 def test_the_host_plugin_answers_and_refuses(dom0):
     run = dom0.session.call_plugin
     assert '"status": "disabled"' in run("xenhost", "set_host_enabled", {"enabled": "false"})
@@ -273,6 +301,12 @@ def test_the_host_plugin_answers_and_refuses(dom0):
     assert 0 < facts["host_memory"]["free-computed"] < facts["host_memory"]["total"] and facts["rack"] == "7"
     with pytest.raises(XenAPI.Failure, match="HOST_IS_LIVE"):
         run("xenhost", "host_start", {})
+    with pytest.raises(XenAPI.Failure, match="PluginError"):
+        run("xenhost", "set_host_enabled", {})
+    with pytest.raises(XenAPI.Failure, match="Argument vdi-ref is required"):
+        run("glance", "copy_kernel_vdi", {})
+    assert run("glance", "create_kernel_ramdisk", {"cached-image": "none", "new-image-uuid": "new"}) == ""
+    assert run("glance", "remove_kernel_ramdisk", {"kernel-file": "/boot/guest/none"}) == "ok"
     for plugin, function, arguments in (
             ("xenhost", "set_host_enabled", {"enabled": "perhaps"}),
             ("xenhost", "iptables_config", {"cmd_args": '["sh", "-c", "id"]'}),

@@ -12,6 +12,7 @@ import ssl
 import tarfile
 import urllib.parse
 
+import kernel
 import nova_lite_dom0 as dom0
 import nova_lite_vhds as vhds
 import XenAPIPlugin
@@ -262,4 +263,8 @@ if __name__ == "__main__":
         "download_vhd2": download_vhd2,
         "upload_vhd": upload_vhd,
         "upload_vhd2": upload_vhd2,
+        # Where these were before they had a plugin of their own.
+        "copy_kernel_vdi": kernel.copy_vdi,
+        "create_kernel_ramdisk": kernel.create_kernel_ramdisk,
+        "remove_kernel_ramdisk": kernel.remove_kernel_ramdisk,
     })

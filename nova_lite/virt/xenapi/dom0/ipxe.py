@@ -17,7 +17,7 @@ ROOT_AT = 156
 IS_DIRECTORY = 2
 # iPXE images have a handful of small files; another CD is none.
 LARGEST_FILE_B = 64 * 1024 * 1024
-URL = re.compile(r"^https?://[!-~]+$")
+URL = re.compile(r"^https?://[!-~]+\Z")
 NETWORK = """#!ipxe
 imgfree
 ifclose net0

@@ -50,17 +50,24 @@ def _is_here(host):
 
 
 @dom0.serialized
-def move_vhds_into_sr(session, instance_uuid, sr_path, uuid_stack):
-    """Take the disks that came for an instance into the repository; returns {"root": {"uuid"}}."""
+def move_vhds_into_sr(session, instance_uuid, sr_path, uuid_stack=None, old_base_copy_uuid=None,
+                      new_base_copy_uuid=None, old_cow_uuid=None, new_cow_uuid=None):
+    """Take the disks that came for an instance into the repository; returns {"root": {"uuid"}}.
+
+    The earlier form names the disks that came, a base and perhaps one on top, and what each becomes; it returns "".
+    """
     folder = _folder(instance_uuid)
     if not os.path.isdir(folder):
         raise dom0.PluginError(f"no disks of instance {instance_uuid} have come")
+    named = [(old, new) for old, new in ((old_cow_uuid, new_cow_uuid), (old_base_copy_uuid, new_base_copy_uuid)) if old]
+    came = [dom0.checked(old, "old_uuid") + ".vhd" for old, _ in named] or vhds.chain_of(folder)
+    stack = [new for _, new in reversed(named)] or list(uuid_stack or ())
     with vhds.staging_area(sr_path) as staging:
-        for name in vhds.chain_of(folder):
-            os.rename(os.path.join(folder, name), os.path.join(staging, name))
-        leaf = vhds.move_in(sr_path, staging, list(uuid_stack))
+        for number, name in enumerate(came):
+            os.rename(os.path.join(folder, name), os.path.join(staging, f"{number}.vhd"))
+        leaf = vhds.move_in(sr_path, staging, stack)
     shutil.rmtree(folder, ignore_errors=True)
-    return {"root": {"uuid": leaf}}
+    return "" if named else {"root": {"uuid": leaf}}
 
 
 @dom0.serialized

@@ -9,7 +9,7 @@ import subprocess
 
 # Same major number, same or larger minor number: what the driver asks for is there.
 VERSION = "3.2"
-SAFE = re.compile(r"^[a-zA-Z0-9_:\.\-,]+$")
+SAFE = re.compile(r"^[a-zA-Z0-9_:\.\-,]+\Z")
 
 
 class ArgumentError(Exception):

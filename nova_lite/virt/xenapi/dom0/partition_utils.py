@@ -8,7 +8,7 @@ import time
 import nova_lite_dom0 as dom0
 import XenAPIPlugin
 
-DEVICE = re.compile(r"^(sm/backend/[0-9a-f-]+/[0-9a-f-]+|[a-z]+[a-z0-9]*)$")
+DEVICE = re.compile(r"^(sm/backend/[0-9a-f-]+/[0-9a-f-]+|[a-z]+[a-z0-9]*)\Z")
 
 
 def _device(name):

@@ -8,6 +8,7 @@ import time
 
 import nova_lite_dom0 as dom0
 import nova_lite_remote as remote
+import XenAPI
 import XenAPIPlugin
 
 CONFIG = "/etc/nova_lite_xenhost.json"
@@ -16,7 +17,7 @@ PCI_DEVICES = "/sys/bus/pci/devices"
 IPTABLES = ("iptables-save", "iptables-restore", "ip6tables-save", "ip6tables-restore")
 CPU_NUMBERS = ("cpu_count", "family", "model", "stepping")
 START_ATTEMPTS, START_PAUSE_S = 23, 10
-NAME = re.compile(r"^[A-Za-z0-9_.:-]+$")
+NAME = re.compile(r"^[A-Za-z0-9_.:-]+\Z")
 
 
 def host_uptime(session, args):
@@ -51,7 +52,10 @@ def host_data(session, args):
 
 def set_host_enabled(session, args):
     """Let the host accept guests, or not; returns {"status"}."""
-    enabled = dom0.validated_bool(args, "enabled")
+    try:
+        enabled = dom0.validated_bool(args, "enabled")
+    except dom0.ArgumentError as error:
+        raise dom0.PluginError(str(error)) from error
     host_ref = session.xenapi.host.get_by_uuid(dom0.validated(args, "host_uuid"))
     if enabled:
         session.xenapi.host.enable(host_ref)
@@ -90,7 +94,7 @@ def _shut_down(session, vm_ref):
     """Shut a guest down, hard if it does not by itself."""
     try:
         session.xenapi.VM.clean_shutdown(vm_ref)
-    except XenAPIPlugin.Failure:
+    except XenAPI.Failure:
         session.xenapi.VM.hard_shutdown(vm_ref)
 
 
@@ -128,8 +132,8 @@ def _start_again(session, compute_uuid):
         try:
             session.xenapi.VM.start(session.xenapi.VM.get_by_uuid(compute_uuid), False, True)
             return
-        except XenAPIPlugin.Failure as failure:
-            problem = failure.params[0]
+        except XenAPI.Failure as failure:
+            problem = failure.details[0]
             if problem == "VM_BAD_POWER_STATE":
                 return
     raise dom0.PluginError(f"the host joined, and its compute service does not start again: {problem}")

@@ -126,6 +126,10 @@ class PowerSync:
                 LOG.warning("Instance %s is stopped, but its guest is %s; stopping it",
                             instance.uuid, power_state.name(state))
                 self._call_api("force_stop", context, instance)
+        elif instance.vm_state == vm_states.PAUSED and state in _DOWN:
+            LOG.warning("Instance %s is paused, but its guest is %s; noting that it stopped",
+                        instance.uuid, power_state.name(state))
+            self._call_api("force_stop", context, instance)
         elif (instance.vm_state in (vm_states.SOFT_DELETED, vm_states.DELETED)
               and state not in (power_state.NOSTATE, power_state.SHUTDOWN)):
             LOG.warning("Instance %s is %s, but its guest is %s",
@@ -155,6 +159,7 @@ def _agree(instance: objects.Instance, state: int) -> bool:
     harmless = {
         vm_states.ACTIVE: (power_state.RUNNING,),
         vm_states.STOPPED: (power_state.NOSTATE, *_DOWN),
+        vm_states.PAUSED: [other for other in power_state.valid_states() if other not in _DOWN],
         vm_states.SOFT_DELETED: (power_state.NOSTATE, power_state.SHUTDOWN),
         vm_states.DELETED: (power_state.NOSTATE, power_state.SHUTDOWN),
     }

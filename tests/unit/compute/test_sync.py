@@ -21,6 +21,7 @@ def sync(world):
     (vm_states.STOPPED, power_state.PAUSED, "force_stop"),
     (vm_states.STOPPED, power_state.SHUTDOWN, None),
     (vm_states.PAUSED, power_state.RUNNING, None),
+    (vm_states.PAUSED, power_state.SHUTDOWN, "force_stop"),
     (vm_states.ERROR, power_state.SHUTDOWN, None),
     (vm_states.RESCUED, power_state.SHUTDOWN, None),
     (vm_states.SOFT_DELETED, power_state.RUNNING, None),

@@ -101,20 +101,24 @@ class ComputeHost:
 
     @contextlib.contextmanager
     def announced(self, context: RequestContext, instance: Any, name: str | None,
-                  extra: dict[str, Any] | None = None) -> Iterator[None]:
-        """Send `<name>.start` before and `<name>.end` (or `.error` with the failure's text) after the block."""
+                  extra: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+        """Send `<name>.start` before and `<name>.end` (or `.error` with the failure's text) after the block.
+
+        The block may put the `network_info` that the end is to tell into the dict it gets.
+        """
+        told_at_end: dict[str, Any] = {}
         if name is None:
-            yield
+            yield told_at_end
             return
         self.notify(context, instance, f"{name}.start", extra=extra)
         try:
-            yield
+            yield told_at_end
         except Exception as error:  # announced, and raised on
             self.notify_error(context, instance, name, error, extra)
             raise
         if name in _ANNOUNCED_ONCE:
             self.notify(context, instance, name, extra=extra)
-        self.notify(context, instance, f"{name}.end", extra=extra)
+        self.notify(context, instance, f"{name}.end", extra=extra, **told_at_end)
 
     def notify_error(self, context: RequestContext, instance: Any, name: str, error: Exception,
                      extra: dict[str, Any] | None = None) -> None:
@@ -122,12 +126,12 @@ class ComputeHost:
         failure = {"exception": type(error).__name__, "message": str(error)}
         self.notify(context, instance, f"{name}.error", extra={**(extra or {}), **failure})
 
-    def set_error(self, context: RequestContext, instance: Any) -> None:
+    def set_error(self, context: RequestContext, instance: objects.Instance) -> None:
         """Set vm_state ERROR, leaving the task state alone; an instance that is gone needs none."""
         try:
-            self.conductor.instance_update(context, instance["uuid"], vm_state=vm_states.ERROR)
+            self.update(context, instance, vm_state=vm_states.ERROR)
         except exception.InstanceNotFound:
-            LOG.debug("Instance %s is gone and cannot be set to ERROR", instance["uuid"])
+            LOG.debug("Instance %s is gone and cannot be set to ERROR", instance.uuid)
 
     @contextlib.contextmanager
     def error_out(self, context: RequestContext, instance: objects.Instance,

@@ -125,10 +125,11 @@ class Rebuilder:
         here.conductor.notify_usage_exists(
             context, instance, current_period=True, system_metadata=request.orig_sys_metadata,
             extra_usage_info={"image_ref_url": notifications.image_url(context, request.orig_image_ref)})
-        with here.announced(context, instance, "rebuild", extra):
+        with here.announced(context, instance, "rebuild", extra) as told_at_end:
             here.update(context, instance, power_state=here.power_state(instance), task_state=task_states.REBUILDING,
                         expected_task_state=task_states.REBUILDING)
-            network_info = here.for_driver(here.network_info(context, instance))
+            told_at_end["network_info"] = here.network_info(context, instance)
+            network_info = here.for_driver(told_at_end["network_info"])
             block_device_info = self._take_down(context, instance, network_info, keep_guest=request.recreate)
             here.update(context, instance, task_state=task_states.REBUILD_SPAWNING,
                         expected_task_state=task_states.REBUILD_BLOCK_DEVICE_MAPPING)

@@ -182,7 +182,9 @@ def test_C35_a_failed_spawn_without_retry_is_an_error_for_good(world):
     instance = world.reload(instance)
     assert (instance.vm_state, instance.task_state, instance.host) == (vm_states.ERROR, None, None)
     assert world.notifier.events()[-1] == "create.error"
-    assert "no disk" in world.notifier.payload("create.error")["message"]
+    told = world.notifier.payload("create.error")
+    assert "no disk" in told["message"]
+    assert told["state"] == vm_states.ERROR
     assert len(world.faults(instance)) == 1
     assert world.events(instance) == {"compute_run_instance": "Error"}
 

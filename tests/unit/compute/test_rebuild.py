@@ -27,6 +27,9 @@ def test_a_rebuilt_instance_runs_again(world):
     assert world.notifier.events() == ["exists", "rebuild.start", "rebuild.end"]
     assert world.notifier.payload("rebuild.start")["image_name"] == "small"
     assert world.notifier.payload("exists")["image_ref_url"].endswith(f"/images/{world.image['id']}")
+    assert "fixed_ips" not in world.notifier.payload("rebuild.start")
+    told = world.notifier.payload("rebuild.end")
+    assert (told["image_name"], told["fixed_ips"][0]["label"]) == ("small", "net")
 
 
 def test_its_files_and_password_reach_the_driver(world):

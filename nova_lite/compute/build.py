@@ -176,13 +176,12 @@ class Builder:
         return request_spec.get("security_group", [])
 
     def _access_ips(self, instance: objects.Instance, network_info: NetworkInfo) -> dict[str, str]:
+        """Return the last address of each family of the first interface in the network whose addresses are used."""
         label = self._here.conf.default_access_ip_network_name
         if not label or instance.access_ip_v4 or instance.access_ip_v6:
             return {}
-        return {
-            f"access_ip_v{ip['version']}": ip["address"]
-            for vif in network_info if vif["network"]["label"] == label for ip in vif.fixed_ips()
-        }
+        vif = next((vif for vif in network_info if vif["network"]["label"] == label), None)
+        return {f"access_ip_v{ip['version']}": ip["address"] for ip in vif.fixed_ips()} if vif else {}
 
     def _clear_away(self, context: RequestContext, instance: objects.Instance, bdms: Iterable[Any]) -> None:
         """Remove what an overtaken build has left: nobody else knows that it was here. Failures are logged."""

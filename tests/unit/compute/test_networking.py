@@ -93,3 +93,14 @@ def test_access_addresses_are_filled_from_the_named_network_on_the_first_build_o
     world.compute.run_instance(world.context, instance=again)
     assert str(world.reload(first).access_ip_v4) == addresses(world, first)[0]
     assert world.reload(again).access_ip_v4 is None
+
+
+def test_access_addresses_are_those_of_the_first_interface_in_the_named_network(make_world):
+    world = make_world(default_access_ip_network_name="net")
+    instance, twice = world.create(), [[world.network["uuid"], None, None]] * 2
+
+    world.compute.run_instance(world.context, instance=instance, is_first_time=True, requested_networks=twice)
+
+    found = addresses(world, instance)
+    assert len(found) == 2
+    assert str(world.reload(instance).access_ip_v4) == found[0]

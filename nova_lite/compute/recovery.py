@@ -10,7 +10,9 @@ from nova_lite.compute import utils as compute_utils
 from nova_lite.compute.block_devices import BlockDevices
 from nova_lite.compute.delete import Deleter
 from nova_lite.compute.host import ComputeHost
+from nova_lite.compute.networking import Networking
 from nova_lite.compute.policy import record_fault
+from nova_lite.compute.recovery_of_interfaces import InterfaceRecovery
 from nova_lite.compute.recovery_of_moves import MoveRecovery
 from nova_lite.compute.recovery_of_volumes import VolumeRecovery
 from nova_lite.compute.volumes import Volumes
@@ -38,19 +40,20 @@ _UNAMBIGUOUS = {
     power_state.SUSPENDED: vm_states.SUSPENDED,
 }
 
-Step = Callable[[RequestContext, objects.Instance], None]
+Step = Callable[..., None]
 
 
 class Recovery:
     """The rules of recovery; what has to be done again is done by the manager's own actions."""
 
     def __init__(self, here: ComputeHost, block_devices: BlockDevices, deleter: Deleter, volumes: Volumes,
-                 actions: Any) -> None:
+                 networking: Networking, actions: Any) -> None:
         self._here = here
         self._block_devices = block_devices
         self._deleter = deleter
         self._actions = actions
         self.moves = MoveRecovery(here, actions)
+        self.interfaces = InterfaceRecovery(here, networking)
         self.volumes = VolumeRecovery(here, block_devices, volumes, actions)
 
     def recover_all(self, context: RequestContext) -> None:
@@ -64,6 +67,7 @@ class Recovery:
                 LOG.exception("Could not recover instance %s", instance.uuid)
                 self._give_up(context, instance, error)
         self.moves.close_moves(context)
+        self.interfaces.settle(context, instances)
         self.volumes.settle(context, idle)
 
     def _give_up(self, context: RequestContext, instance: objects.Instance, error: Exception) -> None:
@@ -161,10 +165,17 @@ class Recovery:
             self._ask_guest(context, instance)
 
     def _stop_again(self, context: RequestContext, instance: objects.Instance) -> None:
-        self._actions.stop_instance(context, instance=instance)
+        self._power_again(self._actions.stop_instance, context, instance)
 
     def _start_again(self, context: RequestContext, instance: objects.Instance) -> None:
-        self._actions.start_instance(context, instance=instance)
+        self._power_again(self._actions.start_instance, context, instance)
+
+    def _power_again(self, action: Step, context: RequestContext, instance: objects.Instance) -> None:
+        """A guest that does not take it is as it was: the action leaves a fault and no task, and no ERROR."""
+        try:
+            action(context, instance=instance)
+        except Exception:
+            LOG.exception("Could not repeat %s of instance %s", instance.task_state, instance.uuid)
 
     def _soft_delete_again(self, context: RequestContext, instance: objects.Instance) -> None:
         if self._here.power_state(instance) == power_state.SHUTDOWN:

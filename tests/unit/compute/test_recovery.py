@@ -72,6 +72,21 @@ def test_what_can_be_done_again_is(world, vm_state, task_state, guest_state, fou
     assert told in world.notifier.events()
 
 
+@pytest.mark.parametrize(("vm_state", "task_state", "guest_state", "method"), [
+    (vm_states.ACTIVE, task_states.POWERING_OFF, RUNNING, "power_off"),
+    (vm_states.STOPPED, task_states.POWERING_ON, DOWN, "power_on"),
+])
+def test_a_guest_that_cannot_be_stopped_or_started_again_is_as_it_was(world, vm_state, task_state, guest_state, method):
+    instance = left_behind(world, vm_state, task_state, guest_state)
+
+    with world.failing(method, RuntimeError("busy")):
+        restart(world)
+
+    now = world.reload(instance)
+    assert (now.vm_state, now.task_state) == (vm_state, None)
+    assert [fault["message"] for fault in world.faults(instance)] == ["RuntimeError"]
+
+
 @pytest.mark.parametrize("vm_state", [vm_states.ACTIVE, vm_states.ERROR, vm_states.SOFT_DELETED, vm_states.BUILDING])
 def test_a_delete_is_done_again(world, vm_state):
     instance = left_behind(world, vm_state, task_states.DELETING)

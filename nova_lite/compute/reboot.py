@@ -5,7 +5,7 @@ from typing import Any
 
 from oslo_log import log as logging
 
-from nova_lite import objects
+from nova_lite import exception, objects
 from nova_lite.compute.block_devices import BlockDevices
 from nova_lite.compute.host import ComputeHost
 from nova_lite.compute.policy import record_fault
@@ -33,6 +33,8 @@ class Rebooter:
     def reboot(self, context: RequestContext, instance: objects.Instance, reboot_type: str,
                block_device_info: dict[str, Any] | None) -> None:
         """Reboot ('SOFT' or 'HARD'). A failure that leaves the guest running is only a fault; else it is raised."""
+        if reboot_type not in _STEPS:
+            raise exception.Invalid(f"reboot_type must be SOFT or HARD, not {reboot_type!r}")
         here = self._here
         _, pending, started = _STEPS[reboot_type]
         network_info = here.for_driver(here.network_info(context, instance))

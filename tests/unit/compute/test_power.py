@@ -189,6 +189,13 @@ def test_a_reboot_ends_active_and_shows_that_it_had_begun(world, reboot_type, as
     assert world.notifier.events() == ["reboot.start", "reboot.end"]
 
 
+def test_a_reboot_of_an_unknown_kind_is_refused_with_one_line(world):
+    instance = world.busy(world.boot(), task_states.REBOOTING)
+    with pytest.raises(exception.Invalid, match="SOFT or HARD"):
+        world.compute.reboot_instance(world.context, instance=instance, reboot_type="GENTLE")
+    assert world.reload(instance).task_state is None
+
+
 def test_a_failed_reboot_of_a_guest_that_still_runs_is_only_a_fault(world):
     instance = world.busy(world.boot(), task_states.REBOOTING)
     with world.failing("reboot", RuntimeError("no")):

@@ -5,7 +5,7 @@ from typing import Any
 
 from oslo_log import log as logging
 
-from nova_lite import exception, objects
+from nova_lite import objects
 from nova_lite.compute.block_devices import BlockDevices
 from nova_lite.compute.delete import Deleter
 from nova_lite.compute.host import ComputeHost
@@ -65,12 +65,19 @@ class Leftovers:
         try:
             uuids = list(self._here.driver.list_instance_uuids())
         except NotImplementedError:
-            names = set(self._here.driver.list_instances())
-            return [each for each in objects.InstanceList.get_by_host(context, self._here.name) if each.name in names]
+            return self._known_by_name(context)
         found = list(objects.InstanceList.get_by_filters(context, {"uuid": uuids})) if uuids else []
         for uuid in set(uuids) - {instance.uuid for instance in found}:
             LOG.error("Guest %s is on host %s, but no instance of it is known", uuid, self._here.name)
         return found
+
+    def _known_by_name(self, context: RequestContext) -> list[objects.Instance]:
+        by_name = {instance.name: instance for instance in
+                   objects.InstanceList.get_by_host(context, self._here.name)}
+        names = set(self._here.driver.list_instances())
+        for name in names - by_name.keys():
+            LOG.error("Guest %s is on host %s, but no instance of it is known", name, self._here.name)
+        return [by_name[name] for name in names & by_name.keys()]
 
     def _log_running(self, context: RequestContext, instance: objects.Instance) -> None:
         LOG.warning("Instance %s (%s) is deleted, but its guest is still on host %s",
@@ -122,13 +129,17 @@ class Leftovers:
             "host": self._here.name, "status": "error", "migration_type": ["resize", "migration"]})
             if migration.id not in self._settled]
         if failed:
+            context = context.elevated(read_deleted="yes")
+            uuids = sorted({migration.instance_uuid for migration in failed})
+            instances = {instance.uuid: instance
+                         for instance in objects.InstanceList.get_by_filters(context, {"uuid": uuids})}
             guests = set(self._here.driver.list_instance_uuids())
-            self._each(self._clean_up_migration, context.elevated(read_deleted="yes"), failed, guests)
+            self._each(self._clean_up_migration, context, failed, instances, guests)
 
-    def _clean_up_migration(self, context: RequestContext, migration: objects.Migration, guests: set[str]) -> None:
-        try:
-            instance = self._here.load(context, migration.instance_uuid)
-        except exception.InstanceNotFound:
+    def _clean_up_migration(self, context: RequestContext, migration: objects.Migration,
+                            instances: dict[str, objects.Instance], guests: set[str]) -> None:
+        instance = instances.get(migration.instance_uuid)
+        if instance is None:
             self._settled.add(migration.id)
             return
         if not instance.deleted:

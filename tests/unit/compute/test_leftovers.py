@@ -3,6 +3,7 @@
 import uuid
 
 import pytest
+import sqlalchemy
 
 from nova_lite import objects
 from nova_lite.compute import pacing
@@ -86,6 +87,21 @@ def test_a_failed_resize_of_a_deleted_instance_leaves_no_guest(world):
     world.compute._cleanup_incomplete_migrations(world.context)
 
     assert (while_alive, has_guest(world, instance)) == (True, False)
+
+
+@pytest.mark.parametrize("count", [1, 12])
+def test_failed_resizes_are_looked_at_in_as_many_queries_however_many_there_are(world, count):
+    for _ in range(count):
+        instance = world.create(vm_state=vm_states.ACTIVE, task_state=None, host="here", node="here-node")
+        objects.Migration(world.context, instance_uuid=instance.uuid, source_compute="elsewhere", dest_compute="here",
+                          migration_type="resize", status="error").create()
+    asked = []
+    engine = world.db.store.engines.reader
+    sqlalchemy.event.listen(engine, "before_cursor_execute", lambda *statement: asked.append(statement[2]))
+
+    world.compute._cleanup_incomplete_migrations(world.context)
+
+    assert 0 < len([each for each in asked if not each.startswith("BEGIN")]) <= 8
 
 
 @pytest.mark.parametrize(("shared", "disks_go"), [(True, False), (False, True)])

@@ -12,6 +12,7 @@ from nova_lite.compute.manager import ANSWERS_SPREAD_S
 from nova_lite.concurrency import spawn
 from nova_lite.context import RequestContext
 from nova_lite.objects import power_state, task_states, vm_states
+from nova_lite.virt.fake import FakeInstance
 
 
 def test_every_task_runs_in_one_pass_without_an_error(make_world):
@@ -65,6 +66,19 @@ def test_guests_of_deleted_instances_are_treated_as_configured(make_world, actio
     guest = world.guest(instance)
     assert (guest.state if guest else None) == guest_found
     assert world.guest(healthy).state == power_state.RUNNING
+
+
+def test_guests_are_known_by_name_where_the_driver_knows_no_uuids(make_world):
+    world = make_world(running_deleted_instance_action="reap")
+    instance, healthy = world.boot(), world.boot()
+    world.compute.driver.instances["stranger"] = FakeInstance("stranger", "nobody", power_state.RUNNING)
+    world.db.instance_destroy(world.context, instance.uuid)
+    world.clock.advance(1)
+
+    with world.failing("list_instance_uuids", NotImplementedError()):
+        world.compute._cleanup_running_deleted_instances(world.context)
+
+    assert sorted(world.compute.driver.instances) == sorted([healthy.name, "stranger"])
 
 
 # --- Cached network info ---

@@ -14,8 +14,9 @@ from typing import Any, BinaryIO
 
 from oslo_config import cfg
 
-from nova_lite import exception
+from nova_lite import concurrency, exception
 from nova_lite.context import RequestContext
+from nova_lite.image import content
 from nova_lite.image.port import ImageAPI, ImageData, chunks, may_see
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
@@ -28,11 +29,13 @@ class LocalImageAPI(ImageAPI):
     """The image store of `[image] store_path`, which every service that needs images sees as the same directory.
 
     `<id>.json` is the truth; it names the file of the content. Both are written aside and renamed into place, so a
-    reader finds the old image or the new one, never half of one, and a content already open stays readable.
+    reader finds the old image or the new one, never half of one, and a content already open stays readable. A content
+    is hashed as it comes in; as long as its file is not touched, who reads it is told that it need not be hashed again.
     """
 
-    def __init__(self, conf: cfg.ConfigOpts) -> None:
+    def __init__(self, conf: cfg.ConfigOpts, clock: concurrency.Clock | None = None) -> None:
         self._conf = conf
+        self._clock = clock or concurrency.Clock()
 
     @property
     def _path(self) -> pathlib.Path:
@@ -52,10 +55,13 @@ class LocalImageAPI(ImageAPI):
         image = self._visible(context, image_id)
         if image["status"] != "active":
             raise exception.ImageNotActive(image_id=image_id)
+        checksum = image["os_hash_algo"], image["os_hash_value"]
         try:
-            return (self._path / image[_CONTENT]).open("rb")
+            return content.StoredContent(self._path / image[_CONTENT], checksum, self._clock)
         except FileNotFoundError as error:  # deleted or replaced since the metadata was read
             raise exception.ImageNotFound(image_id=image_id) from error
+        except content.NoRegularFile as error:
+            raise exception.ImageUnacceptable(image_id=image_id, reason="its content is no regular file") from error
 
     def create(self, context: RequestContext, meta: dict[str, Any], data: ImageData | None = None) -> dict[str, Any]:
         image_id = str(meta.get("id") or uuid.uuid4())
@@ -80,7 +86,7 @@ class LocalImageAPI(ImageAPI):
         image = self._owned(context, image_id)
         self._file(image_id).unlink(missing_ok=True)
         if image[_CONTENT]:
-            (self._path / image[_CONTENT]).unlink(missing_ok=True)
+            content.remove(self._path / image[_CONTENT])
 
     def _file(self, image_id: Any) -> pathlib.Path:
         if not _ID.match(str(image_id)):
@@ -117,7 +123,7 @@ class LocalImageAPI(ImageAPI):
             image.update(self._store_content(image["id"], data), status="active")
         self._write_aside(self._file(image["id"]), [json.dumps(image, indent=1, sort_keys=True).encode()])
         if replaced:
-            (self._path / replaced).unlink(missing_ok=True)
+            content.remove(self._path / replaced)
         return _public(image)
 
     def _store_content(self, image_id: str, data: ImageData) -> dict[str, Any]:
@@ -133,6 +139,9 @@ class LocalImageAPI(ImageAPI):
 
         name = f"{image_id}.{uuid.uuid4().hex}.data"
         self._write_aside(self._path / name, counted())
+        with content.StoredContent(self._path / name, ("sha256", digest.hexdigest()), self._clock) as stored:
+            if stored.size_b == size_b:
+                stored.note_verified()
         return {_CONTENT: name, "size": size_b, "os_hash_algo": "sha256", "os_hash_value": digest.hexdigest()}
 
     def _write_aside(self, target: pathlib.Path, pieces: Any) -> None:

@@ -2,13 +2,39 @@
 
 import abc
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from nova_lite.context import RequestContext
 
 CHUNK_B = 1024 * 1024
 
 ImageData = BinaryIO | Iterable[bytes]
+
+
+class ImageFile(Protocol):
+    """What the content of an image offers beside reading when it is a regular file of this machine.
+
+    Its reader may take it from the descriptor, and need not hash what is verified. Whatever way it was read, it counts
+    only if it is unchanged after the last byte.
+    """
+
+    checksum: tuple[str, str]
+    """Algorithm and hexadecimal value that the service has for the content."""
+    size_b: int
+    is_settled: bool
+    """Whether a change that comes now can be told from those before: only then two readings surely see the same."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+
+    def is_verified(self) -> bool:
+        """Tell whether the content is known to have the checksum, as nobody touched it since it was hashed."""
+
+    def is_unchanged(self) -> bool:
+        """Tell whether nobody touched the file since it was opened."""
+
+    def note_verified(self) -> None:
+        """Take notice that the content, read from start to end since it was opened, has the checksum."""
 
 
 class ImageAPI(abc.ABC):
@@ -35,7 +61,8 @@ class ImageAPI(abc.ABC):
     def open(self, context: RequestContext, image_id: str) -> BinaryIO:
         """Return the content as a binary file object (`read(n)`, `close()`, context manager).
 
-        Raises ImageNotFound, ImageNotActive when nothing has been uploaded yet.
+        One that is a file of this machine may offer what ImageFile says as well. Raises ImageNotFound, ImageNotActive
+        when nothing has been uploaded yet, ImageUnacceptable for a file that is none.
         """
 
     @abc.abstractmethod

@@ -1,38 +1,33 @@
 """From an image of the image service to a disk the host can take: opening, unpacking, converting, checking."""
 
 import enum
-import hashlib
-import io
 import json
 import os
-import queue
 import struct
 import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
-
-from oslo_log import log as logging
+from typing import Any
 
 from nova_lite import concurrency, exception
+from nova_lite.virt.xenapi.file_blocks import FileBlocks
+from nova_lite.virt.xenapi.image_content import LARGEST_REST_B, FileContent, StreamContent, open_content
 from nova_lite.virt.xenapi.transfer import CHUNK_B, chunks
 
-LOG = logging.getLogger(__name__)
-
 SECTOR_B = 512
-# What an image may have beside its disk: tables, bitmaps, the end of an archive.
-LARGEST_REST_B = 16 * CHUNK_B
-BLOCKS_BEHIND = 4
 FIRST_SECTOR = 63
 VHD_COOKIE = b"conectix"
 VHD_FIXED, VHD_DYNAMIC = 2, 3
 # VHDs count their seconds from the year 2000.
 VHD_EPOCH_S = 946684800
 CLOCKS_MAY_DIFFER_S = 3600
+
+
+Content = StreamContent | FileContent
 
 
 class ImageType(enum.Enum):
@@ -63,69 +58,7 @@ class DiskImage:
     format: str
     length_b: int
     virtual_size_b: int
-    blocks: Iterator[bytes]
-
-
-class BackgroundDigest:
-    """A digest that is computed beside its caller, who reads and sends meanwhile; BLOCKS_BEHIND blocks at most are due.
-
-    Closed by leaving its block.
-    """
-
-    def __init__(self, digest: Any):
-        self._digest = digest
-        self._due: queue.Queue = queue.Queue(BLOCKS_BEHIND)
-        self._worker = concurrency.spawn(self._work)
-
-    def __enter__(self) -> "BackgroundDigest":
-        return self
-
-    def __exit__(self, *_details) -> None:
-        self._due.put(None)
-        self._worker.wait()
-
-    def update(self, block: bytes) -> None:
-        self._due.put(block)
-
-    def hexdigest(self) -> str:
-        """Return the digest of all blocks so far."""
-        self._due.join()
-        return self._digest.hexdigest()
-
-    def _work(self) -> None:
-        while (block := self._due.get()) is not None:
-            concurrency.run_blocking(self._digest.update, block)
-            self._due.task_done()
-
-
-class _Measured(io.RawIOBase):
-    """A stream that hashes what is read from it, and ends with an error where it is longer than the image says."""
-
-    def __init__(self, stream: BinaryIO, digest, image_meta: dict):
-        self._stream = stream
-        self._digest = digest
-        self._image_id = image_meta["id"]
-        self._expected_b = image_meta.get("size") or None
-        self.read_b = 0
-
-    def readable(self):
-        return True
-
-    def read(self, size=-1):
-        block = self._stream.read(size)
-        self._digest.update(block)
-        self.read_b += len(block)
-        if self._expected_b is not None and self.read_b > self._expected_b:
-            LOG.warning("Image %s has more than the %d bytes it is said to have", self._image_id, self._expected_b)
-            raise exception.CouldNotFetchImage(image=self._image_id)
-        return block
-
-    def drain(self) -> None:
-        """Read what follows the disk, which is little. Raises ImageUnacceptable where it does not end."""
-        limit_b = self.read_b + LARGEST_REST_B
-        while self.read(CHUNK_B):
-            if self._expected_b is None and self.read_b > limit_b:
-                raise exception.ImageUnacceptable(image_id=self._image_id, reason="it does not end with its disk")
+    blocks: Iterable[bytes]
 
 
 class Images:
@@ -145,76 +78,54 @@ class Images:
         kind = ImageType.of(image_meta)
         with ExitStack() as stack:
             stream = stack.enter_context(self._image_api.open(context, image_meta["id"]))
-            digest = stack.enter_context(BackgroundDigest(_digest_of(image_meta)))
-            measured = _Measured(stream, digest, image_meta)
-            disk = self._as_disk(kind, measured, image_meta, stack)
-            yield disk
-            measured.drain()
-            _check(measured, image_meta)
+            content = open_content(stream, image_meta, stack)
+            yield self._as_disk(kind, content, image_meta, stack)
+            content.check()
 
-    def _as_disk(self, kind: ImageType, stream: Any, image_meta: dict, stack: ExitStack) -> DiskImage:
+    def _as_disk(self, kind: ImageType, content: Content, image_meta: dict, stack: ExitStack) -> DiskImage:
         if kind is ImageType.QCOW2:
-            return self._converted(stream, image_meta, stack)
+            return self._converted(content, image_meta, stack)
         if kind is ImageType.VHD:
-            return self._vhd(stream, image_meta, stack)
+            return self._vhd(content, image_meta, stack)
         if image_meta.get("container_format") == "tgz":
-            return _tar_member(stream, image_meta, stack)
-        size_b = image_meta.get("size")
-        if not size_b:
-            stream, size_b = self._spooled(stream, stack)
-        disk = DiskImage("raw", size_b, size_b, chunks(stream))
+            return _tar_member(content, image_meta, stack)
+        blocks, size_b = self._measured(content, b"", stack)
+        disk = DiskImage("raw", size_b, size_b, blocks)
         return _with_partition_table(disk) if kind is ImageType.FILESYSTEM else disk
 
-    def _vhd(self, stream: Any, image_meta: dict, stack: ExitStack) -> DiskImage:
-        head = _read_exactly(stream, SECTOR_B)
-        joined: Any = _Joined(head, stream)
+    def _vhd(self, content: Content, image_meta: dict, stack: ExitStack) -> DiskImage:
+        head = _read_exactly(content, SECTOR_B)
         if head[:2] == b"\x1f\x8b":
-            return _tar_member(joined, image_meta, stack)
-        size_b = image_meta.get("size")
-        if not size_b:
-            joined, size_b = self._spooled(joined, stack)
-            head = _read_exactly(joined, SECTOR_B)
-            joined = _Joined(head, joined)
-        return _vhd_disk(head, joined, size_b, image_meta)
+            return _tar_member(_Joined(head, content), image_meta, stack)
+        blocks, size_b = self._measured(content, head, stack)
+        return _vhd_disk(head, blocks, size_b, image_meta)
 
-    def _spooled(self, stream, stack: ExitStack) -> tuple[BinaryIO, int]:
+    def _measured(self, content: Content, head: bytes, stack: ExitStack) -> tuple[Iterable[bytes], int]:
+        """Return the blocks of the content, of which `head` has been read, and its size."""
+        blocks = content.rest(head)
+        return (blocks, content.size_b) if content.size_b else self._spooled(blocks, stack)
+
+    def _spooled(self, blocks: Iterable[bytes], stack: ExitStack) -> tuple[FileBlocks, int]:
         spool = stack.enter_context(tempfile.TemporaryFile(dir=self._spool_dir))  # noqa: SIM115
-        for block in chunks(stream):
+        for block in blocks:
             concurrency.run_blocking(spool.write, block)
+        spool.flush()
         size_b = spool.tell()
-        spool.seek(0)
-        return spool, size_b
+        return FileBlocks(spool.fileno(), size_b), size_b
 
-    def _converted(self, stream: Any, image_meta: dict, stack: ExitStack) -> DiskImage:
+    def _converted(self, content: Content, image_meta: dict, stack: ExitStack) -> DiskImage:
         folder = stack.enter_context(tempfile.TemporaryDirectory(dir=self._spool_dir, prefix="nova_lite-image-"))
         source, target = os.path.join(folder, "image.qcow2"), os.path.join(folder, "image.vhd")
         with open(source, "wb") as spool:
-            for block in chunks(stream):
+            for block in content.rest(b""):
                 concurrency.run_blocking(spool.write, block)
-        _check(stream, image_meta)
+        content.check()
         virtual_size_b = _inspect_qcow2(source, image_meta["id"])
         qemu_img("convert", "-f", "qcow2", "-O", "vpc", "-o", "subformat=dynamic,force_size=on", source, target)
         os.unlink(source)
         vhd = stack.enter_context(open(target, "rb"))  # noqa: SIM115
-        return DiskImage("vhd", os.path.getsize(target), virtual_size_b, chunks(vhd))
-
-
-def _digest_of(image_meta: dict):
-    expected = image_meta.get("os_hash_value")
-    if expected:
-        return hashlib.new(image_meta.get("os_hash_algo") or {64: "sha256", 96: "sha384"}.get(len(expected), "sha512"))
-    return hashlib.md5(usedforsecurity=False)
-
-
-def _check(stream: _Measured, image_meta: dict) -> None:
-    expected = image_meta.get("os_hash_value") or image_meta.get("checksum")
-    size_b = image_meta.get("size")
-    if size_b and stream.read_b != size_b:
-        LOG.warning("Image %s has %d bytes, expected %d", image_meta["id"], stream.read_b, size_b)
-        raise exception.CouldNotFetchImage(image=image_meta["id"])
-    if expected and stream._digest.hexdigest() != expected.lower():
-        LOG.warning("Image %s does not have the checksum %s", image_meta["id"], expected)
-        raise exception.CouldNotFetchImage(image=image_meta["id"])
+        size_b = os.path.getsize(target)
+        return DiskImage("vhd", size_b, virtual_size_b, FileBlocks(vhd.fileno(), size_b))
 
 
 class _Joined:
@@ -244,7 +155,7 @@ def _read_exactly(stream, size_b: int) -> bytes:
     return block
 
 
-def _vhd_disk(head: bytes, stream, size_b: int, image_meta: dict) -> DiskImage:
+def _vhd_disk(head: bytes, blocks: Iterable[bytes], size_b: int, image_meta: dict) -> DiskImage:
     """A dynamic VHD begins with a copy of its footer: cookie, virtual size at 48, type at 60."""
     if len(head) < SECTOR_B or head[:8] != VHD_COOKIE:
         raise exception.ImageUnacceptable(image_id=image_meta["id"], reason="it is no dynamic VHD")
@@ -260,7 +171,7 @@ def _vhd_disk(head: bytes, stream, size_b: int, image_meta: dict) -> DiskImage:
     disk_type, = struct.unpack(">I", head[60:64])
     if disk_type != VHD_DYNAMIC:
         raise exception.ImageUnacceptable(image_id=image_meta["id"], reason=f"its VHD type is {disk_type}, not dynamic")
-    return DiskImage("vhd", size_b, virtual_size_b, chunks(stream))
+    return DiskImage("vhd", size_b, virtual_size_b, blocks)
 
 
 def _tar_member(stream, image_meta: dict, stack: ExitStack) -> DiskImage:
@@ -276,9 +187,7 @@ def _tar_member(stream, image_meta: dict, stack: ExitStack) -> DiskImage:
     if not member.name.endswith(".vhd"):
         return DiskImage("raw", member.size, member.size, _only_disk(archive, content, image_meta))
     head = _read_exactly(content, SECTOR_B)
-    disk = _vhd_disk(head, _Joined(head, content), member.size, image_meta)
-    disk.blocks = _only_disk(archive, _Joined(head, content), image_meta)
-    return disk
+    return _vhd_disk(head, _only_disk(archive, _Joined(head, content), image_meta), member.size, image_meta)
 
 
 def _disks_in(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:

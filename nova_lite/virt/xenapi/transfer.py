@@ -13,6 +13,7 @@ from oslo_log import log as logging
 
 from nova_lite import concurrency, exception
 from nova_lite.virt.xenapi import errors
+from nova_lite.virt.xenapi.file_blocks import FileBlocks
 from nova_lite.virt.xenapi.transport import Endpoint
 
 LOG = logging.getLogger(__name__)
@@ -191,9 +192,12 @@ def _request(connection, path: str, query: dict[str, str]) -> http.client.HTTPRe
 
 
 def _send_all(connection, blocks: Iterable[bytes]) -> int:
+    if isinstance(blocks, FileBlocks):
+        return blocks.send_to(connection.sock)
     sent_b = 0
     with closing(read_ahead(blocks)) as ready:
         for block in ready:
-            connection.send(block)
+            # A view: what is left of a block after a part was sent is not copied.
+            connection.send(memoryview(block))
             sent_b += len(block)
     return sent_b

@@ -101,15 +101,21 @@ class LiveMigrations:
         vm_ref = self._finder.lookup_fresh(self._finder.name(instance))
         if vm_ref is None:
             raise exception.InstanceNotFound(instance_id=self._finder.name(instance))
-        self._session.call_xenapi("VM.set_affinity", vm_ref, self._session.host_ref)
         self._session.call_xenapi("VM.remove_from_other_config", vm_ref, "nova_host")
         self._session.call_xenapi("VM.add_to_other_config", vm_ref, "nova_host", self._session.host_uuid)
+        self._bring_kernel(context, instance, vm_ref)
+        self._vifs.after_start(vm_ref)
+        try:
+            self._settle_in(vm_ref)
+        except XenAPI.Failure as failure:  # the guest runs without
+            LOG.warning("%s arrived, but %s", self._finder.name(instance), errors.describe(failure))
+
+    def _settle_in(self, vm_ref: str) -> None:
+        self._session.call_xenapi("VM.set_affinity", vm_ref, self._session.host_ref)
         for vbd in self._disks.vbds_of(vm_ref).values():
             if not vbd["empty"]:
                 # Left behind by the host's storage migration.
                 self._session.call_xenapi("VDI.remove_from_sm_config", vbd["VDI"], "base_mirror")
-        self._bring_kernel(context, instance, vm_ref)
-        self._vifs.after_start(vm_ref)
 
     def _bring_kernel(self, context: Any, instance: Any, vm_ref: str) -> None:
         with Undo(f"bring the kernel of {self._finder.name(instance)}") as undo:

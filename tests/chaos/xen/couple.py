@@ -25,6 +25,7 @@ class Couple(Hosts):
         self._confs = confs(directory, self.urls)
         for conf in self._confs.values():
             conf.set_override("running_timeout", START_S, "xenserver")
+        self.spared = 0  # how many never made the call that was to meet trouble
         self.mended = collections.Counter()  # how many operations ended in each state that had to be mended
         self.site = Site(directory, self._confs)
         self.site.furnish()
@@ -76,7 +77,7 @@ class Couple(Hosts):
         raised = self._meet(operation, things, trouble, host, method, nth)
         if not trouble.is_undone:
             self.restart()
-        problem = self._judge(operation, things)
+        problem = self._judge(operation, trouble, things)
         if problem:
             problem = f"after {raised!r}: {problem}"
         self.site.delete(things["uuid"])
@@ -87,7 +88,7 @@ class Couple(Hosts):
             self.empty = left  # told once, not with every trouble to come
         return problem
 
-    def _judge(self, operation, things):
+    def _judge(self, operation, trouble, things):
         """Return what is wrong with the instance after its operation met trouble, '' when nothing is.
 
         One that the operation left in error, or switched off, is mended as operators do; then it is like any other.
@@ -98,7 +99,7 @@ class Couple(Hosts):
             if operation.is_settled(state):
                 operation.again(self.site, things, state[0])
                 return ""
-            if state[1] is not None or state[0] not in (vm_states.ERROR, vm_states.STOPPED):
+            if state[1] is not None or not self._may_end_in(operation, trouble, *state):
                 return f"ended as {state}"
             self.mended[state[0]] += 1
             then = operation.mend(self.site, things) if state[0] == vm_states.ERROR else self.site.switch_on(uuid)
@@ -108,6 +109,10 @@ class Couple(Hosts):
         except (*PROPER, AssertionError) as error:
             return f"ended as {state}, and cannot be mended or done again: {error!r}"
         return ""
+
+    @staticmethod
+    def _may_end_in(operation, trouble, vm_state, _, host):
+        return host in operation.errs if vm_state == vm_states.ERROR else vm_state in trouble.may_end_as
 
     def _clean_up(self):
         """Let both services look for what moves of deleted instances left."""
@@ -120,12 +125,16 @@ class Couple(Hosts):
         return {host: {name: number for name, number in found.items() if name != "tasks"}
                 for host, found in super().left().items()}
 
+    def _count_spared(self, control):
+        self.spared += bool(control.faults())
+
     def _meet(self, operation, things, trouble, host, method, nth):
         for simulator in self.simulators.values():
             simulator.control.reset_calls()
         try:
             with contextlib.ExitStack() as stack:
                 stack.enter_context(trouble.befalling(self.simulators[host], method, nth))
+                stack.callback(self._count_spared, self.simulators[host].control)
                 for session in self._sessions():
                     stack.enter_context(in_a_hurry(session, trouble.deadline_s))
                 operation.run(self.site, things)

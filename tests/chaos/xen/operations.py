@@ -11,6 +11,8 @@ class Operation:
 
     # States in which a restart may leave the instance: the operation is done, or undone.
     outcomes: tuple = (vm_states.ACTIVE,)
+    # Hosts where an error in it may leave the instance in error, and why; not even then is anything lost.
+    errs: dict[str, str] = {}
     # The hosts that have a part in it, in the order in which their services start.
     hosts: tuple = ("a",)
 
@@ -213,6 +215,7 @@ class DetachInterface(AttachInterface):
 class Resize(Operation):
     hosts = ("a", "b")
     outcomes = (vm_states.ACTIVE, vm_states.RESIZED)
+    errs = {"b": "it failed where it went, and its disks are still where it came from: users decide whether to go back"}
 
     def run(self, site, things):
         site.resize(things["uuid"])
@@ -223,7 +226,6 @@ class Resize(Operation):
             assert state[0] == vm_states.RESIZED, f"a second resize ended {state}"
         site.confirm(things["uuid"])
 
-
     def mend(self, site, things):
         """A resize that failed where it went is taken back; elsewhere the guest is where it is said to be."""
         if site.migration_of(things["uuid"]).status == "error":
@@ -232,6 +234,8 @@ class Resize(Operation):
 
 
 class ConfirmResize(Resize):
+    errs = {"b": "the guest runs; what the way back would have needed is there until its host can be cleared"}
+
     def prepare(self, site, images):
         things = super().prepare(site, images)
         site.resize(things["uuid"])
@@ -253,6 +257,9 @@ class ConfirmResize(Resize):
 
 
 class RevertResize(ConfirmResize):
+    errs = {"b": "its guest could not be removed, and goes when it is reverted again",
+            "a": "it is back, and could not be brought up: that is done when it is reverted again"}
+
     def run(self, site, things):
         site.revert(things["uuid"])
 
@@ -263,6 +270,7 @@ class RevertResize(ConfirmResize):
 
 class LiveMigrate(Operation):
     hosts = ("b", "a")
+    errs = {"b": "it has arrived, and could not be taken over; a reboot shows that it works"}
 
     def run(self, site, things):
         site.live_migrate(things["uuid"])

@@ -27,8 +27,8 @@ class Trouble:
     """
 
     is_undone = True
-    # Where a move that meets it may leave the instance, beside done and undone.
-    may_end_as: tuple[str, ...] = (vm_states.ERROR,)
+    # States in which a move that meets it may leave the instance, beside done, undone and in error.
+    may_end_as: tuple[str, ...] = ()
     # How long the driver that meets it waits for an answer; None: as long as it does otherwise.
     deadline_s: float | None = None
 
@@ -74,7 +74,7 @@ class Late(Trouble):
 
     is_undone = False
     deadline_s = 1
-    may_end_as = (vm_states.ERROR, vm_states.STOPPED)  # a shutdown may be what comes late
+    may_end_as = (vm_states.STOPPED,)  # a shutdown may be what comes late
 
     def plant(self, control, method, nth):
         control.delay(method, LATE_S, nth=nth)

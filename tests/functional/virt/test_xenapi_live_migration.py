@@ -79,6 +79,17 @@ def test_a_vm_moves_to_the_other_host_of_its_pool(source, destination):
     assert vm["other_config"]["nova_host"] == destination.vmops._session.host_uuid
 
 
+def test_a_guest_that_runs_at_its_destination_is_taken_over_although_its_affinity_cannot_be_set(source, destination):
+    instance = source.spawn()
+    migrate(source, instance, {"block_migration": False,
+                               "destination_host_ref": destination.vmops._session.host_ref})
+    source.simulator.control.fail("VM.set_affinity", error=["INTERNAL_ERROR", "planted"])
+
+    destination.driver.post_live_migration_at_destination(None, instance, make_network_info())
+
+    assert destination.vm(instance)["other_config"]["nova_host"] == destination.vmops._session.host_uuid
+
+
 def test_the_source_does_not_destroy_what_moved_away(source, destination):
     instance = source.spawn()
     migrate(source, instance, {"block_migration": False, "destination_host_ref": destination.vmops._session.host_ref})

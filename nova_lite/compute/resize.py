@@ -78,7 +78,8 @@ class Resizer:
             raise exception.MigrationError(reason="source and destination are the same host")
         here.update(context, instance, new_flavor=flavor, expected_task_state=task_states.RESIZE_PREP)
         tracker = here.trackers.of(node or here.driver.get_available_nodes()[0])
-        with tracker.resize_claim(context, instance, flavor, filter_properties.get("limits", {})) as claim:
+        with tracker.resize_claim(context, instance, flavor, filter_properties.get("limits", {})) as claim, \
+                self._failing(claim.migration):  # else the record would hold room here as long as another host has it
             clean_shutdown = (request_spec or {}).get("clean_shutdown", True)
             self._computes.resize_instance(context, instance, claim.migration, image, flavor, reservations,
                                            clean_shutdown=clean_shutdown)

@@ -153,6 +153,23 @@ def test_a_destination_without_room_sends_the_resize_back_to_the_scheduler(pair)
     assert pair.reload(instance).task_state == task_states.RESIZE_PREP
 
 
+def test_a_resize_that_its_source_did_not_hear_of_holds_no_room(pair):
+    def away(*args, **kwargs):
+        raise exception.RpcUnavailable("no service has a queue there")
+
+    pair.there.compute_rpcapi.resize_instance = away
+    with pytest.raises(exception.RpcUnavailable):
+        begin_resize(pair)
+    (failed,) = objects.MigrationList.get_by_filters(pair.context, {"dest_compute": "there"})
+    pair.db.instance_update(pair.context, failed.instance_uuid, {
+        "task_state": task_states.RESIZE_PREP, "vm_state": vm_states.ACTIVE})  # another host has taken it up
+
+    pair.there.update_available_resource(pair.context)
+
+    assert failed.status == "error"
+    assert used_mb(pair, "there") == 0
+
+
 def test_a_resize_to_the_same_host_is_refused_where_that_is_not_allowed(world):
     instance = world.busy(world.boot(), task_states.RESIZE_PREP)
     with pytest.raises(exception.MigrationError):

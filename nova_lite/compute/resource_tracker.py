@@ -231,21 +231,18 @@ class ResourceTracker:
         for migration in sorted(migrations, key=lambda each: (each.updated_at or each.created_at, each.id)):
             if migration.instance_uuid and migration.status not in _SETTLED:
                 newest[migration.instance_uuid] = migration
-        for uuid, migration in newest.items():
-            self._count_migration(context, uuid, migration)
+        if newest:
+            for instance in objects.InstanceList.get_by_filters(context, {"uuid": list(newest), "deleted": False}):
+                self._count_migration(context, instance, newest[instance.uuid])
 
-    def _count_migration(self, context: RequestContext, uuid: str, migration: Any) -> None:
-        try:
-            instance = objects.Instance.get_by_uuid(context, uuid)
-        except exception.InstanceNotFound:
-            return
+    def _count_migration(self, context: RequestContext, instance: objects.Instance, migration: Any) -> None:
         if not _is_resizing(instance):
             LOG.warning("Migration %s of instance %s is in progress, but the instance is %s/%s",
-                        migration.id, uuid, instance.vm_state, instance.task_state)
+                        migration.id, instance.uuid, instance.vm_state, instance.task_state)
             return
         flavor = self._flavor_held(context, instance, migration)
         if flavor is not None:
-            self._hold(uuid, migration, flavor)
+            self._hold(instance.uuid, migration, flavor)
 
     def _flavor_held(self, context: RequestContext, instance: objects.Instance, migration: Any) -> Any:
         """Return the flavor for which a migration keeps room here beside the instance's own, or None."""
@@ -276,10 +273,12 @@ class ResourceTracker:
             return None
 
     def _count_arrivals(self, context: RequestContext) -> None:
+        if not self.arrivals:
+            return
+        under_way = {migration.instance_uuid for migration in objects.MigrationList.get_by_filters(context, {
+            "instance_uuid": list(self.arrivals), "dest_compute": self.host, "status": ["preparing", "running"]})}
         for uuid, sizes in list(self.arrivals.items()):
-            under_way = objects.MigrationList.get_by_filters(
-                context, {"instance_uuid": uuid, "dest_compute": self.host, "status": ["preparing", "running"]})
-            if under_way.objects and uuid not in self.tracked_instances:
+            if uuid in under_way and uuid not in self.tracked_instances:
                 self._use_sizes(sizes, 1)
             else:
                 del self.arrivals[uuid]

@@ -3,6 +3,7 @@
 import pytest
 import sqlalchemy
 
+from nova_lite import objects
 from nova_lite.objects import task_states, vm_states
 from tests.fixtures import databases
 
@@ -43,6 +44,30 @@ def test_an_action_takes_few_round_trips(world, statements, method, task_state, 
     getattr(world.compute, method)(world.context, instance=message)
 
     assert len(statements) <= at_most, statements
+
+
+def test_an_audit_takes_as_many_round_trips_however_many_instances_come_and_go(world, statements):
+    def coming_and_going():
+        for host, status, kind in (("elsewhere", "finished", "resize"), ("elsewhere", "running", "live-migration")):
+            instance = world.create(vm_state=vm_states.RESIZED, task_state=None, host=host, node="node")
+            objects.Migration(world.context, instance_uuid=instance.uuid, source_compute="here", dest_compute="here",
+                              source_node="here-node", dest_node="here-node", old_instance_type_id=1,
+                              new_instance_type_id=1, migration_type=kind, status=status).create()
+        world.compute.compute_host.trackers.of("here-node").arrival_claim(world.context, instance)
+
+    def audit():
+        statements.clear()
+        world.compute.update_available_resource(world.context)
+        return len(statements)
+
+    coming_and_going()
+    once = audit()
+    for _ in range(4):
+        coming_and_going()
+
+    assert audit() == once
+    tracker = world.compute.compute_host.trackers.of("here-node")
+    assert (len(tracker.tracked_migrations), len(tracker.arrivals)) == (5, 5)
 
 
 def test_a_change_that_others_have_made_meanwhile_is_kept_and_seen(world):

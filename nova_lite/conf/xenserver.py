@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from oslo_config import cfg
+from oslo_config import types as cfg_types
 
 from nova_lite.conf.types import ClassPath, class_opt, moved_to, seconds
 
@@ -112,6 +113,9 @@ def _guests() -> list[cfg.Opt]:
                    help="Integration bridge of the ovs interface driver."),
         cfg.StrOpt("default_os_type", default="linux", deprecated_opts=_flat("default_os_type"),
                    help="Operating system of images that name none."),
+        cfg.MultiOpt("provider_data", item_type=cfg_types.String(regex=r"^[A-Za-z0-9_@-]+="),
+                     help="KEY=VALUE: what new guests find in their xenstore as vm-data/provider_data/KEY, plain text "
+                          "or JSON as the tools in the guests expect it. May be repeated."),
         cfg.BoolOpt("generate_swap", default=True, deprecated_opts=_flat("xenapi_generate_swap"),
                     help="Make the swap disks of flavors; without it guests have none beside what their image brings."),
     ]

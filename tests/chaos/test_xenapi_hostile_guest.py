@@ -88,7 +88,8 @@ def agents(conf):
     seed = random.SystemRandom().getrandbits(32)
     print(f"seed {seed}")
     finder = types.SimpleNamespace(require=lambda instance: "OpaqueRef:vm", name=lambda instance: "instance-1")
-    return Agents(Session(random.Random(seed)), finder, None, conf)
+    guest_data = types.SimpleNamespace(set_hostname=lambda *told: None, forget_hostname=lambda *told: None)
+    return Agents(Session(random.Random(seed)), finder, guest_data, None, conf)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from oslo_log import log as logging
 
 from nova_lite import exception
 from nova_lite.virt.xenapi import errors, instances, plugins
+from nova_lite.virt.xenapi.guest_data import GuestData
 from nova_lite.virt.xenapi.lookup import VmFinder
 from nova_lite.virt.xenapi.simple_dh import PRIME, SimpleDH
 
@@ -41,9 +42,10 @@ def _numbers(version: str) -> list[int]:
 class Agents:
     """Talks to the agents inside guests."""
 
-    def __init__(self, session, finder: VmFinder, virtapi, conf):
+    def __init__(self, session, finder: VmFinder, guest_data: GuestData, virtapi, conf):
         self._session = session
         self._finder = finder
+        self._guest_data = guest_data
         self._virtapi = virtapi
         self._conf = conf
 
@@ -108,8 +110,19 @@ class Agents:
         return shown(_cleaned(reply["message"]))
 
     def reset_network(self, instance: Any, vm_ref: str | None = None) -> None:
-        """Have the guest apply its network configuration. Raises AgentError, NotImplementedError."""
+        """Have the guest apply its host name and network configuration. Raises AgentError, NotImplementedError."""
         self._demand(instance, "resetting the network")
+        if vm_ref is None:
+            vm_ref = self._finder.require(instance)
+        hostname = instances.read(instance, "hostname")
+        if hostname:
+            self._guest_data.set_hostname(instance, vm_ref, hostname)
+        try:
+            self._apply_network(instance, vm_ref)
+        finally:
+            self._guest_data.forget_hostname(vm_ref)
+
+    def _apply_network(self, instance: Any, vm_ref: str) -> None:
         reply = self._call(instance, "resetnetwork", vm_ref=vm_ref,
                            timeout_s=self._conf.xenserver.agent_resetnetwork_timeout)
         if reply["returncode"] not in (SUCCESS, OLD_RESET_DONE):
@@ -134,7 +147,8 @@ class Agents:
                 self._attempt(build, self.inject_file, instance, path, contents, vm_ref)
         if build.admin_password:
             self._attempt(build, self.set_admin_password, instance, build.admin_password, vm_ref)
-        self._attempt(build, self.reset_network, instance, vm_ref)
+        self._attempt(build, self._apply_network, instance, vm_ref)
+        self._attempt(build, self._guest_data.forget_hostname, vm_ref)
         self._attempt(build, self._update_if_old, build, version)
 
     def _inject_key(self, instance: Any, vm_ref: str) -> None:

@@ -139,7 +139,8 @@ class Disks:
                 if vdi["other_config"].get("image-id") == image_id and not vdi["is_a_snapshot"]:
                     return Base(vdi_ref, int(vdi["virtual_size"]))
             now = str(int(self._session.clock.time()))
-            started = {"nova_import_started": now, "nova_host": self._session.host_uuid}
+            # Clones take over the description that the kind of disk becomes.
+            started = {"nova_import_started": now, "nova_host": self._session.host_uuid, "nova_disk_type": "root"}
             vdi_ref, size_b = self._import_image(context, image_meta, sr, label, started, limit_b)
             cached = {"image-id": image_id, "cached-time": now}
             with Undo(f"cache image {image_id}") as undo:
@@ -176,6 +177,7 @@ class Disks:
             undo.add(self.destroy_vdi, vdi_ref)
             _check_fits(size_b, limit_b)
             self._session.call_xenapi("VDI.set_name_label", vdi_ref, name_label)
+            self._session.call_xenapi("VDI.set_name_description", vdi_ref, other_config["nova_disk_type"])
             self._session.call_xenapi("VDI.set_other_config", vdi_ref, other_config)
         return vdi_ref, size_b
 
@@ -207,10 +209,10 @@ class Disks:
         undo.add(self.destroy_vdi, vdi_ref)
         return vdi_ref
 
-    def blank(self, name_label: str, size_b: int, other_config: dict, undo: Undo, description: str = "") -> str:
+    def blank(self, name_label: str, size_b: int, other_config: dict, undo: Undo) -> str:
         """Return a new empty VDI."""
         sr = self._storage.for_guests()
-        record = records.vdi(sr.ref, name_label, _rounded(size_b), description=description, other_config=other_config)
+        record = records.vdi(sr.ref, name_label, _rounded(size_b), other_config=other_config)
         vdi_ref = self._create(record)
         undo.add(self.destroy_vdi, vdi_ref)
         return vdi_ref

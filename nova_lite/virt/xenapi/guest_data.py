@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from oslo_log import log as logging
@@ -15,6 +15,7 @@ from nova_lite.virt.xenapi.xenstore import LiveXenstore, ParamXenstore
 LOG = logging.getLogger(__name__)
 
 HOSTNAME = "vm-data/hostname"
+PROVIDER_DATA = "vm-data/provider_data"
 
 
 def hostname_for(hostname: str, os_type: str | None) -> str:
@@ -33,9 +34,15 @@ def metadata_location(key: str) -> str:
     return f"vm-data/user-metadata/{sanitized(key)}"
 
 
-def data_of_new(build: Any) -> dict[str, str]:
-    """Return what a new guest finds under vm-data: host name (plain), networks and metadata (JSON)."""
-    data = {"vm-data/allowvssprovider": "false"}
+def provider_data(entries: Iterable[str]) -> dict[str, str]:
+    """Return the xenstore keys of `KEY=VALUE` texts; the values stay as they are."""
+    pairs = (entry.partition("=") for entry in entries)
+    return {f"{PROVIDER_DATA}/{key}": value for key, _, value in pairs}
+
+
+def data_of_new(build: Any, from_provider: dict[str, str]) -> dict[str, str]:
+    """Return what a new guest finds under vm-data: host name (plain), networks and metadata (JSON), provider's data."""
+    data = {"vm-data/allowvssprovider": "false", **from_provider}
     if build.hostname:
         data[HOSTNAME] = hostname_for(build.hostname, build.os_type)
     for _, mapping in build.network_info:
@@ -73,9 +80,16 @@ class GuestData:
         """Write the host name, as plain text."""
         self._param.set_text(vm_ref, HOSTNAME, hostname_for(hostname, instances.read(instance, "os_type")))
 
+    def forget_hostname(self, vm_ref: str) -> None:
+        """Remove the host name: the guest has taken it, and may give itself another one."""
+        self._param.remove(vm_ref, HOSTNAME)
+
     def change_metadata(self, instance: Any, diff: dict[str, list]) -> None:
-        """Write changed metadata: {key: ['+', value] | ['-']}."""
-        vm_ref = self._finder.require(instance)
+        """Write changed metadata: {key: ['+', value] | ['-']}. An instance without VM gets them when it has one."""
+        vm_ref = self._finder.of(instance)
+        if vm_ref is None:
+            LOG.warning("VM %s does not exist, its metadata are not changed", self._finder.name(instance))
+            return
         running = self._finder.vm(instance).domid >= 0
         for key, change in diff.items():
             location = metadata_location(key)

@@ -49,24 +49,13 @@ class Undo:
 def make_step_decorator(context, instance, update_instance_progress=None, total_offset=0):
     """Return a decorator that counts steps and reports progress as they are done.
 
-    Decorating adds one to the total; a decorated function that returned adds one to the count and reports
-    update_instance_progress(context, uuid, {'progress': percent}). The default writes to the database the context
-    is bound to; an unbound context reports nothing.
+    Decorating adds one to the total, which starts at total_offset; a decorated function that returned adds one to the
+    count and reports update_instance_progress(context, instance, current, total). The default writes the percentage
+    to the database the context is bound to; an unbound context reports nothing.
     """
+    report = update_instance_progress or _note_in_database
     total = total_offset
-    done = total_offset
-    uuid = instance["uuid"]
-
-    def report(percent: int) -> None:
-        updates = {"progress": percent}
-        if update_instance_progress is not None:
-            update_instance_progress(context, uuid, updates)
-            return
-        try:
-            db = context.services.db
-        except (exception.ContextNotBound, AttributeError):
-            return
-        db.instance_update(context, uuid, updates)
+    current = 0
 
     def step(function):
         nonlocal total
@@ -74,15 +63,28 @@ def make_step_decorator(context, instance, update_instance_progress=None, total_
 
         @functools.wraps(function)
         def run(*args, **kwargs):
-            nonlocal done
+            nonlocal current
             result = function(*args, **kwargs)
-            done += 1
-            report(round(done / total * 100))
+            current += 1
+            report(context, instance, current, total)
             return result
 
         return run
 
     return step
+
+
+def percentage(current: int, total: int) -> int:
+    """Return how far a plan is of which `current` steps of `total` are done."""
+    return round(current / total * 100)
+
+
+def _note_in_database(context, instance, current: int, total: int) -> None:
+    try:
+        db = context.services.db
+    except (exception.ContextNotBound, AttributeError):
+        return
+    db.instance_update(context, instance["uuid"], {"progress": percentage(current, total)})
 
 
 def ignoring_gone(function: Callable[..., Any], *args) -> None:

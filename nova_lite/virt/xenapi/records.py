@@ -115,10 +115,10 @@ def vbd(vm_ref: str, vdi_ref: str, userdevice: int | str, *, bootable: bool = Fa
 
 def vdi(sr_ref: str, name_label: str, size_b: int, *, description: str = "", read_only: bool = False,
         other_config: dict[str, str] | None = None) -> dict[str, Any]:
-    """Return the record of VDI.create."""
+    """Return the record of VDI.create; without a description it is what the disk is marked as."""
     return {
         "name_label": name_label,
-        "name_description": description,
+        "name_description": description or (other_config or {}).get("nova_disk_type", ""),
         "SR": sr_ref,
         "virtual_size": str(size_b),
         "type": "user",

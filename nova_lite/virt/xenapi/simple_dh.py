@@ -58,9 +58,10 @@ class SimpleDH:
         return base64.b64encode(sealed).decode()
 
     def decrypt(self, text: str | bytes) -> str:
-        """Return the plain text, with all its newlines."""
+        """Return the plain text, with all its newlines; the encrypted text may be wrapped into lines."""
         try:
-            sealed = base64.b64decode(text, validate=False)
+            lines = text if isinstance(text, str) else text.decode()
+            sealed = base64.b64decode("".join(lines.split()), validate=True)
         except (binascii.Error, ValueError) as error:
             raise RuntimeError(f"the encrypted text is no base64: {error}") from None
         if not sealed or len(sealed) % BLOCK_B:

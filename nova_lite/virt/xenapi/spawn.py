@@ -16,13 +16,15 @@ from nova_lite.virt.xenapi.auto_disk import AutoDisk
 from nova_lite.virt.xenapi.disks import CD_KINDS, CONFIG_DRIVE, EPHEMERAL, ROOT, SWAP, Disk, Disks, cd
 from nova_lite.virt.xenapi.errors import NULL_REF
 from nova_lite.virt.xenapi.file_injection import FileInjection
-from nova_lite.virt.xenapi.guest_data import data_of_new
+from nova_lite.virt.xenapi.guest_data import data_of_new, provider_data
 from nova_lite.virt.xenapi.images import ImageType
 from nova_lite.virt.xenapi.ipxe import Ipxe
-from nova_lite.virt.xenapi.plan import Undo, make_step_decorator
+from nova_lite.virt.xenapi.plan import Undo, make_step_decorator, percentage
 from nova_lite.virt.xenapi.volumeops import device_number
 
 LOG = logging.getLogger(__name__)
+
+FIRST_WITH_DEVICE_IDS = (6, 1)
 
 
 @dataclass
@@ -49,6 +51,7 @@ class Build:
     kernel: str = ""
     ramdisk: str = ""
     mode: str = ""
+    device_id: str | None = None
     vm_ref: str | None = None
 
     @property
@@ -137,6 +140,7 @@ class Spawner:
         self._ipxe = ipxe
         self._virtapi = virtapi
         self._conf = conf
+        self._provider_data = provider_data(conf.xenserver.provider_data or [])
         self._evacuation = Evacuation(session, cache, disks, destroyer)
         self._memory = MemoryReservations(host.free_memory_b)
 
@@ -167,10 +171,11 @@ class Spawner:
     def build_from_disks(self, context: Any, instance: Any, image_meta: dict, network_info: Any, disks: list[Disk],
                          block_device_info: dict | None, power_on: bool, undo: Undo) -> str:
         """Build the VM of an instance whose disks are here already; returns the VM."""
+        # A guest with an agent has taken its name, and may have given itself another one.
+        hostname = None if self._agents.enabled_for(instance) else instances.read(instance, "hostname")
         build = Build(
             context=context, instance=instance, image_meta=_with_id(image_meta, instance),
-            network_info=vif.records(network_info), name_label=self._finder.name(instance),
-            hostname=instances.read(instance, "hostname"),
+            network_info=vif.records(network_info), name_label=self._finder.name(instance), hostname=hostname,
             flavor=instances.flavor_of(context, instance, self._virtapi), undo=undo,
             block_device_info=block_device_info, power_on=power_on, disks=disks, first_boot=False)
         try:
@@ -184,7 +189,7 @@ class Spawner:
         return build.vm_ref
 
     def _run(self, build: Build) -> None:
-        step = make_step_decorator(build.context, build.instance, self._progress)
+        step = make_step_decorator(build.context, build.instance, self._step_done)
         plan = [step(function) for function in (
             self.vanity_step, self.create_disks_step, self.create_kernel_ramdisk_step, self.create_vm_record_step,
             self.prepare_security_group_filters_step, self.boot_instance_step, self.apply_security_group_filters_step)]
@@ -193,6 +198,9 @@ class Spawner:
                 run_step(build)
         finally:
             self._memory.release(build.instance["uuid"])
+
+    def _step_done(self, context: Any, instance: Any, current: int, total: int) -> None:
+        self._progress(context, instance["uuid"], {"progress": percentage(current, total)})
 
     def _progress(self, context: Any, uuid: str, updates: dict) -> None:
         try:
@@ -209,6 +217,7 @@ class Spawner:
             build.disks.extend(self._evacuation.take_over(existing_ref, build.instance["uuid"], build.name_label))
         self._memory.take(build.instance["uuid"], build.flavor["memory_mb"])
         build.mode = self._mode(build)
+        build.device_id = self._device_id(build)
 
     def create_disks_step(self, build: Build) -> None:
         """Make the root disk, and swap, ephemeral disks and config drive as asked."""
@@ -277,6 +286,14 @@ class Spawner:
             self._progress(build.context, build.instance["uuid"], {"vm_mode": mode})
         return mode
 
+    def _device_id(self, build: Build) -> str | None:
+        """Return the device model that drivers in the image need."""
+        device_id = (build.image_meta.get("properties") or {}).get("hw_device_id")
+        if device_id is not None and self._session.product_version < FIRST_WITH_DEVICE_IDS:
+            raise exception.InstanceUnacceptable(instance_id=build.instance["uuid"],
+                                                 reason=f"this host is too old for device id {device_id}")
+        return None if device_id is None else str(device_id)
+
     def _add_image_disks(self, build: Build) -> None:
         if ImageType.of(build.image_meta) is ImageType.ISO:
             self._add_cd(build)
@@ -317,8 +334,8 @@ class Spawner:
             name_label=build.name_label, flavor=build.flavor, mode=build.mode, host_ref=self._session.host_ref,
             other_config={"nova_uuid": build.instance["uuid"], "nova_host": self._session.host_uuid,
                           **self._role_marks(build)},
-            xenstore_data=data_of_new(build), windows=build.os_type == "windows",
-            firmware=_firmware(build.image_meta), device_id=_device_id(build.image_meta), kernel=build.kernel,
+            xenstore_data=data_of_new(build, self._provider_data), windows=build.os_type == "windows",
+            firmware=_firmware(build.image_meta), device_id=build.device_id, kernel=build.kernel,
             ramdisk=build.ramdisk, vcpu_params=_vcpu_params(build.flavor))
         try:
             build.vm_ref = self._session.call_xenapi("VM.create", record)
@@ -379,8 +396,3 @@ def _vcpu_params(flavor: Any) -> dict[str, str]:
 
 def _firmware(image_meta: dict) -> str | None:
     return (image_meta.get("properties") or {}).get("hw_firmware_type")
-
-
-def _device_id(image_meta: dict) -> str | None:
-    device_id = (image_meta.get("properties") or {}).get("hw_device_id")
-    return None if device_id is None else str(device_id)

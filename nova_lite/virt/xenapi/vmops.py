@@ -79,13 +79,13 @@ class VMOps:
         self.auto_disk = AutoDisk(session, self.disks, conf)
         self.volumes = VolumeOps(session, self.finder, self.disks, self.storage, conf)
         self.kernels = Kernels(session, self.disks, images, image_api, conf)
-        self.agents = Agents(session, self.finder, self._virtapi, conf)
         self.domains = DomainIds(session, self.cache)
         self.power = Power(session, self.finder, self.cache, self.domains, self.volumes.find_bad_volumes, conf,
                            self.vifs.after_start)
         self.param_xenstore = ParamXenstore(session, self.finder)
         self.live_xenstore = LiveXenstore(session, self.finder)
         self.guest_data = GuestData(session, self.finder, self.param_xenstore, self.live_xenstore)
+        self.agents = Agents(session, self.finder, self.guest_data, self._virtapi, conf)
         self.leftovers = Leftovers(session, self.disks, self.storage, self.volumes)
         self.destroyer = Destroyer(session, self.finder, self.cache, self.disks, self.vifs, self.firewall_driver,
                                    self.volumes, self.kernels, self.leftovers, self.domains)

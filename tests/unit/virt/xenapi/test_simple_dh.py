@@ -47,6 +47,36 @@ def test_the_exchange_and_the_cipher_match_what_openssl_made(vector):
     assert exchange_with(host_private, agent_public, "sha256").encrypt(text) == sha256
 
 
+@pytest.mark.parametrize(("vector", "keys"), zip(VECTORS, [
+    ("6422A7D1E9816AE41F5FB448B4FFDE48", "EA8382AA1F22DD434272901CEE7F0C2F",
+     "AF7E4F44AF61EA79D6DE25BFF3E02C07", "046793EE6940B0658A2721E6D65AD69A"),
+    ("D15925F7035791A80E8EF9A797B170A1", "CE1197665AC8921E7CA68BD0D92C89B4",
+     "D3175A8E510A202D97821914BAC814A2", "C5069FAD91B42689420DD54047CBA8EF"),
+    ("C68BE333FFF4FA046483AFC41678962E", "4D437A8B122513125CFB1B5CDA3351FA",
+     "E98A237FDC1BC28622EBBE07C65440F1", "D66006680A58646E0FD06B866D3B8EC4"),
+    ("0818D422A143D9E8E3D7286BE9C42CA8", "A752C2EDA1782D2CF5935FCD4D7009C2",
+     "277CDFEF121BDF1B063EC992E20DC0E7", "9BB688B425BACE0897EC5E9EFE95DD86"),
+    ("F2895943DC7144BE21262C9471AA4466", "A98E2F52A57A5A2CD703B466F85509AF",
+     "02B34701CF90CAF3DE62F22F3495FAA6", "9D6025BC3F523AE52D17D8FEB659855D")], strict=True))
+def test_key_and_start_are_openssls_without_a_salt(vector, keys):
+    passphrase = str(vector[4]).encode()
+    found = (*SimpleDH()._key_and_iv(passphrase), *exchange_with(1, 5, "sha256")._key_and_iv(passphrase))
+    assert tuple(part.hex().upper() for part in found) == keys
+
+
+def test_a_text_that_was_wrapped_into_lines_is_read():
+    *_, text, md5, _ = VECTORS[4]
+    exchange = exchange_with(VECTORS[4][0], VECTORS[4][3])
+    assert exchange.decrypt(f"{md5[:64]}\n{md5[64:]}\n") == text == exchange.decrypt(md5.encode())
+
+
+@pytest.mark.parametrize("sealed", [
+    "ALSD3e8+DMHc1VG3qIr7gw==", "U2FsdGVkX18BAgMEBQYHCAC0g93vPgzB3NVRt6iK+4M=", "GAKlS8pqxa3aipf0vnFIOA=="])
+def test_what_was_sealed_with_a_salt_or_another_digest_is_not_the_text(sealed):
+    with contextlib.suppress(RuntimeError):
+        assert exchange_with(VECTORS[0][0], VECTORS[0][3]).decrypt(sealed) != "Sekr3t-Pa55\n"
+
+
 @settings(max_examples=30)
 @given(st.text(max_size=60))
 def test_any_text_survives_with_all_its_newlines(text):
@@ -62,7 +92,7 @@ def test_newlines_and_long_texts_survive(text):
     assert exchange.decrypt(exchange.encrypt(text)) == text
 
 
-@pytest.mark.parametrize("sealed", ["", "no base64!", "YWJj", "ä"])
+@pytest.mark.parametrize("sealed", ["", "no base64!", "YWJj", "ä", "dKJjnxXF7t50!dFYQUwrpCg==", b"\xff"])
 def test_text_that_cannot_be_decrypted_is_a_runtime_error(sealed):
     with pytest.raises(RuntimeError):
         exchange_with(99, 125).decrypt(sealed)

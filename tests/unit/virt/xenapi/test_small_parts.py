@@ -29,7 +29,8 @@ def test_a_version_without_digits_is_a_value_error():
 
 def test_progress_moves_only_when_a_step_returns():
     reported = []
-    step = make_step_decorator(None, {"uuid": "u"}, lambda context, uuid, updates: reported.append(updates["progress"]))
+    instance = {"uuid": "u"}
+    step = make_step_decorator("context", instance, lambda *told: reported.append(told), total_offset=1)
 
     @step
     def first():
@@ -46,7 +47,7 @@ def test_progress_moves_only_when_a_step_returns():
         second(True)
     second(False)
 
-    assert reported == [50, 100]
+    assert reported == [("context", instance, 1, 3), ("context", instance, 2, 3)]
     assert first.__name__ == "first" and first.__doc__ == "Doc of first."
 
 
@@ -55,9 +56,11 @@ def test_progress_goes_to_the_database_the_context_is_bound_to():
     db = types.SimpleNamespace(instance_update=lambda context, uuid, values: written.append((uuid, values)))
     context = types.SimpleNamespace(services=types.SimpleNamespace(db=db))
 
-    make_step_decorator(context, {"uuid": "u"})(lambda: None)()
+    step = make_step_decorator(context, {"uuid": "u"})
+    for run in [step(lambda: None) for _ in range(7)]:
+        run()
 
-    assert written == [("u", {"progress": 100})]
+    assert written == [("u", {"progress": percent}) for percent in (14, 29, 43, 57, 71, 86, 100)]
 
 
 def test_an_undo_error_neither_hides_the_first_error_nor_stops_the_others():

@@ -1,0 +1,128 @@
+"""The records that VMs, disks and their attachments are made from, field by field."""
+
+import pytest
+
+from nova_lite import exception
+from tests.fixtures.xen_bench import MIB, make_instance, vbds
+
+MEMORY_B = str(128 * MIB)
+
+
+@pytest.fixture
+def made(bench):
+    """The records of VM.create."""
+    made = []
+    call = bench.vmops._session.call_xenapi
+
+    def watch(method, *args):
+        if method == "VM.create":
+            made.append(args[0])
+        return call(method, *args)
+
+    bench.vmops._session.call_xenapi = watch
+    return made
+
+
+def record(bench, instance, **changes):
+    session = bench.vmops._session
+    return {
+        "name_label": instance["name"], "name_description": "", "user_version": "0", "is_a_template": False,
+        "affinity": session.host_ref, "memory_static_min": "0", "memory_static_max": MEMORY_B,
+        "memory_dynamic_min": MEMORY_B, "memory_dynamic_max": MEMORY_B, "VCPUs_max": "1", "VCPUs_at_startup": "1",
+        "VCPUs_params": {}, "actions_after_shutdown": "destroy", "actions_after_reboot": "restart",
+        "actions_after_crash": "destroy", "PV_bootloader": "", "PV_kernel": "", "PV_ramdisk": "", "PV_args": "",
+        "PV_bootloader_args": "", "PV_legacy_args": "", "HVM_boot_policy": "BIOS order",
+        "HVM_boot_params": {"order": "dc"}, "domain_type": "hvm",
+        "platform": {"acpi": "true", "apic": "true", "pae": "true", "hpet": "true", "viridian": "false",
+                     "timeoffset": "0", "vga": "std", "videoram": "8", "device-model": "qemu-upstream-compat",
+                     "nx": "true"},
+        "PCI_bus": "", "recommendations": "", "blocked_operations": {}, "tags": [], "ha_always_run": False,
+        "ha_restart_priority": "", "has_vendor_device": False,
+        "other_config": {"nova_uuid": instance["uuid"], "nova_host": session.host_uuid},
+        "xenstore_data": {"vm-data/allowvssprovider": "false", "vm-data/hostname": instance["hostname"],
+                          "vm-data/auto-disk-config": "False"},
+        **changes}
+
+
+def spawn(bench, made, image=None, **fields):
+    instance = bench.spawn(make_instance(metadata={}, **fields), image, network_info=[], power_on=False)
+    return instance, made[-1]
+
+
+def test_a_linux_guest_is_hvm_without_enlightenments(bench, made):
+    instance, found = spawn(bench, made)
+    assert found == record(bench, instance)
+
+
+def test_a_windows_guest_is_enlightened_and_its_drivers_find_their_device(bench, made):
+    image = {**bench.image, "properties": {"hw_device_id": 2, "hw_firmware_type": "uefi"}}
+    instance, found = spawn(bench, made, image, os_type="windows", flavor={"vcpu_weight": 256, "vcpus": 3})
+    platform = record(bench, instance)["platform"] | {"viridian": "true", "device_id": "0002"}
+    assert found == record(bench, instance, platform=platform, VCPUs_params={"weight": "256", "cap": "0"},
+                           VCPUs_max="3", VCPUs_at_startup="3", HVM_boot_params={"order": "dc", "firmware": "uefi"})
+
+
+@pytest.mark.parametrize(("files", "changes"), [
+    (("", ""), {"PV_bootloader": "pygrub"}),
+    (("/boot/guest/k", "/boot/guest/r"), {"PV_args": "root=/dev/xvda1", "PV_kernel": "/boot/guest/k",
+                                          "PV_ramdisk": "/boot/guest/r"})])
+def test_a_paravirtual_guest_has_its_kernel_beside_or_inside_its_image(bench, made, files, changes):
+    bench.vmops.host._capabilities = ["xen-3.0-x86_64"]
+    bench.vmops.kernels.fetch = lambda context, instance, undo: files
+    instance, found = spawn(bench, made, vm_mode="xen")
+    platform = record(bench, instance)["platform"] | {"nx": "false"}
+    assert found == record(bench, instance, platform=platform, HVM_boot_policy="", HVM_boot_params={},
+                           domain_type="pv", **changes)
+
+
+def test_kernel_files_of_an_hvm_guest_are_named_in_its_record_and_go_with_it(bench, made):
+    bench.vmops.kernels.fetch = lambda context, instance, undo: ("/boot/guest/k", "/boot/guest/r")
+    removed = []
+    bench.vmops.kernels.remove = lambda *files: removed.append(files)
+    instance, found = spawn(bench, made, kernel_id="k", ramdisk_id="r")
+    assert found == record(bench, instance, PV_kernel="/boot/guest/k", PV_ramdisk="/boot/guest/r")
+    bench.vmops.destroy(instance, [])
+    assert removed == [("/boot/guest/k", "/boot/guest/r")]
+
+
+def test_a_host_that_knows_no_device_ids_refuses_an_image_that_needs_one(bench):
+    bench.vmops._session.product_version = (6, 0, 2)
+    with pytest.raises(exception.InstanceUnacceptable, match="too old for device id 0002"):
+        bench.spawn(image={**bench.image, "properties": {"hw_device_id": "0002"}})
+
+
+def test_a_rescue_vm_tells_when_its_rescue_began(bench, made):
+    instance = bench.spawn(network_info=[])
+    bench.vmops.rescue(None, instance, [], bench.image)
+    marks = made[-1]["other_config"]
+    assert made[-1]["name_label"] == instance["name"] + "-rescue" and marks["nova_rescued_at"].isdigit()
+    assert made[-1]["xenstore_data"]["vm-data/hostname"] == "RESCUE-" + instance["hostname"]
+
+
+def test_every_disk_tells_whose_it_is_and_what(bench):
+    instance = make_instance(flavor={"swap": 64, "ephemeral_gb": 1}, config_drive="True")
+    found = {}
+    for number, vbd in vbds(bench, bench.vm(bench.spawn(instance, power_on=False))).items():
+        vdi = bench.api("VDI.get_record", vbd["VDI"])
+        marks = vdi["other_config"]
+        assert marks["nova_instance_uuid"] == instance["uuid"] and vdi["name_description"] == marks["nova_disk_type"]
+        found[number] = (vdi["name_label"], marks["nova_disk_type"], vbd["bootable"], vbd["mode"], vbd["type"])
+    name = instance["name"]
+    assert found == {"0": (name, "root", True, "RW", "Disk"), "2": (name, "swap", False, "RW", "Disk"),
+                     "3": ("config-2", "configdrive", False, "RO", "CD"),
+                     "4": (f"{name} ephemeral", "ephemeral", False, "RW", "Disk")}
+
+
+def test_a_cached_image_tells_which_it_is_and_since_when(bench):
+    bench.spawn(power_on=False)
+    vdi_ref, = bench.api("VDI.get_by_name_label", f"Glance Image {bench.image['id']}")
+    marks = bench.api("VDI.get_other_config", vdi_ref)
+    assert set(marks) == {"image-id", "cached-time"} and marks["image-id"] == bench.image["id"]
+
+
+def test_an_installation_cd_and_its_empty_disk(bench):
+    iso = bench.images.add(b"iso" * MIB, disk_format="iso")
+    found = vbds(bench, bench.vm(bench.spawn(image=iso, power_on=False)))
+    assert {number: (vbd["type"], vbd["mode"], vbd["bootable"]) for number, vbd in found.items()} == {
+        "0": ("Disk", "RW", False), "1": ("CD", "RO", True)}
+    assert bench.api("VDI.get_name_label", found["0"]["VDI"]) == "blank HD"

@@ -86,6 +86,8 @@ class Migration(Noun):
                 target = vdi_map.get(disk.ref, disk["SR"])
                 if target == disk["SR"] and not self.db.get("SR", disk["SR"], "shared"):
                     raise ApiError("VDI_NOT_IN_MAP", disk.ref)
+            if vm["power_state"] == RUNNING and vm["resident_on"] != destination["host"]:
+                self.toolstack.power.check_host(vm, destination["host"], needs_storage=not vdi_map)
             return
         for disk in self._disks(vm):
             if disk.ref not in vdi_map:

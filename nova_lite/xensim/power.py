@@ -42,7 +42,9 @@ class Power(Noun):
         if not is_plugged(self.db, sr, host_ref):
             raise ApiError("VM_REQUIRES_SR", vm.ref, sr.ref)
 
-    def check_host(self, vm: Row, host_ref: str, *, needs_memory: bool = True) -> None:
+    def check_host(
+        self, vm: Row, host_ref: str, *, needs_memory: bool = True, needs_storage: bool = True
+    ) -> None:
         """Raise why the VM cannot run on the host."""
         host = self.db.row("host", host_ref)
         if not self.db.get("host_metrics", host["metrics"], "live"):
@@ -53,7 +55,7 @@ class Power(Noun):
             known = ", ".join(map(str, host["virtual_hardware_platform_versions"]))
             wanted = str(vm["hardware_platform_version"])
             raise ApiError("VM_HOST_INCOMPATIBLE_VIRTUAL_HARDWARE_PLATFORM_VERSION", host_ref, known, vm.ref, wanted)
-        for vbd_ref in vm["VBDs"]:
+        for vbd_ref in vm["VBDs"] if needs_storage else ():
             vbd = self.db.row("VBD", vbd_ref)
             if not vbd["empty"]:
                 self.check_repository(vm, vbd, host_ref)

@@ -17,6 +17,7 @@ from nova_lite.virt.virtapi import VirtAPI
 from nova_lite.virt.xenapi import errors, instances
 from nova_lite.virt.xenapi.driver import FIRST_PICTURE_S, XenAPIDriver
 from nova_lite.virt.xenapi.plan import ignoring_gone
+from nova_lite.virt.xenapi.pool_moves import PoolMoves
 from nova_lite.virt.xenapi.records import MIB
 from nova_lite.virt.xenapi.transfer import Transfers
 
@@ -192,9 +193,10 @@ class BurnIn:
             raise _Skipped("there is no other host in the pool")
         if not sr.shared:
             raise _Skipped("the storage repository is not shared")
+        vm_ref, moves = self._vmops.finder.require(instance), PoolMoves(self._session)
         for host_ref in (others[0], self._session.host_ref):
-            self._session.call_task("VM.pool_migrate", self._vmops.finder.lookup_fresh(instance["name"]), host_ref,
-                                    {"live": "true"})
+            moves.check(vm_ref, host_ref)
+            self._session.call_task("VM.pool_migrate", vm_ref, host_ref, {"live": "true"})
         return self._session.call_xenapi("host.get_name_label", others[0])
 
     # Cleaning up ----------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from nova_lite.virt.xenapi.disks import Disks
 from nova_lite.virt.xenapi.kernels import Kernels
 from nova_lite.virt.xenapi.lookup import VmFinder
 from nova_lite.virt.xenapi.plan import Undo
+from nova_lite.virt.xenapi.pool_moves import PoolMoves, management_network
 from nova_lite.virt.xenapi.storage import Storage
 from nova_lite.virt.xenapi.vif import Interfaces
 from nova_lite.virt.xenapi.vm_cache import VmCache
@@ -23,6 +24,8 @@ LOG = logging.getLogger(__name__)
 PROGRESS_STEP_PERCENT = 5
 # The state of an interface whose front end is connected.
 CONNECTED = "4"
+# What the check says of a volume whose repository the destination has not got yet.
+NOT_CONNECTED_YET = ("VDI_NOT_IN_MAP", "VM_REQUIRES_SR")
 
 
 class LiveMigrations:
@@ -58,7 +61,7 @@ class LiveMigrations:
                 raise exception.MigrationPreCheckError(
                     reason="the source host is in another pool, and the disks are not to be moved")
             return {"migrate_data": {"block_migration": False, "destination_host_ref": self._session.host_ref}}
-        network_ref = self._migration_network()
+        network_ref = management_network(self._session, self._session.host_ref)
         send_data = self._session.call_xenapi("host.migrate_receive", self._session.host_ref, network_ref, {})
         migrate_data = {"block_migration": True, "migrate_send_data": send_data, "destination_sr_ref": sr.ref}
         if not pooled:  # inside the pool interfaces stay on their networks, and the host takes no map of them
@@ -73,16 +76,6 @@ class LiveMigrations:
         if len(matching) > 1:
             raise exception.MigrationPreCheckError(reason=f"several hosts of the pool are named {hostname}")
         return bool(matching)
-
-    def _migration_network(self) -> str:
-        pifs = self._session.records_where("PIF", management="true", host=self._session.host_ref)
-        if len(pifs) != 1:
-            raise exception.MigrationPreCheckError(
-                reason=f"this host has {len(pifs)} management interfaces, expected one")
-        pif = next(iter(pifs.values()))
-        if not pif["IP"]:
-            raise exception.MigrationPreCheckError(reason="the management interface of this host has no address")
-        return pif["network"]
 
     def prepare_destination(self, block_device_info: dict | None, network_info: Any,
                             migrate_data: dict | None) -> dict[str, Any]:
@@ -130,25 +123,29 @@ class LiveMigrations:
     def check_source(self, instance: Any, dest_check_data: dict) -> dict[str, Any]:
         """Ask the host whether it could move the VM; returns migrate_data. Raises MigrationPreCheckError."""
         migrate_data = (dest_check_data or {}).get("migrate_data") or {}
-        if not migrate_data.get("block_migration"):
-            return migrate_data
         vm_ref = self._finder.require(instance)
         vbds = self._disks.vbds_of(vm_ref)
         has_volumes = any(map(_is_volume, vbds.values()))
-        if has_volumes and not self._session.is_xsm_sr_check_relaxed():
+        if migrate_data.get("block_migration") and has_volumes and not self._session.is_xsm_sr_check_relaxed():
             raise exception.MigrationError(
                 reason="the host does not move VMs with iSCSI volumes together with their disks: set "
                        "relax-xsm-sr-check = true in its xapi.conf")
         try:
-            self._session.call_long("VM.assert_can_migrate", vm_ref, migrate_data["migrate_send_data"], True,
-                                    self._vdi_map(vbds, migrate_data), self._vif_map(vm_ref, migrate_data), {})
+            self._ask_host(vm_ref, vbds, migrate_data)
         except XenAPI.Failure as failure:
             # The repositories of volumes are made at the destination after this check.
-            if not (has_volumes and errors.is_code(failure, "VDI_NOT_IN_MAP")):
+            if not (has_volumes and errors.is_code(failure, *NOT_CONNECTED_YET)):
                 # Only the code: the arguments may repeat the session of the destination.
                 raise exception.MigrationPreCheckError(
                     reason=f"VM.assert_can_migrate failed with {errors.code_of(failure)}") from None
         return migrate_data
+
+    def _ask_host(self, vm_ref: str, vbds: dict[str, dict], migrate_data: dict) -> None:
+        if migrate_data.get("block_migration"):
+            self._session.call_long("VM.assert_can_migrate", vm_ref, migrate_data["migrate_send_data"], True,
+                                    self._vdi_map(vbds, migrate_data), self._vif_map(vm_ref, migrate_data), {})
+        elif "destination_host_ref" in migrate_data:
+            PoolMoves(self._session).check(vm_ref, migrate_data["destination_host_ref"])
 
     def migrate(self, context: Any, instance: Any, dest: str, post_method: Callable, recover_method: Callable,
                 block_migration: bool | None, migrate_data: dict | None) -> None:

@@ -7,8 +7,9 @@ from oslo_log import log as logging
 
 from nova_lite import exception
 from nova_lite.objects import task_states, vm_states
-from nova_lite.virt.xenapi import instances
+from nova_lite.virt.xenapi import errors, instances
 from nova_lite.virt.xenapi.pool import POOL_FLAG
+from nova_lite.virt.xenapi.pool_moves import PoolMoves
 from nova_lite.virt.xenapi.vm_cache import VmCache
 
 LOG = logging.getLogger(__name__)
@@ -31,10 +32,10 @@ class Maintenance:
         self._session.call_xenapi("host.disable", self._session.host_ref)
         others = {ref: record for ref, record in self._session.get_all_refs_and_recs("host")
                   if ref != self._session.host_ref and record["enabled"]}
-        names = self._compute_names()
+        names, moves = self._compute_names(), PoolMoves(self._session)
         stuck = [vm.name_label for vm in self._cache.here()
                  if vm.instance_uuid and vm.resident_on == self._session.host_ref
-                 and not self._move(vm, others, names)]
+                 and not self._move(vm, others, names, moves)]
         if stuck:
             raise exception.NoValidHost(reason=f"no other host of the pool takes {', '.join(stuck)}")
         return "on_maintenance"
@@ -48,16 +49,19 @@ class Maintenance:
         return {host_uuid: name for aggregate in aggregates
                 for name, host_uuid in instances.metadata_of(aggregate, "metadata").items()}
 
-    def _move(self, vm: Any, others: dict[str, dict], names: dict[str, str]) -> bool:
+    def _move(self, vm: Any, others: dict[str, dict], names: dict[str, str], moves: PoolMoves) -> bool:
         """Move one VM to the first host that takes it; its instance is that host's from before the move on."""
         for host_ref, host in others.items():
             name = names.get(host["uuid"])
-            self._update(vm, name, host["hostname"], task_states.MIGRATING)
             try:
+                moves.check(vm.ref, host_ref)
+                self._update(vm, name, host["hostname"], task_states.MIGRATING)
                 self._session.call_task("VM.pool_migrate", vm.ref, host_ref, {"live": "true"})
                 self._take_over(vm, host)
             except (XenAPI.Failure, exception.NovaException) as error:
-                LOG.warning("%s could not be moved to %s: %s", vm.name_label, host["name_label"], error)
+                # Only the code: the arguments may repeat the session of a migration.
+                reason = errors.code_of(error) if isinstance(error, XenAPI.Failure) else error
+                LOG.warning("%s could not be moved to %s: %s", vm.name_label, host["name_label"], reason)
                 continue
             if name is None:
                 LOG.warning("%s is on %s now, whose compute service no aggregate names", vm.name_label,

@@ -123,6 +123,19 @@ def test_a_host_that_the_check_refuses_is_named_by_its_code_alone(source, destin
     assert "secret" not in str(raised.value)
 
 
+def test_a_host_of_the_pool_that_cannot_take_the_vm_refuses_it_before_it_moves(source, destination):
+    instance = source.spawn()
+    check = {"migrate_data": {"block_migration": False,
+                              "destination_host_ref": destination.vmops._session.host_ref}}
+    assert source.driver.check_can_live_migrate_source(None, instance, check) == check["migrate_data"]
+    destination.driver.set_host_enabled("compute-2", False)
+    try:
+        with pytest.raises(exception.MigrationPreCheckError, match="HOST_DISABLED"):
+            source.driver.check_can_live_migrate_source(None, instance, check)
+    finally:
+        destination.driver.set_host_enabled("compute-2", True)
+
+
 def test_maintenance_moves_every_instance_away(source, destination):
     instance = source.spawn()
     try:

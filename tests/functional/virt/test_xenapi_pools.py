@@ -124,6 +124,23 @@ def test_defect_28_a_vm_that_a_later_host_takes_counts_as_moved(make_pool, make_
     assert first.vm(instance)["resident_on"] != first.vmops._session.host_ref
 
 
+def test_a_host_that_cannot_take_a_vm_is_not_tried_and_its_service_hears_nothing(make_pool, make_bench):
+    pool = make_pool()
+    first, second = manage(make_bench, pool, 0), manage(make_bench, pool, 1)
+    first.conf.set_override("host", "compute-1")
+    Aggregate(first.compute, **{"compute-1": first.vmops._session.host_uuid,
+                                "compute-2": second.vmops._session.host_uuid})
+    instance = first.spawn()
+    pool.control.fail("VM.assert_can_migrate", error=["VM_HAS_PCI_ATTACHED", "vm"])
+    try:
+        with pytest.raises(exception.NoValidHost):
+            first.driver.host_maintenance_mode("compute-1", True)
+    finally:
+        first.conf.clear_override("host")
+    assert updates_of(first, instance["uuid"]) == [("compute-1", None)]
+    assert "Async.VM.pool_migrate" not in pool.control.calls()
+
+
 def test_a_host_nobody_takes_the_vms_of_stays_theirs(make_pool, make_bench):
     pool = make_pool()
     first = manage(make_bench, pool, 0)

@@ -118,7 +118,8 @@ class ComputeManager(manager.SchedulerDependentManager):
         self._consoles = Consoles(here)
         self._host_operations = HostOperations(here)
         self._evacuated = EvacuatedGuests(here, self._block_devices)
-        self._recovery = Recovery(here, self._block_devices, self._deleter, self._volumes, self)
+        self._recovery = Recovery(here, self._block_devices, self._deleter, self._volumes,
+                                  self._networking, self)
         self._sync = PowerSync(here)
         self._watch = Watch(here, self._block_devices, self._recovery)
         self._leftovers = Leftovers(here, self._block_devices, self._deleter)

@@ -7,6 +7,7 @@ from oslo_log import log as logging
 from nova_lite import exception, objects
 from nova_lite.compute.block_devices import BlockDevices
 from nova_lite.compute.host import ComputeHost
+from nova_lite.compute.policy import record_fault
 from nova_lite.compute.volumes import Volumes, is_connected
 from nova_lite.concurrency import TimeLimitExceeded
 from nova_lite.context import RequestContext
@@ -33,13 +34,13 @@ class VolumeRecovery:
             for bdm in mappings[instance.uuid]:
                 if bdm.volume_id and (older_than_s == 0 or self._here.is_older(bdm.updated_at or bdm.created_at,
                                                                                older_than_s)):
-                    self._settle_isolated(context, instance, bdm)
+                    self._settle_isolated(context, instance, bdm, is_late=older_than_s > 0)
 
     def _settle_isolated(self, context: RequestContext, instance: objects.Instance,
-                         bdm: objects.BlockDeviceMapping) -> None:
+                         bdm: objects.BlockDeviceMapping, is_late: bool) -> None:
         try:
             with self._here.locks.hold(instance.uuid, timeout_s=0):
-                self._settle(context, instance, bdm)
+                self._settle(context, instance, bdm, is_late)
         except TimeLimitExceeded:
             LOG.debug("Instance %s is worked on; its volumes have to wait", instance.uuid)
         except exception.NovaException as error:
@@ -47,13 +48,26 @@ class VolumeRecovery:
         except Exception:  # start-up must survive any one volume
             LOG.exception("Could not settle volume %s of instance %s", bdm.volume_id, instance.uuid)
 
-    def _settle(self, context: RequestContext, instance: objects.Instance, bdm: objects.BlockDeviceMapping) -> None:
+    def _settle(self, context: RequestContext, instance: objects.Instance, bdm: objects.BlockDeviceMapping,
+                is_late: bool) -> None:
         status = self._here.volume_api.get(context, bdm.volume_id)["status"]
         if status == "detaching":
             LOG.info("Detaching volume %s from instance %s, which broke off", bdm.volume_id, instance.uuid)
             self._actions.detach_volume(context, volume_id=bdm.volume_id, instance=instance)
         elif status in ("attaching", "available") and is_connected(bdm):
-            # One that is not connected waits for an order that may still be on its way.
             LOG.info("Volume %s is %s, and half attached to instance %s; what there is of it is taken back",
                      bdm.volume_id, status, instance.uuid)
             self._volumes.take_back(context, instance, bdm)
+        elif status == "attaching" and is_late and instance.launched_at is not None:
+            # Before, the order may still be on its way. One that comes later finds its mapping gone, and is dropped.
+            self._give_back(context, instance, bdm)
+
+    def _give_back(self, context: RequestContext, instance: objects.Instance, bdm: objects.BlockDeviceMapping) -> None:
+        """Free a volume whose order to be attached was lost, unless it is meant for another instance by now."""
+        LOG.warning("Volume %s was never attached to instance %s", bdm.volume_id, instance.uuid)
+        record_fault(self._here.conductor, context, instance, exception.InvalidVolume(
+            reason=f"volume {bdm.volume_id} was never attached"))
+        meant_for = objects.BlockDeviceMapping.get_by_volume_id(context, bdm.volume_id).instance_uuid
+        if meant_for == instance.uuid:
+            self._here.volume_api.unreserve_volume(context.elevated(), bdm.volume_id)
+        bdm.destroy()

@@ -59,12 +59,15 @@ class Watch:
     def recover_stuck(self, context: RequestContext, older_than_s: float) -> None:
         """Recover, with a fault, instances whose task nobody here works on any more: its message was lost.
 
-        So are builds and deletions that broke off between two tasks, and records of moves that were to be closed.
+        So are builds and deletions that broke off between two tasks, records of moves that were to be closed, and
+        interfaces that were to come or go.
         """
-        stuck = [instance for instance in self._here.instances(context)
+        instances = self._here.instances(context)
+        stuck = [instance for instance in instances
                  if _is_unfinished(instance) and self._here.is_older(instance.updated_at, older_than_s)]
         self._each(self._recover_stuck, context, stuck, older_than_s)
         self._recovery.moves.close_moves(context, older_than_s)
+        self._recovery.interfaces.settle(context, instances, older_than_s)
 
     def _recover_stuck(self, context: RequestContext, instance: objects.Instance, older_than_s: float) -> None:
         moves = self._recovery.moves
@@ -140,7 +143,10 @@ class Watch:
                 return
 
     def drop_stale_reservations(self, context: RequestContext, older_than_s: int) -> None:
-        """Drop device names that were reserved for volumes nobody is attaching any more, and settle half-done ones."""
+        """Drop device names that were reserved for volumes nobody is attaching any more, and settle half-done ones.
+
+        A volume that is `attaching` since then, with nothing done for it, is given back: its message was lost.
+        """
         instances = self._here.instances(context)
         bdms = self._block_devices.of_all(context, instances)
         stale = [bdm for mappings in bdms.values() for bdm in mappings

@@ -1,6 +1,6 @@
 """What users did to instances, and the steps it took."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import sqlalchemy
@@ -8,7 +8,7 @@ import sqlalchemy
 from nova_lite import exception
 from nova_lite.db import models
 from nova_lite.db.operations import Part, operation
-from nova_lite.db.store import RowSession
+from nova_lite.db.store import RowSession, chunks
 
 ACTIONS = models.InstanceAction.__table__
 EVENTS = models.InstanceActionEvent.__table__
@@ -16,7 +16,7 @@ EVENTS = models.InstanceActionEvent.__table__
 _MESSAGE_ON_ERROR = "Error"
 
 
-_EVENT_COLUMNS = ("event", "start_time", "host", "created_at", "deleted")
+_EVENT_COLUMNS = ("event", "start_time", "host", "details", "created_at", "deleted")
 _EVENT_OF_ACTION = sqlalchemy.insert(EVENTS).from_select(
     ["action_id", *_EVENT_COLUMNS],
     sqlalchemy.select(ACTIONS.c.id, *(sqlalchemy.bindparam(name, type_=EVENTS.c[name].type)
@@ -71,9 +71,9 @@ class Actions(Part):
 
     @operation
     def action_event_start(self, context: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Insert a step: ``event, instance_uuid, request_id`` and perhaps ``start_time, host``; returns it.
+        """Insert a step: ``event, instance_uuid, request_id`` and perhaps ``start_time, host, details``; returns it.
 
-        An action that is missing is made, without a name.
+        An action that is missing is made, with the name ``action`` if there is one.
         """
         with self.store.writer(context) as session:
             event = self._insert_event(session, values)
@@ -82,8 +82,9 @@ class Actions(Part):
             action = self._action(session, values["instance_uuid"], values["request_id"])
             if action is None:
                 action = self._insert(session, {
-                    "instance_uuid": values["instance_uuid"], "request_id": values["request_id"],
-                    "user_id": context.user_id, "project_id": context.project_id})
+                    "action": values.get("action"), "instance_uuid": values["instance_uuid"],
+                    "request_id": values["request_id"], "user_id": context.user_id,
+                    "project_id": context.project_id})
             return session.insert_row(models.InstanceActionEvent, {
                 **_event_of(session, values), "action_id": action["id"]})
 
@@ -128,6 +129,18 @@ class Actions(Part):
                 EVENTS.c.created_at.desc(), EVENTS.c.id.desc()))
 
     @operation
+    def action_events_get_unfinished(self, context: Any, instance_uuids: Collection[str],
+                                     names: Collection[str]) -> list[dict[str, Any]]:
+        """Return the steps of these names that have not ended, the oldest first, with ``instance_uuid, request_id``."""
+        wanted = sqlalchemy.select(EVENTS, ACTIONS.c.instance_uuid, ACTIONS.c.request_id).join(
+            ACTIONS, ACTIONS.c.id == EVENTS.c.action_id).where(
+            EVENTS.c.event.in_(list(names)), EVENTS.c.finish_time.is_(None))
+        with self.store.reader(context) as session:
+            found = [row for uuids in chunks(instance_uuids)
+                     for row in session.all(wanted.where(ACTIONS.c.instance_uuid.in_(uuids)))]
+        return sorted(found, key=lambda event: event["id"])
+
+    @operation
     def action_event_get_by_id(self, context: Any, action_id: int, event_id: int) -> dict[str, Any] | None:
         """Return one step of an action, None without it."""
         with self.store.reader(context) as session:
@@ -137,4 +150,4 @@ class Actions(Part):
 
 def _event_of(session: RowSession, values: Mapping[str, Any]) -> dict[str, Any]:
     return {"event": values["event"], "start_time": values.get("start_time") or session.now,
-            "host": values.get("host")}
+            "host": values.get("host"), "details": values.get("details")}

@@ -261,11 +261,11 @@ class ComputeDriver:
         raise NotImplementedError
 
     def attach_interface(self, instance, image_meta, network_info):
-        """Add network interfaces to the guest. Raises InterfaceAttachFailed."""
+        """Add network interfaces to the guest; those it has are fine. Raises InterfaceAttachFailed."""
         raise NotImplementedError
 
     def detach_interface(self, instance, network_info):
-        """Take network interfaces from the guest. Raises InterfaceDetachFailed."""
+        """Take network interfaces from the guest; those it has not are fine. Raises InterfaceDetachFailed."""
         raise NotImplementedError
 
     def plug_vifs(self, instance, network_info):

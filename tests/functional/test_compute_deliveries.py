@@ -29,7 +29,6 @@ REFUSED = {"detach_interface"}  # of a port that nobody has
 UNOFFERED = {"get_spice_console"}  # unless the configuration has it
 # Asking twice is two wishes: only the memory of a process tells a repeated message from a second one.
 ONLY_REMEMBERED = {
-    "add_fixed_ip_to_instance", "attach_interface",
     "live_migration", "prep_resize",  # the other host, which would end the wait, only listens here
 }
 

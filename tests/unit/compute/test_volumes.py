@@ -206,16 +206,43 @@ def test_a_removed_connection_keeps_the_volume_attached(world, shelf):
 
 
 def test_C8_a_reservation_that_nobody_uses_is_dropped_in_time(world, shelf):
-    instance, stale, fresh = world.boot(), shelf.add("available"), shelf.add("attaching")
-    for volume_id in (stale, fresh):
-        world.compute.reserve_block_device_name(world.context, instance, None, volume_id)
+    instance, stale = world.boot(), shelf.add("available")
+    world.compute.reserve_block_device_name(world.context, instance, None, stale)
     world.compute._drop_stale_device_reservations(world.context)
-    assert len(mappings(world, instance)) == 2
+    assert len(mappings(world, instance)) == 1
 
     world.clock.advance(3601)
     world.compute._drop_stale_device_reservations(world.context)
 
-    assert [bdm.volume_id for bdm in mappings(world, instance)] == [fresh]
+    assert mappings(world, instance) == []
+
+
+def test_a_volume_whose_order_to_be_attached_was_lost_is_given_back_in_time(world, shelf):
+    instance, volume_id = world.boot(), shelf.add("attaching")
+    name = world.compute.reserve_block_device_name(world.context, instance, None, volume_id)
+    world.compute.init_host()
+    world.compute._drop_stale_device_reservations(world.context)
+    assert shelf.volumes[volume_id]["status"] == "attaching"  # the order may still come
+
+    world.clock.advance(3601)
+    world.compute._drop_stale_device_reservations(world.context)
+    world.compute.attach_volume(world.context, volume_id, name, instance)
+
+    assert shelf.volumes[volume_id]["status"] == "available"
+    assert mappings(world, instance) == []
+    assert "never attached" in world.faults(instance)[0]["details"]
+
+
+def test_a_volume_that_another_instance_waits_for_is_not_taken_from_it(world, shelf):
+    before, now, volume_id = world.boot(), world.boot(), shelf.add("attaching")
+    world.compute.reserve_block_device_name(world.context, before, None, volume_id)
+    world.clock.advance(3601)
+    world.compute.reserve_block_device_name(world.context, now, None, volume_id)
+
+    world.compute._drop_stale_device_reservations(world.context)
+
+    assert shelf.volumes[volume_id]["status"] == "attaching"
+    assert (len(mappings(world, before)), len(mappings(world, now))) == (0, 1)
 
 
 def test_a_reboot_detaches_the_volumes_the_guest_cannot_use(world, shelf):

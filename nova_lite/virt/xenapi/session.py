@@ -17,7 +17,7 @@ from nova_lite import concurrency, exception
 from nova_lite.virt.driver import HypervisorLoginRefused, HypervisorUnavailable
 from nova_lite.virt.xenapi import errors, plugins
 from nova_lite.virt.xenapi.session_pool import Member, SessionPool
-from nova_lite.virt.xenapi.transport import Endpoint, TlsPolicy, XapiTransport
+from nova_lite.virt.xenapi.transport import CertificateRefused, Endpoint, TlsPolicy, XapiTransport
 
 LOG = logging.getLogger(__name__)
 
@@ -275,7 +275,8 @@ class XenAPISession:
             except errors.CONNECTION_ERRORS as broken:
                 error = broken
                 pool.drop_free()  # they lead to the same place
-            if not REPEATABLE.search(method) or self.clock.monotonic() + delay_s > repeat_until:
+            if not REPEATABLE.search(method) or isinstance(error, CertificateRefused) \
+                    or self.clock.monotonic() + delay_s > repeat_until:
                 raise self._unavailable(f"{method}: {error or type(error).__name__}") from error
             LOG.warning("%s at %s failed (%s), trying again", method, self.host_endpoint.without_credentials, error)
             self.clock.sleep(delay_s * random.uniform(0.5, 1))

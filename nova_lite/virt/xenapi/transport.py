@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import http.client
 import json
+import re
 import select
 import socket
 import ssl
@@ -22,6 +23,7 @@ import XenAPI
 from nova_lite import exception
 
 LOCAL_SOCKET = "/var/lib/xcp/xapi"
+FINGERPRINT = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,18 @@ class TlsPolicy:
 
     @classmethod
     def of(cls, options: Any) -> "TlsPolicy":
-        """Return the policy of the options of section [xenserver]."""
+        """Return the policy of the options of section [xenserver]. Raises ConfigurationError."""
+        for each in options.connection_fingerprint:
+            if not FINGERPRINT.fullmatch(_plain(each)):
+                raise exception.ConfigurationError(
+                    reason=f"[xenserver] connection_fingerprint {each} is no SHA-256 of a certificate: 64 hexadecimal "
+                           "digits, with or without colons")
         return cls(options.connection_verify, options.connection_ca_file,
                    ",".join(options.connection_fingerprint) or None)
 
     def accepts(self, shown: str) -> bool:
         """Tell whether a fingerprint is one of the pinned ones."""
-        pinned = (self.fingerprint or "").replace(":", "").replace(" ", "").lower().split(",")
+        pinned = _plain(self.fingerprint or "").split(",")
         return any(hmac.compare_digest(shown, each) for each in pinned)
 
     def context(self) -> ssl.SSLContext:
@@ -62,11 +69,22 @@ class TlsPolicy:
                 reason=f"[xenserver] connection_ca_file {self.ca_file} cannot be read: {error}") from error
 
 
+def _plain(fingerprint: str) -> str:
+    return fingerprint.replace(":", "").replace(" ", "").lower()
+
+
 class JsonRpcMissing(Exception):
     """The host has no JSON-RPC."""
 
 
-class CertificateChanged(ssl.SSLError):
+class CertificateRefused(ssl.SSLError):
+    """The host's certificate is not accepted. Trying again does not help: somebody has to look at it."""
+
+    def __str__(self):
+        return self.args[0]
+
+
+class CertificateChanged(CertificateRefused):
     """The host showed another certificate than the pinned one."""
 
 
@@ -76,7 +94,12 @@ class _PinnedHTTPSConnection(http.client.HTTPSConnection):
     policy = TlsPolicy()
 
     def connect(self):
-        super().connect()
+        try:
+            super().connect()
+        except ssl.SSLCertVerificationError as error:
+            raise CertificateRefused(
+                f"the certificate of {self.host} is not accepted: {error.verify_message} (connection_ca_file or "
+                "connection_fingerprint can vouch for it)") from None
         if self.policy.fingerprint is None:
             return
         shown = hashlib.sha256(self.sock.getpeercert(True)).hexdigest()

@@ -227,16 +227,18 @@ class VmCache:
             self._thread = None
 
     def _listen(self) -> None:
-        delay_s = 1.0
+        delay_s, told = 1.0, ""
         while not self._stopping.is_set():
             try:
                 self._member = self._session.log_in()
-                delay_s = 1.0
+                delay_s, told = 1.0, ""
                 self._follow(self._member)
             except (XenAPI.Failure, exception.NovaException, *errors.CONNECTION_ERRORS) as error:
                 if not self._stopping.is_set():
-                    LOG.warning("The event stream of %s broke (%s), trying again in %.0f s", self._session, error,
-                                delay_s)
+                    # One line for each reason, however often it is tried.
+                    level, told = logging.DEBUG if str(error) == told else logging.WARNING, str(error)
+                    LOG.log(level, "The event stream of %s broke (%s), trying again in %.0f s", self._session, error,
+                            delay_s)
             finally:
                 self._synced.clear()
                 if self._member is not None:

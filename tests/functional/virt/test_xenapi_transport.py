@@ -10,6 +10,7 @@ from nova_lite.virt.driver import HypervisorUnavailable
 from nova_lite.virt.xenapi.session import XenAPISession
 from nova_lite.virt.xenapi.transport import TlsPolicy
 from nova_lite.xensim import Simulator
+from tests.fixtures.clock import FakeClock
 from tests.fixtures.xen_bench import GIB, make_network_info, vbds
 
 
@@ -23,7 +24,11 @@ def encrypted(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def certificate(encrypted):
-    host, port = encrypted.url.removeprefix("https://").rstrip("/").split(":")
+    return certificate_of(encrypted)
+
+
+def certificate_of(simulator):
+    host, port = simulator.url.removeprefix("https://").rstrip("/").split(":")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with socket.create_connection((host, int(port))) as raw, context.wrap_socket(raw) as shown:
@@ -36,7 +41,7 @@ def connect(simulator, **policy):
 
 
 def test_a_certificate_nobody_vouches_for_is_refused(encrypted):
-    with pytest.raises(HypervisorUnavailable, match="certificate"):
+    with pytest.raises(HypervisorUnavailable, match="not accepted: self-signed certificate .*connection_fingerprint"):
         connect(encrypted)
 
 
@@ -57,8 +62,33 @@ def test_verification_can_be_switched_off(encrypted):
 
 def test_a_pinned_certificate_is_accepted_and_no_other(encrypted, certificate):
     connect(encrypted, fingerprint=hashlib.sha256(certificate).hexdigest())
-    with pytest.raises(HypervisorUnavailable, match="pinned"):
+    with pytest.raises(HypervisorUnavailable, match=r"https://\S+: the certificate of \S+ has .*pinned one$"):
         connect(encrypted, fingerprint="0" * 64)
+
+
+def test_a_certificate_that_changes_under_a_service_ends_a_call_at_once(tmp_path):
+    clock = FakeClock()
+    first = Simulator()
+    first.start(tls=True)
+    with first:
+        session = XenAPISession(first.url, first.username, first.password, clock=clock,
+                                tls=TlsPolicy(fingerprint=hashlib.sha256(certificate_of(first)).hexdigest()))
+    second = Simulator()
+    second.start(first.url.removeprefix("https://"), tls=True)
+    with second:
+        before = clock.monotonic()
+        with pytest.raises(HypervisorUnavailable, match="host.get_all: the certificate of .* not the pinned one"):
+            session.call_xenapi("host.get_all")
+        # A host that is merely away is asked again for a minute.
+        assert clock.monotonic() == before
+        session.close()
+
+
+@pytest.mark.parametrize("text", ["00:11", "z" * 64, "0" * 63])
+def test_a_fingerprint_that_is_none_is_one_line(make_conf, text):
+    conf = make_conf(connection_fingerprint=["0" * 64, text])
+    with pytest.raises(exception.ConfigurationError, match="64 hexadecimal digits"):
+        TlsPolicy.of(conf.xenserver)
 
 
 def test_a_unix_socket_is_as_good_as_an_address(tmp_path):

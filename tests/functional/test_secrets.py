@@ -1,5 +1,6 @@
 """Canaries: secrets go where they have to, and into no log, fault, event, notification, reply or row that is read."""
 
+import contextlib
 import json
 
 import pytest
@@ -96,27 +97,42 @@ def test_C37_no_secret_is_told_to_anybody_who_need_not_know_it(world, logs):
 
 # --- What a database quotes ---
 
-def refuse_writes_of(world, table):
-    """Have the database refuse rows of a table, with an error of its own that names what was to be written."""
+REFUSALS = {
+    "sqlite": "BEGIN SELECT RAISE(ABORT, 'refused'); END",
+    "mysql": "FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'refused'",
+    "postgresql": "FOR EACH ROW EXECUTE FUNCTION refuse()",
+}
+REFUSING = "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'refused'; END$$"
+
+
+@contextlib.contextmanager
+def refusing_writes_of(world, *tables):
+    """Have the database refuse rows of tables, with an error of its own that names what was to be written."""
+    kind = world.db.store.engines.url.get_backend_name()
+    triggers = {f"refuse_{verb}_{table}": (verb, table) for table in tables for verb in ("INSERT", "UPDATE")}
     with world.db.writer(None) as session:
-        for verb in ("INSERT", "UPDATE"):
-            session.execute(sqlalchemy.text(
-                f"CREATE TRIGGER refuse_{verb}_{table} BEFORE {verb} ON {table} "
-                "BEGIN SELECT RAISE(ABORT, 'refused'); END"))
+        if kind == "postgresql":
+            session.execute(sqlalchemy.text(REFUSING))
+        for name, (verb, table) in triggers.items():
+            session.execute(sqlalchemy.text(f"CREATE TRIGGER {name} BEFORE {verb} ON {table} {REFUSALS[kind]}"))
+    yield
+    with world.db.writer(None) as session:
+        for name, (_, table) in triggers.items():
+            session.execute(sqlalchemy.text(f"DROP TRIGGER {name}{f' ON {table}' if kind == 'postgresql' else ''}"))
 
 
 def test_what_the_database_refuses_is_not_quoted(world, logs):
     volume = world.shelf.add("attaching")
     instance = world.boot()
     name = world.compute.reserve_block_device_name(world.context, instance, None, volume)
-    refuse_writes_of(world, "block_device_mapping")
-    refuse_writes_of(world, "instances")
 
-    answers = [
-        attempt(world.compute.attach_volume, world.context, volume_id=volume, mountpoint=name, instance=instance),
-        attempt(world.create, user_data=ENCODED[1]),
-        attempt(world.compute.rebuild_instance, world.context, instance=world.reload(instance), orig_image_ref=None,
-                image_ref=None, injected_files=[["/etc/motd", ENCODED[0]]], new_pass=PASSWORD)]
+    with refusing_writes_of(world, "block_device_mapping", "instances"):
+        answers = [
+            attempt(world.compute.attach_volume, world.context, volume_id=volume, mountpoint=name, instance=instance),
+            attempt(world.create, user_data=ENCODED[1]),
+            attempt(world.compute.rebuild_instance, world.context, instance=world.reload(instance),
+                    orig_image_ref=None, image_ref=None, injected_files=[["/etc/motd", ENCODED[0]]],
+                    new_pass=PASSWORD)]
 
     assert any("refused" in answer for answer in answers)
     assert leaks(answers) == []

@@ -447,14 +447,24 @@ def load_compute_driver(virtapi, compute_driver=None, *, conf, image_api=None):
         sys.exit(1)
     LOG.info("Loading compute driver '%s'", name)
     try:
-        driver = importutils.import_object_ns("nova_lite.virt", name, virtapi, conf=conf, image_api=image_api)
+        found = _import_class(name)
     except ImportError as error:
         LOG.error("Unable to load the compute driver '%s': %s", name, error)
         sys.exit(1)
-    if not isinstance(driver, ComputeDriver):
+    if not (isinstance(found, type) and issubclass(found, ComputeDriver)):
         LOG.error("The compute driver '%s' is not a ComputeDriver", name)
         sys.exit(1)
-    return driver
+    return found(virtapi, conf=conf, image_api=image_api)
+
+
+def _import_class(name):
+    try:
+        return importutils.import_class(f"nova_lite.virt.{name}")
+    except ImportError as below:
+        try:
+            return importutils.import_class(name)
+        except (ImportError, ValueError) as error:  # ValueError: a name without a module
+            raise ImportError(f"{below}; {error}") from None
 
 
 def compute_driver_matches(match, *, conf):

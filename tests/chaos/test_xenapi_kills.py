@@ -1,4 +1,4 @@
-"""kill -9 of nova-compute before and after every XenAPI call of what it does to instances.
+"""kill -9 of nova-compute before and after every XenAPI call of what it does to instances, and after every write.
 
 After a restart each operation is done or undone, it can be done again, and when the instance is deleted the hosts are
 as empty as before. By default one place of some operations is tried, others every day; NOVA_LITE_CHAOS_KILLS=all tries
@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.chaos.xen.guillotine import CALLS, WRITES
 from tests.chaos.xen.operations import OPERATIONS
 from tests.chaos.xen.pair import Pair
 
-OPERATIONS_A_DAY = 5
+OPERATIONS_A_DAY = 4
 PLACES_A_DAY = 1
 WHICH = os.environ.get("NOVA_LITE_CHAOS_KILLS") or str(datetime.date.today().toordinal())
 TODAY = list(OPERATIONS) if WHICH == "all" else random.Random(WHICH).sample(list(OPERATIONS), OPERATIONS_A_DAY)
@@ -33,49 +34,50 @@ def pair(tmp_path_factory):
 
 
 class Place(NamedTuple):
-    """Where a process ends: `nth` is the number of the call, `after` whether it is answered."""
+    """Where a process ends: `nth` is the number of the call or write, `after` whether it is done."""
 
     nth: int
     after: bool
-    call: str
-    is_new: bool
+    name: str
+    is_new: bool = False
 
     def __str__(self):
-        return (f"{'after' if self.after else 'before'} call {self.nth}, {self.call}"
-                f"{' of a process that was just started' if self.is_new else ''}")
+        return (f"{'after' if self.after else 'before'} {self.nth}, {self.name}"
+                f"{', of a process that was just started' if self.is_new else ''}")
 
 
-def places(name, at_first, later):
-    """Return the places to try, of the calls of a process that was just started and of one that did things before.
+def around_calls(at_first, later):
+    """Return the places at the calls of a process that was just started, and of one that did things before.
 
     The second remembers what the first has to ask; where they ask the same, it is tried in the second only.
     """
     asked_at_first = [nth for tag, start, end, *_ in SequenceMatcher(None, at_first, later, False).get_opcodes()
                       if tag in ("delete", "replace") for nth in range(start, end)]
-    every = [Place(nth, after, calls[nth], is_new)
-             for calls, numbers, is_new in ((later, range(len(later)), False), (at_first, asked_at_first, True))
-             for nth in numbers for after in (False, True)]
-    if WHICH == "all":
-        return every
-    print(f"NOVA_LITE_CHAOS_KILLS={WHICH}")
-    return random.Random(f"{WHICH} {name}").sample(every, PLACES_A_DAY)
+    return [Place(nth, after, calls[nth], is_new)
+            for calls, numbers, is_new in ((later, range(len(later)), False), (at_first, asked_at_first, True))
+            for nth in numbers for after in (False, True)]
 
 
-def calls_of(pair, name):
-    """Return the calls of an operation that nobody kills."""
-    whole = pair.run(name)
+def after_writes(at_first, later):
+    """Return the places after the writes: what is before one is after another, or after a call."""
+    return [Place(nth, True, name) for nth, name in enumerate(later)]
+
+
+def counted(pair, name, counting):
+    """Return the calls, or writes, of an operation that nobody kills."""
+    whole = pair.run(name, counting)
     assert "problem" not in whole, whole["problem"]
     told = pair.restart(name, whole["things"])
     assert "problem" not in told, told["problem"]
     assert pair.left() == pair.empty
-    return whole["calls"]
+    return whole["counted"]
 
 
-def kill(pair, name, place):
+def kill(pair, name, counting, place):
     """Return what is wrong after a kill and a restart, '' when nothing is."""
     if place.is_new:
         pair.end()
-    died = pair.run(name, nth=place.nth, after=place.after)
+    died = pair.run(name, counting, nth=place.nth, after=place.after)
     if "problem" in died:
         return died["problem"]
     if died.get("signal") not in (None, signal.SIGKILL):
@@ -88,17 +90,29 @@ def kill(pair, name, place):
     if left != pair.empty:
         before, pair.empty = pair.empty, left
         return f"left on the hosts: {left} instead of {before}"
-    pair.kills += "signal" in died  # now and then a call is fewer than when they were counted
+    pair.kills += "signal" in died  # now and then there is one call less than when they were counted
     return ""
+
+
+def try_places(pair, name, counting, places_of):
+    pair.end()
+    places, kills = places_of(*[counted(pair, name, counting) for _ in range(2)]), pair.kills
+    if WHICH != "all":
+        print(f"NOVA_LITE_CHAOS_KILLS={WHICH}")
+        places = random.Random(f"{WHICH} {name}").sample(places, PLACES_A_DAY)
+
+    wrong = [f"{place}: {problem}" for place in places if (problem := kill(pair, name, counting, place))]
+
+    print(f"{name}: {pair.kills - kills} kills at {len(places)} {counting}")
+    assert not wrong, "\n".join(wrong)
+    assert pair.kills > kills
 
 
 @pytest.mark.parametrize("name", TODAY)
 def test_an_operation_that_is_killed_is_done_or_undone_and_can_be_done_again(pair, name):
-    pair.end()
-    tried, kills = places(name, calls_of(pair, name), calls_of(pair, name)), pair.kills
+    try_places(pair, name, CALLS, around_calls)
 
-    wrong = [f"{place}: {problem}" for place in tried if (problem := kill(pair, name, place))]
 
-    print(f"{name}: {pair.kills - kills} kills at {len(tried)} places")
-    assert not wrong, "\n".join(wrong)
-    assert pair.kills > kills
+@pytest.mark.parametrize("name", TODAY)
+def test_so_it_is_when_the_kill_comes_after_a_write_to_the_database(pair, name):
+    try_places(pair, name, WRITES, after_writes)

@@ -1,4 +1,4 @@
-"""Counting the calls a process makes to its hosts, and killing the process at one of them."""
+"""Counting what a process tells its hosts or its database, and killing the process at one of these points."""
 
 import http.client
 import os
@@ -6,8 +6,11 @@ import re
 import signal
 import threading
 
+from sqlalchemy.engine.default import DefaultDialect
+
 from nova_lite.virt.xenapi.transport import XapiTransport
 
+CALLS, WRITES = "calls", "writes"
 METHOD = re.compile(rb"<methodName>([^<]+)</methodName>")
 # Calls that no operation makes: the long poll's, and sessions coming and going.
 BACKGROUND = ("event.from", "session.login_with_password", "session.logout", "session.get_uuid")
@@ -16,33 +19,35 @@ BACKGROUND = ("event.from", "session.login_with_password", "session.logout", "se
 class Guillotine:
     """Kills this process before the nth call is sent, or after its answer came in, with signal 9.
 
-    `calls` are the names of what was counted: XenAPI calls, and `PUT /import_raw_vdi` and the like for transfers.
+    `counted` are the names of what was counted: XenAPI calls, and `PUT /import_raw_vdi` and the like for transfers; or
+    writes, each a transaction.
     """
 
     def __init__(self):
-        self.calls = []
-        self._counting = False
+        self.counted = []
+        self._counting = None
         self._nth = None
         self._after = False
         self._lock = threading.Lock()
         self._watch_calls()
         self._watch_transfers()
+        self._watch_writes()
 
-    def arm(self, nth=None, after=False):
-        """Begin to count; at the nth call (0 is the first) the process ends."""
-        self.calls = []
-        self._nth, self._after, self._counting = nth, after, True
+    def arm(self, counting, nth=None, after=False):
+        """Begin to count CALLS or WRITES; at the nth one (0 is the first) the process ends."""
+        self.counted = []
+        self._nth, self._after, self._counting = nth, after, counting
 
     def disarm(self):
-        self._counting = False
+        self._counting = None
 
-    def _begin(self, name):
+    def _begin(self, name, kind=CALLS):
         """Return whether the process is to end when this call is over."""
-        if not self._counting or name in BACKGROUND:
+        if self._counting != kind or name in BACKGROUND:
             return False
         with self._lock:
-            self.calls.append(name)
-            is_last = self._nth == len(self.calls) - 1
+            self.counted.append(name)
+            is_last = self._nth == len(self.counted) - 1
         if is_last and not self._after:
             end()
         return is_last
@@ -88,6 +93,18 @@ class Guillotine:
 
         http.client.HTTPConnection.putrequest = putrequest
         http.client.HTTPConnection.close = close_connection
+
+    def _watch_writes(self):
+        commit, changes = DefaultDialect.do_commit, {}
+
+        def do_commit(dialect, connection):
+            before, changes[id(connection)] = changes.get(id(connection), 0), connection.total_changes
+            is_last = before != connection.total_changes and self._begin("transaction", WRITES)
+            commit(dialect, connection)
+            if is_last:
+                end()
+
+        DefaultDialect.do_commit = do_commit
 
 
 def end():

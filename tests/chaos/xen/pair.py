@@ -67,12 +67,13 @@ class Pair(Hosts):
         """Kill the process that serves, if there is one."""
         self.ask(do="end")
 
-    def run(self, operation, **kill):
-        """Run an operation; `nth` and `after` say where the process that does it is killed."""
+    def run(self, operation, counting, **kill):
+        """Run an operation; `counting` says what, `nth` and `after` where the process that does it is killed."""
         self._seed += 1
         volume = f"volume-{self._seed}"
         self.offer(volume)
-        return self.ask(do="run", operation=operation, cached=self.cached, seed=self._seed, volume=volume, **kill)
+        return self.ask(do="run", operation=operation, cached=self.cached, seed=self._seed, volume=volume,
+                        counting=counting, **kill)
 
     def restart(self, operation, things):
         """Start the services again, kill -9 before it if they run; return how the instance is, and what came next."""

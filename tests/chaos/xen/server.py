@@ -114,10 +114,10 @@ class Services:
         things = operation.prepare(
             site, {"cached": job["cached"], "new": site.image(job["seed"]), "volume": job["volume"]})
         self._tell(things=things)
-        self._guillotine.arm(job.get("nth"), job.get("after", False))
+        self._guillotine.arm(job["counting"], job.get("nth"), job.get("after", False))
         operation.run(site, things)
         self._guillotine.disarm()
-        return {"calls": self._guillotine.calls, "state": site.state(things["uuid"])}
+        return {"counted": self._guillotine.counted, "state": site.state(things["uuid"])}
 
     def _restart(self, job):
         """Start again; report how the instance is, whether the operation can be done again, and how that ended."""

@@ -240,9 +240,17 @@ class Recovery:
         """Snapshots and moves that had not begun to change the guest, or had not left: the guest is as it was."""
         if instance.task_state in (*_SNAPSHOT, task_states.RESIZE_PREP, task_states.MIGRATING):
             LOG.info("Instance %s is no longer %s", instance.uuid, instance.task_state)
-            if instance.task_state not in _SNAPSHOT:
+            if instance.task_state in _SNAPSHOT:
+                self._clear_snapshot(instance)
+            else:
                 self.moves.close_records(context, instance)
             self._here.update(context, instance, task_state=None)
+
+    def _clear_snapshot(self, instance: objects.Instance) -> None:
+        try:
+            self._here.driver.settle_interrupted(instance, instance.task_state)
+        except Exception:  # the guest is well; what is left takes room only
+            LOG.exception("Could not clear away the unfinished snapshot of instance %s", instance.uuid)
 
     def _restore_guest(self, context: RequestContext, instance: objects.Instance) -> None:
         network_info = self._here.for_driver(compute_utils.get_nw_info_for_instance(instance))

@@ -72,6 +72,23 @@ def test_what_can_be_done_again_is(world, vm_state, task_state, guest_state, fou
     assert told in world.notifier.events()
 
 
+@pytest.mark.parametrize("error", [None, RuntimeError("the disk is busy")])
+def test_the_driver_clears_an_unfinished_snapshot_away_if_it_can(world, error):
+    instance, asked = left_behind(world, vm_states.ACTIVE, task_states.IMAGE_UPLOADING), []
+
+    def settle(found, task_state):
+        asked.append((found.uuid, task_state))
+        if error:
+            raise error
+
+    world.compute.driver.settle_interrupted = settle
+    restart(world)
+
+    instance = world.reload(instance)
+    assert asked == [(instance.uuid, task_states.IMAGE_UPLOADING)]
+    assert (instance.vm_state, instance.task_state) == (vm_states.ACTIVE, None)
+
+
 @pytest.mark.parametrize(("vm_state", "task_state", "guest_state", "method"), [
     (vm_states.ACTIVE, task_states.POWERING_OFF, RUNNING, "power_off"),
     (vm_states.STOPPED, task_states.POWERING_ON, DOWN, "power_on"),

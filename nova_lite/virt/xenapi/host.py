@@ -22,7 +22,7 @@ ARCHITECTURES = {"x86_32": "i686", "x86_32p": "i686"}
 class Host:
     """Figures and state of our host; figures are remembered for twice `keep_s` seconds unless they are refreshed.
 
-    Memory in use is read again only when a VM changed: while the host rests, looking at it costs two calls.
+    Memory in use is read again only when a VM changed: while the host rests, looking at it costs one call.
     """
 
     def __init__(self, session, cache: VmCache, storage: Storage, keep_s: float):
@@ -51,12 +51,13 @@ class Host:
         return not self._cache.synced or self._changes_read != self._cache.changes
 
     def _read(self) -> dict[str, Any]:
-        record = self._session.call_xenapi("host.get_record", self._session.host_ref)
+        records = self._session.records_at_once(("host", self._session.host_ref), *self._storage.chosen)
+        record = records[self._session.host_ref]
         if self._vms_changed():
             changes = self._cache.changes
             self._memory = self._read_memory(record["metrics"])
             self._changes_read = changes
-        sr = self._storage.for_guests(refresh=True)
+        sr = self._storage.for_guests(refresh=True, just_read=records)
         self._capabilities = record["capabilities"]
         return {
             "enabled": record["enabled"],

@@ -49,20 +49,28 @@ class Storage:
         self._guests: StorageRepository | None = None
         self._read_at = self._chosen_at = 0.0
 
-    def for_guests(self, refresh: bool = False) -> StorageRepository:
-        """Return the repository of guests' disks. Raises StorageRepositoryNotFound."""
+    @property
+    def chosen(self) -> list[tuple[str, str]]:
+        """(class, ref) of what for_guests reads again: the repository of guests' disks once it was chosen."""
+        return [("SR", self._guests.ref)] if self._guests is not None else []
+
+    def for_guests(self, refresh: bool = False, just_read: dict[str, dict] | None = None) -> StorageRepository:
+        """Return the repository of guests' disks; just_read: {ref: record} that are fresh.
+
+        Raises StorageRepositoryNotFound.
+        """
         with self._lock:
             now = self._session.clock.monotonic()
             if self._guests is None or now - self._chosen_at > CHOICES_COUNT_FOR * self._keep_s:
                 self._guests = self._choose()
                 self._read_at = self._chosen_at = now
             elif refresh or now - self._read_at > self._keep_s:
-                self._guests = self._read_again(self._guests) or self._choose()
+                self._guests = self._read_again(self._guests, just_read or {}) or self._choose()
                 self._read_at = now
             return self._guests
 
-    def _read_again(self, chosen: StorageRepository) -> StorageRepository | None:
-        record = self._session.get_rec("SR", chosen.ref)
+    def _read_again(self, chosen: StorageRepository, just_read: dict[str, dict]) -> StorageRepository | None:
+        record = just_read.get(chosen.ref) or self._session.get_rec("SR", chosen.ref)
         if record is None or tuple(record["PBDs"]) != chosen.pbd_refs:
             return None
         return StorageRepository.from_record(chosen.ref, record)

@@ -20,6 +20,21 @@ def test_figures_of_the_host_are_read_once_in_a_while(bench):
     assert bench.calls() == []
 
 
+def test_figures_of_host_and_storage_are_read_in_one_call(bench):
+    before = bench.driver.get_host_stats(refresh=True)
+    bench.simulator.control.reset_calls()
+    assert bench.driver.get_host_stats(refresh=True)["disk_total"] == before["disk_total"]
+    assert not {"host.get_record", "SR.get_record"} & set(bench.calls())
+
+
+def test_figures_are_read_from_a_host_that_has_no_events(bench):
+    before = bench.driver.get_host_stats(refresh=True)
+    bench.simulator.control.fail("event.from", error=["MESSAGE_METHOD_UNKNOWN", "event.from"], count=1000)
+    bench.simulator.control.reset_calls()
+    assert bench.driver.get_host_stats(refresh=True)["disk_total"] == before["disk_total"]
+    assert {"host.get_record", "SR.get_record"} <= set(bench.calls())
+
+
 def test_the_host_is_enabled_and_disabled(bench):
     assert bench.driver.set_host_enabled("h", False) == "disabled"
     assert bench.api("host.get_enabled", bench.vmops._session.host_ref) is False

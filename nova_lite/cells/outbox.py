@@ -112,7 +112,8 @@ class Outbox:
 
     def start(self) -> None:
         """Begin to send, in a worker of its own."""
-        self._task = concurrency.spawn(self._run)
+        if self._task is None:
+            self._task = concurrency.spawn(self._run)
 
     def stop(self) -> None:
         """Send nothing more. What is on its way and not acknowledged is sent again after the next start."""

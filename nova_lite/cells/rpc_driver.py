@@ -56,8 +56,9 @@ class CellsRPCDriver(BaseCellsDriver):
         dispatcher = InterCellRPCDispatcher(msg_runner)
         base = self._services.conf.cells.rpc_driver_queue_base
         # First, since neighbours may use it as soon as they hear from this cell.
-        self._lean = LeanReceiver.started(self._services, msg_runner)
-        for message_type in sorted(msg_runner.get_message_types()):
+        self._lean = self._lean or LeanReceiver.started(self._services, msg_runner)
+        # Those that serve already do so when this is tried again, for a broker that went away in the middle.
+        for message_type in sorted(set(msg_runner.get_message_types()) - set(self._servers)):
             server = self._services.rpc.server(f"{base}.{message_type}", [dispatcher],
                                                server_name=self._services.host, bind=self._services,
                                                serializer=rpc.PlainSerializer())

@@ -28,6 +28,13 @@ def translate(error: Exception, method: str, topic: str, timeout_s: float) -> Ex
     return error
 
 
+def translate_listening(error: Exception, topic: str) -> Exception:
+    """The error to raise when a topic could not be listened to: RpcUnavailable for whatever the connection met."""
+    if isinstance(error, OSError):
+        return exception.RpcUnavailable(method="listening", topic=topic, reason=one_line(error))
+    return translate(error, "listening", topic, 0)
+
+
 def one_line(error: BaseException) -> str:
     """The text of a library's error on one line, without the user and password of a URL in it."""
     text = _CREDENTIALS.sub("://***@", " ".join(str(error).split()))

@@ -25,6 +25,8 @@ from nova_lite.rpc import errors, serializer, versions
 LOG = logging.getLogger(__name__)
 _EXPOSED = "_remote_method"
 _STOP_LIMIT_S = 2
+# Replies to what has been carried out are sent within moments, or their broker is away.
+_REPLY_LIMIT_S = 5
 _FOREVER_S = threading.TIMEOUT_MAX / 2
 
 
@@ -101,10 +103,34 @@ class _SeenOperations:
             return False
 
 
+class _Underway:
+    """The messages that were taken and are not carried out yet. Sending their replies does not count."""
+
+    def __init__(self) -> None:
+        self._messages: set[int] = set()
+        self._changed = threading.Condition()
+
+    def begin(self, message: Any) -> None:
+        with self._changed:
+            self._messages.add(id(message))
+
+    def end(self, message: Any) -> None:
+        with self._changed:
+            self._messages.discard(id(message))
+            if not self._messages:
+                self._changed.notify_all()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether all of them were carried out within this time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._messages, timeout_s)
+
+
 class Dispatcher:
     """Finds the method a message asks for and runs it; what oslo.messaging's server hands messages to.
 
-    ``counters`` tells how many messages were received, refused, expired, repeated and failed.
+    ``counters`` tells how many messages were received, refused, expired, repeated and failed; ``underway`` knows those
+    that are being carried out.
     """
 
     def __init__(self, endpoints: Iterable[Any], services: Services, object_serializer: Any, remembered: int):
@@ -113,6 +139,7 @@ class Dispatcher:
         self._serializer = object_serializer
         self._seen = _SeenOperations(remembered)
         self.counters: collections.Counter[str] = collections.Counter()
+        self.underway = _Underway()
 
     def dispatch(self, incoming: Any) -> Any:
         """Run the method of a message and return its result as it travels.
@@ -136,6 +163,8 @@ class Dispatcher:
             self.counters["failed"] += 1
             self._log_failure(message, error, answered=getattr(incoming, "reply_q", None) is not None)
             raise oslo_messaging.ExpectedException() from None
+        finally:
+            self.underway.end(incoming)
 
     def _find(self, message: Mapping[str, Any]) -> _Handler:
         method, namespace = message.get("method"), message.get("namespace")
@@ -242,10 +271,25 @@ class _LibraryServer(library.RPCServer):
     def __init__(self, transport: Any, target: oslo_messaging.Target, dispatcher: Dispatcher):
         super().__init__(transport, target, dispatcher)
         self._executor_cls = lambda max_workers: _Workers(f"rpc-{target.topic}", max_workers)
+        self._underway = dispatcher.underway
 
-    def drain(self, timeout_s: float) -> bool:
-        """Let what was taken already end."""
-        return self._work_executor.shutdown(timeout_s)
+    def close(self) -> None:
+        """Take nothing more from the listener; what was taken goes on."""
+        self._work_executor.shutdown(0)
+
+    def _on_incoming(self, incoming: list[Any]) -> None:
+        self._underway.begin(incoming[0])
+        try:
+            super()._on_incoming(incoming)
+        except RuntimeError:  # closed; the library would log it as a bug and try again for ever
+            self._underway.end(incoming[0])
+            LOG.info("a message that came after the stop is not carried out")
+
+    def _process_incoming(self, incoming: list[Any]) -> None:
+        try:
+            super()._process_incoming(incoming)
+        finally:
+            self._underway.end(incoming[0])
 
 
 class RpcServer:
@@ -267,9 +311,15 @@ class RpcServer:
         return self._dispatcher.counters
 
     def start(self) -> None:
-        """Begin to take messages. Blocks while the broker is not there, so ask Rpc.check() first."""
+        """Begin to take messages. Blocks while the broker is not there, so ask Rpc.check() first.
+
+        Raises RpcUnavailable when the broker goes away just now; a server that did not start is of no more use.
+        """
+        try:
+            self._server.start(override_pool_size=self._pool_size)
+        except Exception as error:
+            raise errors.translate_listening(error, self._target.topic) from None
         self._started = True
-        self._server.start(override_pool_size=self._pool_size)
 
     def stop(self) -> None:
         """Take no more messages; what is being carried out goes on.
@@ -292,11 +342,17 @@ class RpcServer:
             return True
         self._started = False
         timeout_s = self._drain_limit_s if timeout_s is None else timeout_s
-        if self._abandoned:
-            return self._server.drain(timeout_s)
-        try:
-            concurrency.spawn(self._server.wait).wait(timeout_s)
-        except concurrency.TimeLimitExceeded:
+        self._server.close()
+        if not self._dispatcher.underway.wait(timeout_s):
             LOG.warning("work on topic %s did not end within %.0f s", self._target.topic, timeout_s)
             return False
+        if not self._abandoned:
+            self._let_go()
         return True
+
+    def _let_go(self) -> None:
+        """Let the last replies be sent and the connection be closed. The library would wait for a broker for ever."""
+        try:
+            concurrency.spawn(self._server.wait).wait(_REPLY_LIMIT_S)
+        except concurrency.TimeLimitExceeded:
+            LOG.info("a message broker is away, the last replies on topic %s were not sent", self._target.topic)

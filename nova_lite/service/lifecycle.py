@@ -5,6 +5,7 @@ import importlib.metadata
 import random
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ LOG = logging.getLogger(__name__)
 _RETRY_FIRST_S = 0.5
 _RETRY_MOST_S = 5.0
 _BLOCKED_START_S = 5.0
+_LEAST_STEP_S = 1.0  # what each step of a stop has, however long those before it took
 
 
 class Stopped(Exception):
@@ -48,9 +50,14 @@ class Part:
     def serve(self, host: str) -> None:
         """Begin to take messages."""
         endpoints = [self.manager, *getattr(self.manager, "additional_endpoints", ()), BaseEndpoint(self.topic)]
-        self.server = self.services.rpc.server(self.topic, endpoints, server_name=host, bind=self.services,
-                                               serializer=getattr(self.manager, "serializer", None))
-        self.server.start()
+        server = self.services.rpc.server(self.topic, endpoints, server_name=host, bind=self.services,
+                                          serializer=getattr(self.manager, "serializer", None))
+        server.start()
+        self.server = server
+
+    def announce(self) -> None:
+        """Do what comes once messages are taken."""
+        self.post_start() if self.post_start else self.hook("post_start_hook")
 
 
 class BaseEndpoint:
@@ -121,9 +128,9 @@ class Service:
                 part.hook("pre_start_hook")
             self._check_not_stopping()
             for part in self.parts:
-                part.serve(self.host)
+                self._wait_for("the message broker", lambda part=part: part.serve(self.host))
             for part in self.parts:
-                part.post_start() if part.post_start else part.hook("post_start_hook")
+                self._wait_for("the message broker", part.announce)
             self._tasks = [concurrency.spawn(self._beat)]
             if self.conf.periodic_enable:
                 self._tasks += [concurrency.spawn(self._run_periodic_tasks, part) for part in self.parts
@@ -214,7 +221,8 @@ class Service:
     def stop(self, timeout: float | None = None) -> bool:
         """Take no more work, let what is being done end within ``timeout`` seconds (graceful_shutdown_timeout).
 
-        Returns whether all of it ended. May be called while start() waits, and again.
+        That is the time of all steps together; what does not end then is left to the end of the process. Returns
+        whether all of it ended. May be called while start() waits, and again.
         """
         self._stopping.set()
         limit_s = self.conf.graceful_shutdown_timeout if timeout is None else timeout
@@ -238,12 +246,18 @@ class Service:
         return drained
 
     def _stop_parts(self, limit_s: float) -> bool:
+        deadline_s = time.monotonic() + limit_s
+
+        def left_s() -> float:
+            return max(_LEAST_STEP_S, deadline_s - time.monotonic())
+
         serving = [part.server for part in self.parts if part.server is not None]
         _all_at_once("stop taking messages", [server.stop for server in serving])
         drained = all(_all_at_once("wait for work in flight", [lambda s=s: s.wait(limit_s) for s in serving]))
-        _all_at_once("stop the manager", [lambda p=part: p.hook("stop") for part in self.parts])
+        managers = [lambda p=part: p.hook("stop") for part in self.parts]
+        _all_at_once("stop the manager", managers, left_s())
         for task in self._tasks:
-            _try("wait for periodic work", lambda task=task: _ended(task, limit_s))
+            _ended("let periodic work end", task, left_s())
         return drained
 
     def kill(self) -> None:
@@ -295,16 +309,20 @@ def _first_line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _ended(task: concurrency.Task, limit_s: float) -> None:
+def _ended(what: str, task: concurrency.Task, limit_s: float | None) -> Any:
+    """The task's result; None when it has not ended in time, or has failed."""
     try:
-        task.wait(limit_s)
+        return task.wait(limit_s)
     except concurrency.TimeLimitExceeded:
-        LOG.warning("periodic work did not end within %.0f s", limit_s)
+        LOG.warning("could not %s within %.0f s", what, limit_s)
+    except Exception:
+        LOG.exception("could not %s", what)
+    return None
 
 
-def _all_at_once(what: str, functions: list[Callable]) -> list[Any]:
+def _all_at_once(what: str, functions: list[Callable], limit_s: float | None = None) -> list[Any]:
     tasks = [concurrency.spawn(_try, what, function) for function in functions]
-    return [task.wait() for task in tasks]
+    return [_ended(what, task, limit_s) for task in tasks]
 
 
 def _try(what: str, function: Callable) -> Any:

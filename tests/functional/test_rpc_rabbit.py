@@ -4,9 +4,12 @@ import contextlib
 import json
 import subprocess
 import sys
+import threading
 
 import pytest
 
+from nova_lite import concurrency, context, exception, rpc
+from nova_lite import conf as configuration
 from tests.fixtures.ports import free_port
 from tests.fixtures.processes import REPOSITORY, wait_until
 from tests.fixtures.rabbit import rabbit_node
@@ -86,6 +89,45 @@ def test_calls_to_a_killed_broker_end_at_their_deadline_and_work_again_when_it_i
     fragile_node.restart()
 
     wait_until(lambda: client.ask("call", 3)["outcome"] == "ok", "no call works again")
+
+
+class Slow:
+    """An endpoint that works until it is released."""
+
+    remote_methods = {"work"}
+
+    def __init__(self):
+        self.working, self.release, self.worked = threading.Event(), threading.Event(), threading.Event()
+
+    def work(self, ctxt):
+        self.working.set()
+        self.release.wait(60)
+        self.worked.set()
+
+
+def test_a_server_has_stopped_when_its_work_is_done_though_no_broker_takes_the_reply(fragile_node):
+    conf = configuration.load(prog="test", config_files=[], config_dirs=[],
+                              overrides={(None, "transport_url"): fragile_node.vhost("slow"), (None, "host"): "h1"})
+    messaging, caller = rpc.Rpc(conf), rpc.Rpc(conf)
+    endpoint = Slow()
+    server = messaging.server("slow", [endpoint], bind=context.Services(conf=conf, host="h1"))
+    server.start()
+    call = concurrency.spawn(caller.client("slow").call, context.RequestContext("u"), "work", timeout=5)
+    assert endpoint.working.wait(60)
+
+    fragile_node.kill()
+    try:
+        server.stop()
+        endpoint.release.set()
+        # The library sends the reply again and again, as long as there is no broker.
+        assert concurrency.spawn(server.wait, 3600).wait(60) is True
+        assert endpoint.worked.is_set()
+        with pytest.raises(exception.RpcError):
+            call.wait(60)
+    finally:
+        fragile_node.restart()
+    messaging.close()
+    caller.close()
 
 
 def test_calls_to_a_frozen_broker_end_at_their_deadline(caller, fragile_node):

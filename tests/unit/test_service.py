@@ -3,11 +3,13 @@
 import itertools
 import threading
 
+import oslo_messaging
 import pytest
 from oslo_db import exception as db_exception
 
 from nova_lite import concurrency, context, exception, manager, rpc
 from nova_lite import conf as configuration
+from nova_lite.rpc import server
 from nova_lite.service import lifecycle
 
 _NUMBERS = itertools.count()
@@ -117,6 +119,27 @@ def world():
         if one.worker:
             one.worker.release.set()
         one.service.stop()
+
+
+@pytest.mark.parametrize("met", [ConnectionResetError("Connection reset by peer"), BrokenPipeError(),
+                                 oslo_messaging.MessageDeliveryFailure("away")])
+def test_a_broker_that_goes_away_while_the_service_starts_is_waited_for(world, monkeypatch, caplog, met):
+    one = world()
+    create, failures = server._LibraryServer._create_listener, [met]
+
+    def create_listener(self):
+        if failures:
+            raise failures.pop()
+        return create(self)
+
+    monkeypatch.setattr(server._LibraryServer, "_create_listener", create_listener)
+
+    one.service.start()
+
+    client = rpc.Rpc(one.conf).client("work", namespace="baseapi")
+    assert client.call(context.RequestContext("u"), "ping", arg=1)["arg"] == 1
+    assert "waiting for the message broker" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 def test_a_service_starts_in_strict_order(world):

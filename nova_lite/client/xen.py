@@ -4,6 +4,7 @@ import argparse
 import getpass
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -125,14 +126,16 @@ class CheckHost(OnHost, base.Listing):
 class BurnIn(OnHost, base.Listing):
     """Boot, check, reboot, pause, snapshot, rescue, stop, migrate and remove machines of its own on a host.
 
-    All that it makes is named nova-lite-burnin-…, and removed at the end, also after Ctrl-C. Exit status 1 when a step
-    failed.
+    All that it makes is named nova-lite-burnin-…, and removed at the end, also after Ctrl-C, SIGTERM and SIGHUP. Exit
+    status 1 when a step failed.
     """
 
     def get_parser(self, prog_name):
         parser = super().get_parser(prog_name)
         parser.add_argument("--machines", type=base.positive, default=2, metavar="N",
                             help="Machines of 128 MB and 1 GB to boot (default: 2).")
+        parser.add_argument("--clean-up", action="store_true",
+                            help="Only remove what runs have left that were killed by force.")
         self.add_host_options(parser)
         return parser
 
@@ -140,7 +143,8 @@ class BurnIn(OnHost, base.Listing):
         from nova_lite.virt.xenapi import burnin
 
         run = burnin.BurnIn(self.host_conf(parsed_args), parsed_args.machines, self.tell)
-        steps = run.run()
+        with ended_by_signals():
+            steps = run.clear_up() if parsed_args.clean_up else run.run()
         self.tell("")
         self.status = 0 if run.passed else 1
         return ("Step", "Result", "Seconds", "Detail"), [
@@ -160,7 +164,7 @@ class Orphans(OnHost, base.Listing):
         parser.add_argument("--older-than", type=age, default=age(DEFAULT_AGE), metavar="AGE",
                             help=f"Leave out what is younger: 90s, 30m, 2h, 7d (default: {DEFAULT_AGE}).")
         parser.add_argument("--strangers-too", action="store_true",
-                            help="Remove even when the cell knows not one of the instances on the pool.")
+                            help="Remove even when the cell knows not one of the instances and volumes on the pool.")
         self.add_host_options(parser)
         return parser
 
@@ -168,7 +172,7 @@ class Orphans(OnHost, base.Listing):
         from nova_lite.virt.xenapi import orphans
 
         with self.session(parsed_args) as (session, _):
-            search = orphans.Orphans(session, self._claim)
+            search = orphans.Orphans(session, self._claim, self._has_volume)
             found = search.find(parsed_args.older_than)
             outcomes = [""] * len(found)
             if parsed_args.remove:
@@ -189,11 +193,20 @@ class Orphans(OnHost, base.Listing):
         return Claim(row.vm_state, row.task_state, row.deleted_at if row.deleted else row.updated_at,
                      bool(row.deleted))
 
+    def _has_volume(self, volume_id: str) -> bool:
+        from nova_lite import objects
+
+        try:
+            objects.BlockDeviceMapping.get_by_volume_id(self.context.elevated(), volume_id)
+        except exception.VolumeUnattached:
+            return False
+        return True
+
     def _refuse_strangers(self, search, parsed_args) -> None:
-        met, known = search.tagged_instances()
+        met, known = search.tagged()
         if met and not known and not parsed_args.strangers_too:
-            raise CommandError(f"this cell knows none of the {met} instances on the pool: is it the right one? "
-                               "(--strangers-too removes all the same)")
+            raise CommandError(f"this cell knows none of the {met} instances and volumes on the pool: is it the right "
+                               "one? (--strangers-too removes all the same)")
 
     def _remove(self, search, orphan) -> str:
         import XenAPI
@@ -212,6 +225,23 @@ class Orphans(OnHost, base.Listing):
         finally:
             self.tell("")
         return "removed"
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end what runs here as Ctrl-C does, unless they are ignored (nohup)."""
+    def interrupt(_number, _frame):
+        raise KeyboardInterrupt
+
+    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    chosen = [number for number, handler in former.items() if handler is not signal.SIG_IGN]
+    for number in chosen:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in chosen:
+            signal.signal(number, former[number])
 
 
 def age(text: str) -> int:

@@ -14,7 +14,7 @@ from oslo_log import log as logging
 
 from nova_lite import concurrency, exception
 from nova_lite.virt.virtapi import VirtAPI
-from nova_lite.virt.xenapi import errors, instances
+from nova_lite.virt.xenapi import errors
 from nova_lite.virt.xenapi.driver import FIRST_PICTURE_S, XenAPIDriver
 from nova_lite.virt.xenapi.plan import ignoring_gone
 from nova_lite.virt.xenapi.pool_moves import PoolMoves
@@ -30,7 +30,7 @@ FLAVOR = {"id": 0, "name": "burnin", "flavorid": "burnin", "memory_mb": 128, "vc
 IMAGE_B = 8 * MIB
 LONGEST_REMOVAL_S = 120
 PASSING = ("OTHER_OPERATION_IN_PROGRESS", "OPERATION_NOT_ALLOWED", errors.VM_BAD_POWER_STATE)
-ROLES = ("", instances.RESCUE, instances.ORIGINAL)
+CACHED = "Glance Image "  # before the image's id, in the name of the disk it is kept on
 PROBLEMS = (exception.NovaException, XenAPI.Failure, NotImplementedError, RuntimeError, OSError)
 
 
@@ -47,8 +47,8 @@ class Step:
 class _Images:
     """The image port with one image, and room for one snapshot; both in memory."""
 
-    def __init__(self, content: bytes):
-        self.image = {"id": str(uuid.uuid4()), "name": PREFIX, "status": "active", "size": len(content),
+    def __init__(self, content: bytes, image_id: str):
+        self.image = {"id": image_id, "name": PREFIX, "status": "active", "size": len(content),
                       "disk_format": "raw", "container_format": "bare", "min_ram": 0, "min_disk": 0, "properties": {},
                       "os_hash_value": hashlib.sha256(content).hexdigest()}
         self._content = content
@@ -78,7 +78,7 @@ class BurnIn:
 
     def __init__(self, conf: Any, machines: int = 2, tell: Callable[[str], None] = lambda line: None):
         self.name = f"{PREFIX}-{uuid.uuid4().hex[:8]}"
-        self._images = _Images(random.SystemRandom().randbytes(IMAGE_B))
+        self._images = _Images(random.SystemRandom().randbytes(IMAGE_B), self.name)
         self._clock = concurrency.Clock()
         self._driver = XenAPIDriver(_Service(), conf=conf, image_api=self._images, clock=self._clock)
         self._instances = [self._instance(number) for number in range(1, machines + 1)]
@@ -103,7 +103,13 @@ class BurnIn:
         except KeyboardInterrupt:
             self._note("interrupted", INTERRUPTED, 0.0, "by the operator")
         finally:
-            self._clean_up()
+            self._clean_up(self.name)
+        return self.steps
+
+    def clear_up(self) -> list[Step]:
+        """Remove what runs that were killed have left, of runs under way too, and do nothing else; return the steps."""
+        if self._step("connect", self._connect):
+            self._clean_up(PREFIX)
         return self.steps
 
     def _play(self) -> None:
@@ -201,32 +207,28 @@ class BurnIn:
 
     # Cleaning up ----------------------------------------------------------------------------------------------
 
-    def _clean_up(self) -> None:
+    def _clean_up(self, prefix: str) -> None:
         self._tell("clean up")
         try:
             if not any(step.step == "connect" and step.result == OK for step in self.steps):
                 return
             try:
-                self._step("clean up", self._remove_everything)
+                self._step("clean up", self._remove_all, prefix)
             except KeyboardInterrupt:  # once more: what was begun has to go
-                self._step("clean up", self._remove_everything)
+                self._step("clean up", self._remove_all, prefix)
         finally:
             self._driver.cleanup_host(PREFIX)
 
-    def _remove_everything(self) -> str:
-        """Remove what bears a name of this run, wherever in the pool it is now."""
-        api, count = self._session.call_xenapi, 0
-        for instance in self._instances:
-            for role in ROLES:
-                for vm_ref in api("VM.get_by_name_label", instance["name"] + role):
-                    ignoring_gone(self._remove_vm, vm_ref)
-                    count += 1
-        ours = {instance["uuid"] for instance in self._instances}
+    def _remove_all(self, prefix: str) -> str:
+        """Remove what bears a name that begins so, wherever in the pool it is now."""
+        count = 0
+        for vm_ref, vm in self._session.get_all_refs_and_recs("VM"):
+            if vm["name_label"].startswith(prefix):
+                ignoring_gone(self._remove_vm, vm_ref)
+                count += 1
         for vdi_ref, vdi in self._session.get_all_refs_and_recs("VDI"):
-            marks = vdi["other_config"]
-            if vdi["managed"] and (marks.get("nova_instance_uuid") in ours
-                                   or vdi["name_label"] == f"Glance Image {self._images.image['id']}"):
-                ignoring_gone(api, "VDI.destroy", vdi_ref)
+            if vdi["managed"] and vdi["name_label"].removeprefix(CACHED).startswith(prefix):
+                ignoring_gone(self._session.call_xenapi, "VDI.destroy", vdi_ref)
                 count += 1
         return f"{count} machines and disks removed"
 

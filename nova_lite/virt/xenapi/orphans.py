@@ -14,6 +14,8 @@ from nova_lite.objects import task_states, vm_states
 from nova_lite.virt.xenapi import errors, instances
 from nova_lite.virt.xenapi.leftovers import IMPORT_MARK
 from nova_lite.virt.xenapi.plan import ignoring_gone
+from nova_lite.virt.xenapi.storage import Storage
+from nova_lite.virt.xenapi.volume_repositories import TEMPORARY, VolumeRepositories
 
 TASK_PREFIX = "nova_lite-"
 SNAPSHOT_TASKS = (task_states.IMAGE_SNAPSHOT, task_states.IMAGE_SNAPSHOT_PENDING, task_states.IMAGE_PENDING_UPLOAD,
@@ -46,28 +48,33 @@ class Orphan:
 class Orphans:
     """Finds orphans of a pool and removes them.
 
-    `claim_of` returns the Claim for an instance uuid, None for one there is no record of. It is asked after the host
-    was read, so that the record of whatever is being built then exists already.
+    `claim_of` returns the Claim for an instance uuid, None for one there is no record of; `has_volume` tells whether an
+    instance has the volume with an id. They are asked after the host was read, so that the record of whatever is being
+    built then exists already.
     """
 
-    def __init__(self, session, claim_of: Callable[[str], Claim | None]):
+    def __init__(self, session, claim_of: Callable[[str], Claim | None], has_volume: Callable[[str], bool]):
         self._session = session
         self._ask = claim_of
+        self._ask_volume = has_volume
         self._claims: dict[str, Claim | None] = {}
+        self._volumes: dict[str, bool] = {}
         self._now = session.clock.utcnow()
+        self._repositories_of_volumes = VolumeRepositories(session, Storage(session, "", 0))
 
     def find(self, older_than_s: float) -> list[Orphan]:
         """Return the orphans but those known to be younger than `older_than_s`: they may be work in flight."""
         read = {name: dict(self._session.get_all_refs_and_recs(name))
-                for name in ("VM", "VDI", "VBD", "task", "VM_metrics")}
-        self._claims = {}
+                for name in ("VM", "VDI", "VBD", "SR", "task", "VM_metrics")}
+        self._claims, self._volumes = {}, {}
         self._now = self._session.clock.utcnow()
-        found = [*self._vms(read), *self._vdis(read), *self._vbds(read), *self._tasks(read)]
+        found = [*self._vms(read), *self._vdis(read), *self._vbds(read), *self._repositories(read), *self._tasks(read)]
         return [orphan for orphan in found if orphan.age_s is None or orphan.age_s >= older_than_s]
 
-    def tagged_instances(self) -> tuple[int, int]:
-        """Return how many instances the last search met, and how many of them the records know."""
-        return len(self._claims), sum(claim is not None for claim in self._claims.values())
+    def tagged(self) -> tuple[int, int]:
+        """Return how many instances and volumes the last search met, and how many of them the records know."""
+        known = sum(claim is not None for claim in self._claims.values()) + sum(self._volumes.values())
+        return len(self._claims) + len(self._volumes), known
 
     def _claim(self, instance_uuid: str) -> Claim | None:
         if instance_uuid not in self._claims:
@@ -134,6 +141,17 @@ class Orphans:
             if owner and (reason := self._why_unclaimed(owner)):
                 yield Orphan("VBD", ref, vbd["uuid"], vdi["name_label"], owner, reason, self._age_s(owner, None))
 
+    def _repositories(self, read: dict) -> Iterator[Orphan]:
+        """Repositories of volumes that were introduced and not forgotten; the volumes themselves are elsewhere."""
+        for ref, sr in read["SR"].items():
+            if not sr["name_label"].startswith(TEMPORARY):
+                continue
+            volume_id = sr["name_label"].removeprefix(TEMPORARY)
+            self._volumes[volume_id] = self._ask_volume(volume_id)
+            is_used = any(read["VDI"][vdi_ref]["VBDs"] for vdi_ref in sr["VDIs"] if vdi_ref in read["VDI"])
+            if not (self._volumes[volume_id] or is_used or sr["current_operations"]):
+                yield Orphan("SR", ref, sr["uuid"], sr["name_label"], None, "no VM and no record has its volume", None)
+
     def _tasks(self, read: dict) -> Iterator[Orphan]:
         for ref, task in read["task"].items():
             if task["name_label"].startswith(TASK_PREFIX):
@@ -158,7 +176,7 @@ class Orphans:
         Raises XenAPI.Failure.
         """
         acts = {"VM": self._remove_vm, "VDI": self._remove_vdi, "snapshot": self._remove_vdi, "VBD": self._remove_vbd,
-                "task": self._remove_task}
+                "SR": self._repositories_of_volumes.drop, "task": self._remove_task}
         ignoring_gone(acts[orphan.kind], orphan.ref)
 
     def _remove_vm(self, ref: str) -> None:

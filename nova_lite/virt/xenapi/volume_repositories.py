@@ -119,18 +119,20 @@ class VolumeRepositories:
 
     def forget(self, sr_ref: str) -> None:
         """Unplug and forget a repository, and the password it was plugged with. A problem is only logged."""
+        try:
+            self.drop(sr_ref)
+        except XenAPI.Failure as failure:
+            LOG.warning("Forgetting SR %s failed: %s", sr_ref, errors.code_of(failure))
+
+    def drop(self, sr_ref: str) -> None:
+        """Like forget, but raises XenAPI.Failure when the repository stays."""
         pbds = self._session.records_where("PBD", SR=sr_ref)
         for pbd_ref in pbds:
             try:
                 self._session.call_xenapi("PBD.unplug", pbd_ref)
             except XenAPI.Failure as failure:
                 LOG.warning("Unplugging %s failed: %s", pbd_ref, errors.code_of(failure))
-        try:
-            self._session.call_xenapi("SR.forget", sr_ref)
-        except XenAPI.Failure as failure:
-            if not errors.is_gone(failure):
-                LOG.warning("Forgetting SR %s failed: %s", sr_ref, errors.code_of(failure))
-                return
+        ignoring_gone(self._session.call_xenapi, "SR.forget", sr_ref)
         for pbd in pbds.values():
             self._forget_secret(pbd["device_config"].get(PASSWORD_SECRET))
 

@@ -143,8 +143,9 @@ def test_a_step_that_fails_is_told_and_all_is_removed(run, host, probe):
     assert probe.counts() == before
 
 
-def test_a_burn_in_that_is_interrupted_removes_what_it_made(host, config, probe):
-    before = probe.counts()
+@contextlib.contextmanager
+def burn_in_under_way(host, config, probe):
+    """A burn-in in a process of its own, which waits for its first machine to start."""
     host.control.guest_timing(start_s=3)
     try:
         process = subprocess.Popen(
@@ -156,13 +157,36 @@ def test_a_burn_in_that_is_interrupted_removes_what_it_made(host, config, probe)
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         wait_until(lambda: any(vm["name_label"].startswith("nova-lite-burnin")
                                for vm in probe.api.VM.get_all_records().values()), "no machine was made")
-        process.send_signal(signal.SIGINT)
-        out, said = process.communicate(timeout=60)
+        yield process
+        process.kill()
+        process.communicate()
     finally:
         host.control.guest_timing()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_burn_in_that_is_interrupted_removes_what_it_made(host, config, probe, number):
+    before = probe.counts()
+    with burn_in_under_way(host, config, probe) as process:
+        process.send_signal(number)
+        out, said = process.communicate(timeout=60)
     assert process.returncode == 1, said
     assert {"interrupted", "clean up"} <= {row["Step"] for row in json.loads(out)}
     assert probe.counts() == before
+
+
+def test_what_a_burn_in_that_was_killed_has_left_is_removed_on_request(host, config, probe, run):
+    before, disks = probe.counts(), set(probe.api.VDI.get_all())
+    with burn_in_under_way(host, config, probe) as process:
+        process.kill()
+        process.wait(60)
+    wait_until(lambda: not any(vm["current_operations"] for vm in probe.api.VM.get_all_records().values()), "it starts")
+    assert probe.counts() != before
+    status, rows, said = run("xen", "burnin", "--clean-up")
+    assert status == 0 and [row["Step"] for row in rows] == ["connect", "clean up"], said
+    assert probe.counts() == before
+    left = [probe.api.VDI.get_record(ref) for ref in set(probe.api.VDI.get_all()) - disks]
+    assert not [vdi for vdi in left if vdi["managed"]]
 
 
 # --- orphans ---
@@ -183,32 +207,38 @@ def make_disk(probe, marks):
         "sm_config": {}, "tags": []})
 
 
+def make_repository(probe, volume_id):
+    """Introduce a repository as attaching a volume does, without getting any further."""
+    return probe.api.SR.introduce(str(uuid.uuid4()), f"tempSR-{volume_id}", "", "iscsi", "", False, {})
+
+
 @pytest.fixture
 def orphans(probe):
-    """A machine, a disk, a half import and a task that nobody claims."""
+    """A volume's repository, a machine, a disk, a half import and a task that nobody claims."""
     owner = str(uuid.uuid4())
     for ref in probe.api.task.get_all():  # what other tests have had the host do
         probe.api.task.destroy(ref)
-    made = [("VM", make_vm(probe, owner)), ("VDI", make_disk(probe, {"nova_instance_uuid": owner})),
+    made = [("SR", make_repository(probe, str(uuid.uuid4()))), ("VM", make_vm(probe, owner)),
+            ("VDI", make_disk(probe, {"nova_instance_uuid": owner})),
             ("VDI", make_disk(probe, {"nova_import_started": str(int(time.time()))})),
             ("task", probe.api.task.create("nova_lite-import", "disk import"))]
     yield made
     for kind, ref in made:
         with contextlib.suppress(XenAPI.Failure):
-            getattr(probe.api, kind).destroy(ref)
+            getattr(probe.api, kind).destroy(ref) if kind != "SR" else probe.api.SR.forget(ref)
 
 
 def test_orphans_are_listed_and_nothing_is_removed_unasked(run, probe, orphans):
     before = probe.counts()
     status, rows, _ = run("xen", "orphans", "--older-than", "0s")
     assert status == 0
-    assert sorted(row["Kind"] for row in rows) == ["VDI", "VDI", "VM", "task"]
+    assert sorted(row["Kind"] for row in rows) == ["SR", "VDI", "VDI", "VM", "task"]
     assert probe.counts() == before
 
 
 def test_what_may_be_work_in_flight_is_left_out(run, probe, orphans):
     _, rows, _ = run("xen", "orphans", "--older-than", "1h")
-    assert all(row["Why"] == "no record of its instance" for row in rows)
+    assert {row["Why"] for row in rows} == {"no record of its instance", "no VM and no record has its volume"}
     assert "task" not in {row["Kind"] for row in rows}
 
 
@@ -236,6 +266,10 @@ def test_what_a_record_claims_is_no_orphan(run, probe, config, host):
         instance.create()
         vm_ref = make_vm(probe, instance.uuid)
         rescue_ref = make_vm(probe, instance.uuid, "instance-00000001-rescue")
+        volume_id = str(uuid.uuid4())
+        objects.BlockDeviceMapping(context, instance_uuid=instance.uuid, source_type="volume",
+                                   destination_type="volume", volume_id=volume_id, device_name="/dev/vdb").create()
+        sr_ref = make_repository(probe, volume_id)
         _, rows, _ = run("xen", "orphans", "--older-than", "0s")
         assert [(row["Name"], row["Why"]) for row in rows] == [
             ("instance-00000001-rescue", "its instance is not in rescue")]
@@ -243,6 +277,7 @@ def test_what_a_record_claims_is_no_orphan(run, probe, config, host):
         api.close()
         probe.api.VM.destroy(vm_ref)
         probe.api.VM.destroy(rescue_ref)
+        probe.api.SR.forget(sr_ref)
 
 
 def test_an_age_that_is_none_is_wrong_usage(run):

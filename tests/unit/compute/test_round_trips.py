@@ -10,9 +10,8 @@ from tests.fixtures import databases
 pytestmark = pytest.mark.skipif(databases.KIND != "sqlite", reason="counted once; the statements are the same")
 
 
-@pytest.fixture
-def statements(world):
-    """What was sent to the database since the list was emptied, but for begin and commit."""
+def noted(world):
+    """Return the list of what is sent to the database from now on, but for begin and commit."""
     sent = []
 
     def note(connection, cursor, statement, parameters, context, many):
@@ -22,6 +21,11 @@ def statements(world):
     for engine in (world.db.store.engines.writer, world.db.store.engines.reader):
         sqlalchemy.event.listen(engine, "before_cursor_execute", note)
     return sent
+
+
+@pytest.fixture
+def statements(world):
+    return noted(world)
 
 
 def test_a_build_takes_25_round_trips_at_most(world, statements):
@@ -68,6 +72,23 @@ def test_an_audit_takes_as_many_round_trips_however_many_instances_come_and_go(w
     assert audit() == once
     tracker = world.compute.compute_host.trackers.of("here-node")
     assert (len(tracker.tracked_migrations), len(tracker.arrivals)) == (5, 5)
+
+
+def test_a_pass_of_all_periodic_tasks_takes_as_many_round_trips_however_many_instances_there_are(make_world):
+    world = make_world(volume_usage_poll_interval=60, rescue_timeout=1, reboot_timeout=1, resize_confirm_window=1,
+                       reclaim_instance_interval=1, running_deleted_instance_action="log")
+    sent = noted(world)
+
+    def a_pass_with(more):
+        for _ in range(more):
+            world.boot()
+        world.clock.advance(4000)
+        sent.clear()
+        world.compute.periodic_tasks(world.context)
+        return len(sent)
+
+    a_pass_with(0)
+    assert a_pass_with(1) == a_pass_with(5) > 0
 
 
 def test_a_change_that_others_have_made_meanwhile_is_kept_and_seen(world):

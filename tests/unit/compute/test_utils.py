@@ -125,6 +125,33 @@ def test_existence_is_told_with_its_period_and_bandwidth(world):
     assert payload["why"] == "test"
 
 
+def test_bandwidth_is_told_by_network_of_the_interfaces_that_there_are(world):
+    instance = world.boot()
+    (vif,) = utils.get_nw_info_for_instance(instance)
+    for mac, more in ((vif["address"], 0), ("02:00:00:00:00:99", 1)):  # the second one has gone
+        world.db.bw_usage_update_all(world.context, datetime.datetime(2026, 11, 1), [
+            {"uuid": instance.uuid, "mac": mac, "bw_in": 10 + more, "bw_out": 20, "last_ctr_in": 0, "last_ctr_out": 0}],
+            last_refreshed=world.clock.naive(), update_cells=False)
+
+    utils.notify_usage_exists(world.context, instance, current_period=True)
+
+    assert world.notifier.payload("exists")["bandwidth"] == {"net": {"bw_in": 10, "bw_out": 20}}
+
+
+def test_bandwidth_that_cannot_be_had_is_none_or_an_error(world):
+    instance = world.create()
+
+    class Away:
+        def get_instance_nw_info(self, *args, **kwargs):
+            raise ConnectionError("the network service is away")
+
+    context = world.context.elevated().bind(world.services.with_(network_api=Away()))
+    utils.notify_usage_exists(context, instance)
+    assert world.notifier.payload("exists")["bandwidth"] is None
+    with pytest.raises(ConnectionError):
+        utils.notify_usage_exists(context, instance, ignore_missing_network_data=False)
+
+
 def test_an_audit_begins_and_ends_once(world):
     begin, end = datetime.datetime(2026, 10, 1), datetime.datetime(2026, 11, 1)
     conductor = world.compute.conductor_api

@@ -164,14 +164,22 @@ class LiveMigrator:
             if error is not None:
                 record_fault(here.conductor, context, instance, error)
             here.network_api.setup_networks_on_host(context, instance, here.name)
-            for bdm in self._block_devices.of(context, instance):
-                if bdm.volume_id:
-                    self._remove_connection(context, instance, bdm.volume_id, dest)
-            data = migrate_data or {}
-            if block_migration or (data.get("is_volume_backed") and not data.get("is_shared_storage", True)):
-                self._computes.rollback_live_migration_at_destination(context, instance, dest)
+            if state == power_state.NOSTATE:
+                LOG.error("Instance %s is not here any more: what host %s has of it stays there", instance.uuid, dest)
+            else:
+                self._clear_away(context, instance, dest, block_migration, migrate_data or {})
         migration.status = "error"
         migration.save()
+
+    def _clear_away(self, context: RequestContext, instance: objects.Instance, dest: str, block_migration: bool | None,
+                    migrate_data: dict[str, Any]) -> None:
+        """Remove what the destination has made for the guest."""
+        for bdm in self._block_devices.of(context, instance):
+            if bdm.volume_id:
+                self._remove_connection(context, instance, bdm.volume_id, dest)
+        on_volumes_alone = migrate_data.get("is_volume_backed") and not migrate_data.get("is_shared_storage", True)
+        if block_migration or on_volumes_alone:
+            self._computes.rollback_live_migration_at_destination(context, instance, dest)
 
     def _remove_connection(self, context: RequestContext, instance: objects.Instance, volume_id: str,
                            dest: str) -> None:

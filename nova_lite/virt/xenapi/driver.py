@@ -140,7 +140,11 @@ class XenAPIDriver(driver.ComputeDriver):
 
     def reboot(self, context, instance, network_info, reboot_type, block_device_info=None,
                bad_volumes_callback=None):
-        self.vmops.reboot(instance, reboot_type, bad_volumes_callback=bad_volumes_callback)
+        try:
+            self.vmops.reboot(instance, reboot_type, bad_volumes_callback=bad_volumes_callback)
+        except exception.InstanceNotFound:
+            if not self.vmops.migrations.put_back(instance, block_device_info):
+                raise
 
     def pause(self, instance):
         self.vmops.pause(instance)

@@ -180,12 +180,28 @@ class LiveMigrations:
         volumes = [self._session.call_xenapi("VDI.get_SR", vbd["VDI"])
                    for vbd in vbds.values() if _is_volume(vbd)] if migrate_data.get("block_migration") else []
         self._tell_drivers_are_there(instance)
-        self._run(context, instance, arguments)
+        try:
+            self._run(context, instance, arguments)
+        except exception.NovaException as error:
+            if not self._has_left(vm_ref):
+                raise
+            LOG.warning("%s has moved, although %s", self._finder.name(instance), error)
         self._cache.note_gone(vm_ref)
         for sr_ref in volumes:
             self._volumes.forget(sr_ref)
         if record["PV_kernel"] or record["PV_ramdisk"]:
             self._kernels.remove(record["PV_kernel"], record["PV_ramdisk"])
+
+    def _has_left(self, vm_ref: str) -> bool:
+        """Tell whether a VM runs elsewhere; False when nobody can tell."""
+        try:
+            record = self._session.get_rec("VM", vm_ref)
+        except (XenAPI.Failure, exception.NovaException) as error:
+            LOG.warning("Where %s is cannot be found out: %s", vm_ref, error)
+            return False
+        if record is None:
+            return True
+        return record["power_state"] == "Running" and record["resident_on"] != self._session.host_ref
 
     def _run(self, context: Any, instance: Any, arguments: tuple) -> None:
         uuid = instance["uuid"]

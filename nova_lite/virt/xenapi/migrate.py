@@ -267,18 +267,37 @@ class Migrations:
         name_label = self._finder.name(instance)
         original_ref = self._finder.of(instance, instances.ORIGINAL)
         if original_ref is None:
-            # It stopped before it was renamed.
+            # It stopped before it was renamed, or all but its start has been done.
             original_ref = self._finder.require(instance)
         else:
             newer_ref = self._finder.of(instance)
             if newer_ref not in (None, original_ref):
                 self._destroyer.destroy_vm(instance, newer_ref, keep=self._disks_used_by(original_ref))
-            self._rename(original_ref, name_label)
             self._remove_shrunk(original_ref)
-            with Undo(f"attach the volumes of {name_label}") as undo:
-                self._volumes.attach_mapped(original_ref, block_device_info, undo)
+            self._bring_volumes(original_ref, name_label, block_device_info)
+            self._rename(original_ref, name_label)  # the last step, since whatever is tried again begins with this VM
         if power_on and self._finder.fresh(original_ref).power_state.lower() == "halted":
             self._power.start(original_ref)
+
+    def _bring_volumes(self, vm_ref: str, name_label: str, block_device_info: dict | None) -> None:
+        """Attach the volumes to a VM that lost them when it stopped; one that still runs has kept them."""
+        has_any = (block_device_info or {}).get("block_device_mapping")
+        if not has_any or self._finder.fresh(vm_ref).power_state.lower() != "halted":
+            return
+        self._volumes.detach_all(vm_ref)
+        with Undo(f"attach the volumes of {name_label}") as undo:
+            self._volumes.attach_mapped(vm_ref, block_device_info, undo)
+
+    def put_back(self, instance: Any, block_device_info: dict | None = None) -> bool:
+        """Take the VM that a move which broke off left here back into service, as revert does; tell if there was one.
+
+        Not where the instance has another flavor by now: that has to be reverted.
+        """
+        if instances.read(instance, "old_flavor") is not None or self._finder.of(instance, instances.ORIGINAL) is None:
+            return False
+        LOG.info("Taking %s%s back into service", self._finder.name(instance), instances.ORIGINAL)
+        self.revert(instance, block_device_info)
+        return True
 
 
 def check_resize(instance: Any, instance_type: Any, may_shrink: Callable[[Any], bool] = lambda instance: False) -> bool:

@@ -5,7 +5,7 @@ import pytest
 import XenAPI
 
 from nova_lite import exception
-from nova_lite.virt.xenapi.session import XenAPISession
+from nova_lite.virt.xenapi.session import TaskTimeout, XenAPISession
 from nova_lite.xensim import Simulator
 from tests.fixtures.processes import wait_until
 from tests.fixtures.xen_bench import IMAGE_B, PLUGINS, disk_digest, make_network_info, vbds
@@ -211,6 +211,21 @@ def test_a_vm_moves_to_another_pool_with_its_disk(bench, elsewhere):
     assert disk_digest(elsewhere, root, IMAGE_B) == bench.image["os_hash_value"]
     progress = bench.compute.progress
     assert progress == sorted(progress) and all(0 <= percent <= 100 for percent in progress)
+
+
+def test_a_vm_that_has_moved_is_taken_over_although_its_task_never_ended(bench, elsewhere, monkeypatch):
+    session, instance, manager = bench.vmops._session, bench.spawn(), Manager()
+    call_task = session.call_task
+
+    def lose_sight(method, *args, **kwargs):
+        call_task(method, *args, **kwargs)
+        raise TaskTimeout(task=method, timeout_s=1)
+
+    monkeypatch.setattr(session, "call_task", lose_sight)
+    move_with_disks(bench, elsewhere, instance, manager)
+
+    assert manager.called == ["post"]
+    assert elsewhere.vm(instance)["power_state"] == "Running"
 
 
 @pytest.fixture

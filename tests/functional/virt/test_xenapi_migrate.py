@@ -83,6 +83,43 @@ def test_reverting_starts_the_instance_as_it_was(source, destination, instance):
     assert destination.vm(moved) is None
 
 
+def test_a_revert_that_broke_off_is_done_again_with_its_volumes(source, instance):
+    connection = {"driver_volume_type": "iscsi", "data": {
+        "volume_id": "v", "target_portal": "10.0.0.9:3260", "target_iqn": "iqn.test:reverted", "target_lun": 0}}
+    source.simulator.control.iscsi_target("10.0.0.9", "iqn.test:reverted", {"0": GIB})
+    mapping = {"block_device_mapping": [{"connection_info": connection, "mount_device": "/dev/xvdc"}]}
+    source.driver.attach_volume(connection, instance, "/dev/xvdc")
+    offer(source, instance)
+    source.simulator.control.fail("VM.set_name_label", error=["INTERNAL_ERROR", "planted"])
+    with pytest.raises(XenAPI.Failure):
+        source.vmops.finish_revert_migration(instance, mapping)
+
+    source.vmops.finish_revert_migration(instance, mapping)
+
+    vm = source.vm(instance)
+    assert vm["power_state"] == "Running"
+    assert sorted(vbds(source, vm)) == ["0", "2"]
+
+
+def test_a_hard_reboot_takes_the_vm_of_a_move_that_broke_off_back_into_service(source, instance):
+    offer(source, instance)
+
+    source.driver.reboot(None, instance, make_network_info(), "HARD")
+
+    assert source.vm(instance)["power_state"] == "Running"
+    assert source.vm(instance, "-orig") is None
+
+
+def test_no_reboot_starts_the_vm_that_an_instance_of_another_flavor_had_before(source, instance):
+    offer(source, instance)
+    moved = {**instance, "old_flavor": instance["flavor"], "flavor": {**instance["flavor"], **LARGER}}
+
+    with pytest.raises(exception.InstanceNotFound):
+        source.driver.reboot(None, moved, make_network_info(), "HARD")
+
+    assert source.vm(instance, "-orig")["power_state"] == "Halted"
+
+
 def test_the_offer_ends_with_confirm_and_revert(source, destination, instance):
     handle = json.loads(offer(source, instance))["session_ref"]
     source.api("session.get_uuid", handle)

@@ -150,6 +150,22 @@ def test_C29_a_rollback_says_what_became_of_the_guest(pair, guest_state, found):
     assert (instance.vm_state, instance.task_state, instance.host) == (found, None, "here")
 
 
+def test_a_guest_that_is_not_at_its_source_any_more_is_not_removed_at_its_destination(pair):
+    instance = migrating(pair)
+    removed = []
+    pair.compute.compute_rpcapi.rollback_live_migration_at_destination = lambda *args: removed.append(args)
+
+    def lose(context, guest, dest, post_method, recover_method, *args):
+        pair.compute.driver.instances.pop(instance.name)
+        recover_method(context, guest, dest, True, {})
+
+    pair.compute.driver.live_migration = lose
+    migrate(pair, instance, block_migration=True)
+
+    assert pair.reload(instance).vm_state == vm_states.ERROR
+    assert removed == []
+
+
 @pytest.mark.parametrize("how", [
     {"block_migration": True}, {"migrate_data": {"is_volume_backed": True, "is_shared_storage": False}}],
     ids=["with its disks", "on volumes"])

@@ -21,15 +21,15 @@ class Couple(Hosts):
 
     def __init__(self, directory):
         super().__init__(directory)
-        self._directory = directory
-        self._confs = confs(directory, self.urls)
-        for conf in self._confs.values():
+        by_host = confs(directory, self.urls)
+        for conf in by_host.values():
             conf.set_override("running_timeout", START_S, "xenserver")
         self.spared = 0  # how many never made the call that was to meet trouble
         self.mended = collections.Counter()  # how many operations ended in each state that had to be mended
-        self.site = Site(directory, self._confs)
+        self.site = Site(directory, by_host)
         self.site.furnish()
-        self._start()
+        self.site.start()
+        self._hurry()
         self._cached = self.site.image(1)
         self.site.delete(self.site.boot(self._cached))
         self.empty = self.left()
@@ -39,8 +39,7 @@ class Couple(Hosts):
         logging.disable(logging.NOTSET)
         super().close()
 
-    def _start(self):
-        self.site.start()
+    def _hurry(self):
         for session in self._sessions():
             session.clock = HurriedClock()
             session.task_timeout_s = TASK_S
@@ -48,11 +47,10 @@ class Couple(Hosts):
     def _sessions(self):
         return [manager.driver.vmops._session for manager in self.site.hosts.values()]
 
-    def restart(self):
-        """End both services and start them again."""
-        self.site.stop()
-        self.site = Site(self._directory, self._confs)
-        self._start()
+    def restart(self, host):
+        """End the service of a host and start it again; the other one goes on."""
+        self.site.restart(host)
+        self._hurry()
 
     def prepare(self, operation):
         return operation.prepare(self.site, {"cached": self._cached, "new": None, "volume": None})
@@ -76,7 +74,7 @@ class Couple(Hosts):
         things = self.prepare(operation)
         raised = self._meet(operation, things, trouble, host, method, nth)
         if not trouble.is_undone:
-            self.restart()
+            self.restart(host)
         problem = self._judge(operation, trouble, things)
         if problem:
             problem = f"after {raised!r}: {problem}"
@@ -112,7 +110,7 @@ class Couple(Hosts):
 
     @staticmethod
     def _may_end_in(operation, trouble, vm_state, _, host):
-        return host in operation.errs if vm_state == vm_states.ERROR else vm_state in trouble.may_end_as
+        return vm_state in trouble.may_end_as or (vm_state == vm_states.ERROR and host in operation.errs)
 
     def _clean_up(self):
         """Let both services look for what moves of deleted instances left."""

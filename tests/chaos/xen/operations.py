@@ -228,7 +228,8 @@ class Resize(Operation):
 
     def mend(self, site, things):
         """A resize that failed where it went is taken back; elsewhere the guest is where it is said to be."""
-        if site.migration_of(things["uuid"]).status == "error":
+        migration = site.migration_of(things["uuid"])
+        if migration.status == "error" and migration.dest_compute == site.state(things["uuid"])[2]:
             return site.take_back(things["uuid"])
         return super().mend(site, things)
 
@@ -258,7 +259,7 @@ class ConfirmResize(Resize):
 
 class RevertResize(ConfirmResize):
     errs = {"b": "its guest could not be removed, and goes when it is reverted again",
-            "a": "it is back, and could not be brought up: that is done when it is reverted again"}
+            "a": "it is back, and could not be brought up: a reboot does that"}
 
     def run(self, site, things):
         site.revert(things["uuid"])

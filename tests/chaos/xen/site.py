@@ -85,11 +85,12 @@ class Site:
             volume_api=Targets(directory))
         self.services = services.with_(compute_api=API(services))
         self.context = RequestContext("alice", "blue", is_admin=True).bind(self.services)
-        self.hosts = {host: self._manager(host, conf) for host, conf in confs_by_host.items()}
+        self._confs = confs_by_host
+        self.hosts = {host: self._manager(host) for host in confs_by_host}
         self._servers = {}
 
-    def _manager(self, host, conf):
-        return ComputeManager(services=self.services.with_(conf=conf, host=host))
+    def _manager(self, host):
+        return ComputeManager(services=self.services.with_(conf=self._confs[host], host=host))
 
     def furnish(self):
         """Fill the cell's database once: services, a network, an image."""
@@ -115,12 +116,21 @@ class Site:
 
     def stop(self):
         """End the services, as a daemon that is told to."""
-        for host, server in self._servers.items():
-            server.stop()
-            server.wait()
-            self.hosts[host].stop()
-        self._servers = {}
+        for host in list(self._servers):
+            self._stop(host)
         self.rpc.close()
+
+    def _stop(self, host):
+        server = self._servers.pop(host)
+        server.stop()
+        server.wait()
+        self.hosts[host].stop()
+
+    def restart(self, host):
+        """End the service of one host, and start it again; the others go on."""
+        self._stop(host)
+        self.hosts[host] = self._manager(host)
+        self.start([host])
 
     # --- Things to work with ---
 

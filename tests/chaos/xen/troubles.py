@@ -27,7 +27,7 @@ class Trouble:
     """
 
     is_undone = True
-    # States in which a move that meets it may leave the instance, beside done, undone and in error.
+    # States in which a move that meets it may leave the instance, beside done, undone, and in error where it errs.
     may_end_as: tuple[str, ...] = ()
     # How long the driver that meets it waits for an answer; None: as long as it does otherwise.
     deadline_s: float | None = None
@@ -93,6 +93,7 @@ class Accident(Trouble):
     """The call is lost, and something happens to the host then: strike(simulator), in the end mend(simulator)."""
 
     is_undone = False
+    may_end_as = (vm_states.ERROR,)  # a host that is away undoes nothing
 
     def __init__(self, strike, mend=lambda simulator: None):
         self._strike = strike

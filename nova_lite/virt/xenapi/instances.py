@@ -33,11 +33,23 @@ def _name_by_template(instance: Any, template: str) -> str:
         return template % read(instance, "id")
     except TypeError:
         pass
-    columns = {key: read(instance, key) for key in ("id", "uuid", "display_name", "hostname", "project_id", "user_id")}
     try:
-        return template % columns
+        return template % _Columns(instance)
     except (KeyError, TypeError):
-        return columns["uuid"]
+        return read(instance, "uuid")
+
+
+class _Columns:
+    """An instance as the mapping a template is filled from."""
+
+    def __init__(self, instance: Any):
+        self._instance = instance
+
+    def __getitem__(self, name: str) -> Any:
+        value = read(self._instance, name)
+        if value is None:
+            raise KeyError(name)
+        return value
 
 
 def metadata_of(instance: Any, name: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ import XenAPI
 from oslo_log import log as logging
 
 from nova_lite import exception
+from nova_lite.virt.driver import HypervisorUnavailable
 from nova_lite.virt.xenapi import busy, errors, instances
 from nova_lite.virt.xenapi.domains import DomainIds
 from nova_lite.virt.xenapi.lookup import VmFinder
@@ -153,6 +154,10 @@ class Power:
                 bad_volumes_callback(self._bad_volumes_of(vm_ref))
                 return self.start(vm_ref)
             raise exception.InstanceRebootFailure(reason=errors.describe(failure)) from failure
+        except HypervisorUnavailable as error:
+            if method == "VM.hard_reboot" or not isinstance(error.__cause__, TimeoutError):
+                raise
+            raise exception.InstanceRebootFailure(reason="the guest does not shut down by itself") from error
         self._cache.note_state(vm_ref, "Running")
         return None
 

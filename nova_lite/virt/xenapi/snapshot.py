@@ -65,10 +65,10 @@ class Snapshots:
             snapshot_ref = self._freeze(vdi_ref, live)
             undo.add(self._disks.destroy_vdi, snapshot_ref)
             self._session.call_xenapi("VDI.set_name_label", snapshot_ref, f"{self._finder.name(instance)}-snapshot")
+            report(task_state=task_states.IMAGE_PENDING_UPLOAD)
             # Where others share the former parent (clones of a cached image), nothing is merged into it.
             if len(chain) > 1 and not has_siblings(live, disks):
                 self.wait_for_coalesce(vdi_ref, live["SR"], chain)
-            report(task_state=task_states.IMAGE_PENDING_UPLOAD)
             report(task_state=task_states.IMAGE_UPLOADING, expected_state=task_states.IMAGE_PENDING_UPLOAD)
             if self._handler is not None:
                 self._handler.upload_image(context, self._session, instance, image_id,

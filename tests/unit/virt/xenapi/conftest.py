@@ -1,8 +1,19 @@
 import pytest
 
-from tests.fixtures.xen_bench import bench, make_bench, make_conf, shared_simulator, simulator, spare_confs
+from tests.fixtures.xen_bench import (
+    bench,
+    lasting_bench,
+    make_bench,
+    make_conf,
+    options,
+    shared_bench,
+    shared_simulator,
+    simulator,
+    spare_confs,
+)
 
-__all__ = ["bench", "make_bench", "make_conf", "shared_simulator", "simulator", "spare_confs"]
+__all__ = ["bench", "lasting_bench", "make_bench", "make_conf", "options", "shared_bench", "shared_simulator",
+           "simulator", "spare_confs"]
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,7 @@ PRIVATE = 1234567
 class Agent:
     """Stands where the dom0 plugin is: answers in the agent's name and remembers what it was asked."""
 
-    def __init__(self, session):
-        self._session = session
+    def __init__(self):
         self.asked = []
         self.answers = {"key_init": ("D0", str(pow(BASE, PRIVATE, PRIME)) + "\\r\\n"), "version": ("0", "1.39.1\\r\\n")}
         self.on_request = lambda function: None
@@ -43,24 +42,31 @@ class Agent:
         return next(arguments for name, arguments in reversed(self.asked) if name == function)
 
 
-@pytest.fixture
-def bench(make_bench):
-    bench = make_bench(use_agent_default=True, agent_version_timeout=5)
-    bench.agent = bench.vmops._session.call_plugin = Agent(bench.vmops._session)
-    return bench
+@pytest.fixture(scope="module")
+def options():
+    return {"use_agent_default": True, "agent_version_timeout": 5}
 
 
 @pytest.fixture
-def instance(bench):
-    instance = bench.spawn(network_info=[])
-    bench.agent.asked.clear()
-    return instance
+def bench(shared_bench, monkeypatch):
+    agent = Agent()
+    monkeypatch.setattr(shared_bench.vmops._session, "call_plugin", agent)
+    monkeypatch.setattr(shared_bench, "agent", agent, raising=False)
+    return shared_bench
+
+
+@pytest.fixture(scope="module")
+def instance(lasting_bench):
+    """An instance whose agent set it up when it booted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lasting_bench.vmops._session, "call_plugin", Agent())
+        return lasting_bench.spawn(network_info=[])
 
 
 @pytest.fixture
-def clock(bench, instance):
-    clock = bench.vmops._session.clock = FakeClock()
-    return clock
+def clock(bench, monkeypatch):
+    monkeypatch.setattr(bench.vmops._session, "clock", FakeClock())
+    return bench.vmops._session.clock
 
 
 def test_a_new_guest_is_set_up_in_this_order(bench):
@@ -154,10 +160,8 @@ def test_a_guest_is_told_its_name_while_it_sets_up_its_network_and_then_no_more(
     assert told == [instance["hostname"]] and "vm-data/hostname" not in bench.vm(instance)["xenstore_data"]
 
 
-def test_a_guest_whose_agent_is_silent_keeps_its_name_until_it_boots(bench):
+def test_a_guest_whose_agent_is_silent_keeps_its_name_until_it_boots(bench, clock):
     bench.agent.answers["version"] = "TIMEOUT: No response"
-    bench.vmops._session.clock.sleep = lambda seconds: None
-    bench.conf.set_override("agent_version_timeout", 0, "xenserver")
     instance = bench.spawn(network_info=[])
     assert bench.vm(instance)["xenstore_data"]["vm-data/hostname"] == instance["hostname"]
 
@@ -203,7 +207,8 @@ def test_an_update_that_is_refused_is_none(bench, instance):
     assert bench.vmops.agent_update(instance, "https://x", "0") is None
 
 
-def test_an_instance_that_was_resized_keeps_the_name_it_gave_itself(bench, instance):
+def test_an_instance_that_was_resized_keeps_the_name_it_gave_itself(bench):
+    instance = bench.spawn(network_info=[])
     disk_info = bench.vmops.migrate_disk_and_power_off(None, instance, "127.0.0.1", instance["flavor"])
     bench.vmops.finish_migration(None, {}, instance, disk_info, [], bench.image, False)
     assert "vm-data/hostname" not in bench.vm(instance)["xenstore_data"]

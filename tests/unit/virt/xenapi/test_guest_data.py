@@ -24,6 +24,21 @@ ADDED = {"vif_uuid": "vif-1", "rxtx_cap": 0, "dhcp_server": "192.168.1.1", "shou
          "should_create_vlan": False}
 
 
+@pytest.fixture(scope="module")
+def options():
+    return {"provider_data": ["region=north=1", 'roles=["web", "db"]']}
+
+
+@pytest.fixture
+def bench(shared_bench):
+    return shared_bench
+
+
+@pytest.fixture(scope="module")
+def running(lasting_bench):
+    return lasting_bench.spawn(network_info=[])
+
+
 def ip(address, kind="dns"):
     return model.IP(address=address, type=kind)
 
@@ -54,7 +69,8 @@ def test_the_network_is_told_in_the_agents_form(bench):
     instance = bench.spawn(make_instance(metadata={}, auto_disk_config=None), network_info=public_network(),
                            power_on=False)
     data = told(bench, instance)
-    assert set(data) == {"vm-data/hostname", "vm-data/allowvssprovider", "vm-data/networking/DEADBEEF0001"}
+    assert {key for key in data if "provider_data" not in key} == {
+        "vm-data/hostname", "vm-data/allowvssprovider", "vm-data/networking/DEADBEEF0001"}
     assert data["vm-data/hostname"] == instance["hostname"] and data["vm-data/allowvssprovider"] == "false"
     assert json.loads(data["vm-data/networking/DEADBEEF0001"]) == PUBLIC | ADDED
 
@@ -68,10 +84,10 @@ def test_what_an_interface_has_not_is_left_out(bench):
 
 
 @pytest.mark.parametrize("form", [lambda network: network, lambda network: json.dumps(network), vif.records])
-def test_network_information_is_taken_in_every_form(bench, form):
-    instance = bench.spawn(network_info=[], power_on=False)
-    bench.vmops.inject_network_info(instance, form(public_network()), bench.vmops.finder.require(instance))
-    assert json.loads(told(bench, instance)["vm-data/networking/DEADBEEF0001"]) == PUBLIC | ADDED
+def test_network_information_is_taken_in_every_form(bench, running, form):
+    bench.vmops.remove_from_param_xenstore(running, "vm-data/networking/DEADBEEF0001")
+    bench.vmops.inject_network_info(running, form(public_network()), bench.vmops.finder.require(running))
+    assert json.loads(told(bench, running)["vm-data/networking/DEADBEEF0001"]) == PUBLIC | ADDED
 
 
 def test_metadata_of_any_name_and_text_reach_the_guest(bench):
@@ -98,9 +114,8 @@ def test_windows_host_names_are_cut(bench, os_type, hostname, expected):
     assert told(bench, instance)["vm-data/hostname"] == expected
 
 
-def test_what_the_provider_tells_stands_as_it_is(make_bench):
-    bench = make_bench(provider_data=["region=north=1", 'roles=["web", "db"]'])
-    data = told(bench, bench.spawn(network_info=[], power_on=False))
+def test_what_the_provider_tells_stands_as_it_is(bench, running):
+    data = told(bench, running)
     assert {key: value for key, value in data.items() if "provider_data" in key} == {
         "vm-data/provider_data/region": "north=1", "vm-data/provider_data/roles": '["web", "db"]'}
 
@@ -111,12 +126,11 @@ def test_data_of_the_provider_without_a_key_are_refused(make_conf, entry):
         make_conf(provider_data=[entry])
 
 
-def test_a_running_guest_is_told_as_far_as_its_host_can(bench):
-    instance = bench.spawn(network_info=[])
+def test_a_running_guest_is_told_as_far_as_its_host_can(bench, running):
     network_info = make_network_info()
-    bench.vmops.inject_network_info(instance, network_info)
-    bench.vmops.change_instance_metadata(instance, {"color": ["-"], "size": ["+", "XL"]})
-    data = told(bench, instance)
+    bench.vmops.inject_network_info(running, network_info)
+    bench.vmops.change_instance_metadata(running, {"color": ["-"], "size": ["+", "XL"]})
+    data = told(bench, running)
     assert f"vm-data/networking/{network_info[0]['address'].replace(':', '')}" in data
     assert json.loads(data["vm-data/user-metadata/size"]) == "XL" and "vm-data/user-metadata/color" not in data
 
@@ -125,19 +139,17 @@ def test_metadata_of_an_instance_without_vm_are_no_error(bench):
     bench.vmops.change_instance_metadata(make_instance(), {"color": ["+", "red"]})
 
 
-def test_a_live_change_goes_to_the_domain_the_guest_has_now(bench):
-    instance = bench.spawn(network_info=[])
+def test_a_live_change_goes_to_the_domain_the_guest_has_now(bench, running, monkeypatch):
     asked = []
-    bench.vmops._session.call_plugin = lambda plugin, function, args: asked.append((plugin, function, args)) or "null"
-    bench.vmops.change_instance_metadata(instance, {"a b": ["+", "x"], "c": ["-"]})
-    domid = bench.vm(instance)["domid"]
+    monkeypatch.setattr(bench.vmops._session, "call_plugin", lambda *call: asked.append(call) or "null")
+    bench.vmops.change_instance_metadata(running, {"a b": ["+", "x"], "c": ["-"]})
+    domid = bench.vm(running)["domid"]
     assert asked == [
         ("xenstore.py", "write_record", {"dom_id": domid, "path": "vm-data/user-metadata/a_b", "value": '"x"'}),
         ("xenstore.py", "delete_record", {"dom_id": domid, "path": "vm-data/user-metadata/c"})]
 
 
-def test_keys_are_removed_the_deepest_first(bench):
-    instance = bench.spawn(network_info=[])
+def test_keys_are_removed_the_deepest_first(bench, running, monkeypatch):
     removed = []
 
     def plugin(name, function, args):
@@ -145,14 +157,13 @@ def test_keys_are_removed_the_deepest_first(bench):
             removed.append(args["path"])
         return json.dumps({"a": 1})
 
-    bench.vmops._session.call_plugin = plugin
-    bench.vmops.remove_from_xenstore(instance, "data", ["a", "a/b/c", "a/b"])
-    bench.vmops.remove_from_xenstore(instance, "", "alone")
+    monkeypatch.setattr(bench.vmops._session, "call_plugin", plugin)
+    bench.vmops.remove_from_xenstore(running, "data", ["a", "a/b/c", "a/b"])
+    bench.vmops.remove_from_xenstore(running, "", "alone")
     assert removed == ["data/a/b/c", "data/a/b", "data/a", "alone"]
 
 
-def test_an_instance_is_found_by_its_number_too(bench):
-    instance = bench.spawn(network_info=[], power_on=False)
-    bench.compute.instance_get = lambda context, number: {instance["id"]: instance}[number]
-    assert bench.vmops.read_from_param_xenstore(instance["id"], "vm-data/hostname") == {
-        "vm-data/hostname": instance["hostname"]}
+def test_an_instance_is_found_by_its_number_too(bench, running):
+    bench.compute.instance_get = lambda context, number: {running["id"]: running}[number]
+    assert bench.vmops.read_from_param_xenstore(running["id"], "vm-data/hostname") == {
+        "vm-data/hostname": running["hostname"]}

@@ -12,10 +12,15 @@ from tests.fixtures.processes import wait_until
 
 
 @pytest.fixture
-def naps(bench):
+def bench(shared_bench):
+    return shared_bench
+
+
+@pytest.fixture
+def naps(bench, monkeypatch):
     """The seconds the driver slept, which took no time."""
     naps = []
-    bench.vmops._session.clock.sleep = naps.append
+    monkeypatch.setattr(bench.vmops._session.clock, "sleep", naps.append)
     return naps
 
 
@@ -24,9 +29,17 @@ def session(bench, naps):
     return bench.vmops._session
 
 
+@pytest.fixture(scope="module")
+def lasting(lasting_bench):
+    return lasting_bench.spawn(network_info=[])
+
+
 @pytest.fixture
-def instance(bench):
-    return bench.spawn()
+def instance(bench, lasting):
+    """An instance that runs, before and after each test."""
+    yield lasting
+    if bench.vm(lasting)["power_state"] != "Running":
+        bench.vmops.power_on(lasting)
 
 
 @pytest.fixture
@@ -94,7 +107,8 @@ def test_a_task_is_cancelled_and_has_ended_when_its_time_is_over(bench, instance
 
 
 @pytest.mark.parametrize("code", ["OTHER_OPERATION_IN_PROGRESS", "OPERATION_NOT_ALLOWED"])
-def test_a_vm_that_is_busy_is_waited_for(bench, fail, instance, naps, code):
+def test_a_vm_that_is_busy_is_waited_for(bench, fail, naps, code):
+    instance = bench.spawn(network_info=[])
     for method, operation, state in [("VM.pause", "pause", "Paused"), ("VM.unpause", "unpause", "Running"),
                                      ("VM.hard_shutdown", "power_off", "Halted"),
                                      ("VM.start_on", "power_on", "Running")]:
@@ -207,8 +221,9 @@ class NoRepositories:
         return []
 
 
-def test_a_call_that_the_host_does_not_know_has_an_alternative(bench, session, instance):
-    session.product_brand, session.product_version = "XCP", (1, 1)
+def test_a_call_that_the_host_does_not_know_has_an_alternative(bench, session, instance, monkeypatch):
+    monkeypatch.setattr(session, "product_brand", "XCP")
+    monkeypatch.setattr(session, "product_version", (1, 1))
     vdi_ref = bench.vmops.disks.root_vdi_of(bench.vmops.finder.require(instance))
     bench.vmops.power_off(instance)
     bench.simulator.control.reset_calls()
@@ -249,9 +264,9 @@ def test_a_passing_failure_of_a_plugin_is_tried_again_with_another_server(bench,
     assert naps == [0.5, 1, 2, 4, 8, 15, 15]
 
 
-def test_a_plugin_that_takes_too_long_is_not_run_again(bench, session):
+def test_a_plugin_that_takes_too_long_is_not_run_again(bench, session, monkeypatch):
     bench.simulator.control.delay("host.call_plugin", 1)
-    session.call_timeout_s = 0.1
+    monkeypatch.setattr(session, "call_timeout_s", 0.1)
     with pytest.raises(HypervisorUnavailable, match="timed out"):
         session.call_plugin_serialized_with_retry("glance", "fn", 7, lambda arguments: None)
 
@@ -263,6 +278,6 @@ def test_lost_events_are_made_up_for_by_a_new_picture(bench, fail, instance):
     cache, vm_ref = bench.vmops.cache, bench.vmops.finder.require(instance)
     assert cache.wait_synced(60)
     fail("event.from", "EVENTS_LOST")
-    for label in ("first", "second"):  # after the first the stream is asked for more, and is lost
+    for label in ("first", instance["name"]):  # after the first the stream is asked for more, and is lost
         bench.api("VM.set_name_label", vm_ref, label)
         wait_until(lambda label=label: cache.get(vm_ref).name_label == label, label)

@@ -9,7 +9,12 @@ MEMORY_B = str(128 * MIB)
 
 
 @pytest.fixture
-def made(bench):
+def bench(shared_bench):
+    return shared_bench
+
+
+@pytest.fixture
+def made(bench, monkeypatch):
     """The records of VM.create."""
     made = []
     call = bench.vmops._session.call_xenapi
@@ -19,7 +24,7 @@ def made(bench):
             made.append(args[0])
         return call(method, *args)
 
-    bench.vmops._session.call_xenapi = watch
+    monkeypatch.setattr(bench.vmops._session, "call_xenapi", watch)
     return made
 
 
@@ -66,27 +71,27 @@ def test_a_windows_guest_is_enlightened_and_its_drivers_find_their_device(bench,
     (("", ""), {"PV_bootloader": "pygrub"}),
     (("/boot/guest/k", "/boot/guest/r"), {"PV_args": "root=/dev/xvda1", "PV_kernel": "/boot/guest/k",
                                           "PV_ramdisk": "/boot/guest/r"})])
-def test_a_paravirtual_guest_has_its_kernel_beside_or_inside_its_image(bench, made, files, changes):
-    bench.vmops.host._capabilities = ["xen-3.0-x86_64"]
-    bench.vmops.kernels.fetch = lambda context, instance, undo: files
+def test_a_paravirtual_guest_has_its_kernel_beside_or_inside_its_image(bench, made, monkeypatch, files, changes):
+    monkeypatch.setattr(bench.vmops.host, "_capabilities", ["xen-3.0-x86_64"])
+    monkeypatch.setattr(bench.vmops.kernels, "fetch", lambda context, instance, undo: files)
     instance, found = spawn(bench, made, vm_mode="xen")
     platform = record(bench, instance)["platform"] | {"nx": "false"}
     assert found == record(bench, instance, platform=platform, HVM_boot_policy="", HVM_boot_params={},
                            domain_type="pv", **changes)
 
 
-def test_kernel_files_of_an_hvm_guest_are_named_in_its_record_and_go_with_it(bench, made):
-    bench.vmops.kernels.fetch = lambda context, instance, undo: ("/boot/guest/k", "/boot/guest/r")
+def test_kernel_files_of_an_hvm_guest_are_named_in_its_record_and_go_with_it(bench, made, monkeypatch):
     removed = []
-    bench.vmops.kernels.remove = lambda *files: removed.append(files)
+    monkeypatch.setattr(bench.vmops.kernels, "fetch", lambda *args: ("/boot/guest/k", "/boot/guest/r"))
+    monkeypatch.setattr(bench.vmops.kernels, "remove", lambda *files: removed.append(files))
     instance, found = spawn(bench, made, kernel_id="k", ramdisk_id="r")
     assert found == record(bench, instance, PV_kernel="/boot/guest/k", PV_ramdisk="/boot/guest/r")
     bench.vmops.destroy(instance, [])
     assert removed == [("/boot/guest/k", "/boot/guest/r")]
 
 
-def test_a_host_that_knows_no_device_ids_refuses_an_image_that_needs_one(bench):
-    bench.vmops._session.product_version = (6, 0, 2)
+def test_a_host_that_knows_no_device_ids_refuses_an_image_that_needs_one(bench, monkeypatch):
+    monkeypatch.setattr(bench.vmops._session, "product_version", (6, 0, 2))
     with pytest.raises(exception.InstanceUnacceptable, match="too old for device id 0002"):
         bench.spawn(image={**bench.image, "properties": {"hw_device_id": "0002"}})
 

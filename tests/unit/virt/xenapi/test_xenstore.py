@@ -5,11 +5,20 @@ from tests.fixtures.xen_bench import make_network_info
 
 
 @pytest.fixture
-def instance(bench):
-    instance = bench.spawn()
-    bench.vmops.power_off(instance)
-    bench.vmops.clear_param_xenstore(instance)
-    return instance
+def bench(shared_bench):
+    return shared_bench
+
+
+@pytest.fixture(scope="module")
+def lasting(lasting_bench):
+    return lasting_bench.spawn(power_on=False)
+
+
+@pytest.fixture
+def instance(bench, lasting):
+    """An instance that is halted and has nothing in its xenstore."""
+    bench.vmops.clear_param_xenstore(lasting)
+    return lasting
 
 
 def test_what_is_written_is_read(bench, instance):

@@ -10,8 +10,9 @@ from oslo_log import log as logging
 
 from nova_lite import concurrency, exception
 from nova_lite.objects import power_state
+from nova_lite.virt.driver import HypervisorLoginRefused
 from nova_lite.virt.xenapi import errors
-from nova_lite.virt.xenapi.session import STREAM_LOST
+from nova_lite.virt.xenapi.session import LONGEST_BACK_OFF_S, STREAM_LOST
 
 LOG = logging.getLogger(__name__)
 
@@ -23,6 +24,8 @@ POWER_STATES = {
     "crashed": power_state.CRASHED,
 }
 POLL_S = 60.0
+# The host counts the logins it refuses, and slows down everybody's.
+LOGIN_REFUSED_PAUSE_S = 600.0
 # How long what we just did to a VM outweighs events that do not show it yet; the first that does ends it.
 OWN_CHANGE_COUNTS_S = 2.0
 
@@ -234,6 +237,8 @@ class VmCache:
                 delay_s, told = 1.0, ""
                 self._follow(self._member)
             except (XenAPI.Failure, exception.NovaException, *errors.CONNECTION_ERRORS) as error:
+                if isinstance(error, HypervisorLoginRefused):
+                    delay_s = LOGIN_REFUSED_PAUSE_S
                 if not self._stopping.is_set():
                     # One line for each reason, however often it is tried.
                     level, told = logging.DEBUG if str(error) == told else logging.WARNING, str(error)
@@ -245,7 +250,7 @@ class VmCache:
                     self._member.log_out()
                     self._member = None
             self._session.clock.wait(self._stopping, delay_s)
-            delay_s = min(2 * delay_s, 30.0)
+            delay_s = min(2 * delay_s, LONGEST_BACK_OFF_S)
 
     def _follow(self, member) -> None:
         token, handle = "", None

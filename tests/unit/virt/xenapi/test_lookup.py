@@ -6,8 +6,9 @@ import pytest
 
 from nova_lite import exception
 from nova_lite.objects import power_state
+from nova_lite.virt.driver import HypervisorLoginRefused
 from nova_lite.virt.xenapi import instances
-from nova_lite.virt.xenapi.vm_cache import Vm
+from nova_lite.virt.xenapi.vm_cache import Vm, VmCache
 from tests.fixtures.xen_bench import make_instance
 
 
@@ -75,3 +76,20 @@ def test_an_operation_on_an_instance_without_vm_says_whose_it_is(bench, operatio
     with pytest.raises((exception.InstanceNotFound, exception.InstanceNotInRescueMode)) as raised:
         getattr(bench.vmops, operation)(instance)
     assert instance["name"] in str(raised.value) or instance["uuid"] in str(raised.value)
+
+
+def test_a_login_that_is_refused_is_not_tried_again_and_again():
+    pauses = []
+
+    def wait(stopping, seconds):
+        pauses.append(seconds)
+        if len(pauses) == 4:
+            stopping.set()
+
+    def log_in():
+        if len(pauses) < 2:
+            raise ConnectionError("the host is away")
+        raise HypervisorLoginRefused(url="http://host", user="root", reason="SESSION_AUTHENTICATION_FAILED")
+
+    VmCache(SimpleNamespace(log_in=log_in, clock=SimpleNamespace(wait=wait)))._listen()
+    assert pauses == [1, 2, 600, 600]

@@ -8,7 +8,9 @@ import XenAPI
 from oslo_log import log as logging
 
 from nova_lite import exception
+from nova_lite.objects import power_state
 from nova_lite.virt.xenapi import errors, plugins
+from nova_lite.virt.xenapi.host_devices import HostDevices
 from nova_lite.virt.xenapi.records import GIB, MIB
 from nova_lite.virt.xenapi.storage import Storage
 from nova_lite.virt.xenapi.vm_cache import VmCache
@@ -16,6 +18,7 @@ from nova_lite.virt.xenapi.vm_cache import VmCache
 LOG = logging.getLogger(__name__)
 
 CPU_NUMBERS = ("cpu_count", "family", "model", "stepping", "socket_count", "threads_per_core", "nr_nodes")
+USING_PROCESSORS = (power_state.RUNNING, power_state.PAUSED)
 ARCHITECTURES = {"x86_32": "i686", "x86_32p": "i686"}
 
 
@@ -36,6 +39,7 @@ class Host:
         self._changes_read: int | None = None
         self._read_at = 0.0
         self._capabilities: list[str] | None = None
+        self._devices = HostDevices(session)
 
     def stats(self, refresh: bool = False) -> dict[str, Any]:
         """Return the host's figures under the keys the scheduler knows. Memory in bytes, disk in bytes."""
@@ -79,6 +83,9 @@ class Host:
             "disk_available": sr.physical_size_b - sr.physical_utilisation_b,
             "disk_allocated": sr.virtual_allocation_b,
             "supported_instances": _supported(record["capabilities"]),
+            "cpu_model": _cpu_model(record["cpu_info"]),
+            "vcpus_used": sum(vm.vcpus for vm in self._cache.here() if vm.state in USING_PROCESSORS),
+            **self._devices.figures(record),
         }
 
     def _read_memory(self, metrics_ref: str) -> dict[str, int]:
@@ -161,6 +168,15 @@ class Host:
 def _cpu_info(cpu_info: dict[str, str]) -> dict[str, Any]:
     return {key: int(value) if key in CPU_NUMBERS and str(value).isdigit() else value
             for key, value in cpu_info.items()}
+
+
+def _cpu_model(cpu_info: dict[str, str]) -> dict[str, Any]:
+    """Return vendor, model, flags and topology as the scheduler knows them; counts are of one processor's parts."""
+    sockets, threads = int(cpu_info.get("socket_count", 1)), int(cpu_info.get("threads_per_core", 1))
+    cores = int(cpu_info.get("cpu_count", 1)) // max(1, sockets * threads)
+    return {"vendor": cpu_info.get("vendor", ""), "model": cpu_info.get("modelname", ""),
+            "features": cpu_info.get("flags", "").split(),
+            "topology": {"sockets": sockets, "cores": cores, "threads": threads}}
 
 
 def _supported(capabilities: list[str]) -> list[tuple[str, str, str]]:

@@ -166,9 +166,12 @@ class Interfaces:
         return {port_id: network_ref for port_id, network_ref in found.items() if network_ref}
 
     def plug(self, instance: Any, network_info: Any) -> None:
-        """Have the VIF driver prepare the host for every interface."""
+        """Have the VIF driver prepare the host for every interface. Raises VirtualInterfacePlugException without VM."""
         for device, (network, mapping) in enumerate(records(network_info)):
-            self._driver.plug(instance, network, mapping, device=device)
+            try:
+                self._driver.plug(instance, network, mapping, device=device)
+            except exception.InstanceNotFound as error:
+                raise exception.VirtualInterfacePlugException(str(error)) from error
 
     def unplug(self, instance: Any, network_info: Any, vm_ref: str | None = None) -> None:
         """Have the VIF driver take down what it made for the interfaces of a VM (default: of the instance's name)."""

@@ -1,4 +1,7 @@
 from nova_lite.virt.xenapi.host import _supported
+from nova_lite.virt.xenapi.host_devices import HostDevices
+from nova_lite.virt.xenapi.session import XenAPISession
+from nova_lite.xensim import HostPlan, Simulator
 
 
 def test_resources_are_read_from_the_host(bench):
@@ -65,3 +68,40 @@ def test_the_graphical_console_is_reached_with_a_session_of_its_own(bench):
     vm_ref = bench.vmops.finder.require(instance)
     assert console["internal_access_path"].startswith(f"/console?ref={vm_ref}&session_id=OpaqueRef:")
     assert console["port"] == bench.vmops._session.host_endpoint.port
+
+
+def test_processors_in_use_and_the_model_of_the_processor_are_told(bench):
+    before = bench.driver.get_host_stats(refresh=True)["vcpus_used"]
+    instance = bench.spawn()
+    stats = bench.driver.get_host_stats(refresh=True)
+    assert stats["vcpus_used"] == before + 1
+    assert stats["cpu_model"]["topology"] == {"sockets": 1, "cores": 8, "threads": 2}
+    assert "sse2" in stats["cpu_model"]["features"]
+    bench.vmops.power_off(instance)
+    assert bench.driver.get_host_stats(refresh=True)["vcpus_used"] == before
+
+
+def test_devices_that_dom0_leaves_alone_are_listed_and_read_once(bench):
+    db, host_ref = bench.simulator.toolstack.db, bench.vmops._session.host_ref
+    with db.lock:
+        network = next(pci for pci in db.select("PCI", host=host_ref) if pci["class_id"] == "0200")
+        db.set("PCI", network.ref, driver_name="pciback")
+    devices = HostDevices(bench.vmops._session)
+    record = bench.api("host.get_record", host_ref)
+    found = devices.figures(record)
+    bench.simulator.control.reset_calls()
+    assert devices.figures(record) == found and bench.calls() == []
+    assert found == {"vgpu_stats": {}, "pci_passthrough_devices": [
+        {"dev_id": "pci_0000_18_00_0", "address": "0000:18:00.0", "vendor_id": "8086", "product_id": "1572",
+         "dev_type": "type-PCI", "label": "label_8086_1572"}]}
+    assert devices.figures({**record, "PCIs": [], "PGPUs": []})["pci_passthrough_devices"] == []
+
+
+def test_virtual_gpus_are_counted_by_group_and_type():
+    with Simulator(plan=HostPlan(gpus=2)) as simulator:
+        session = XenAPISession(simulator.url, simulator.username, simulator.password)
+        record = session.call_xenapi("host.get_record", session.host_ref)
+        (types,) = HostDevices(session).figures(record)["vgpu_stats"].values()
+        session.close()
+    assert {each["type_name"]: (each["total"], each["remaining"], each["max_heads"]) for each in types.values()} == {
+        "NVIDIA A16-2Q": (16, 16, 4), "NVIDIA A16-4Q": (8, 8, 4), "NVIDIA A16-16Q": (2, 2, 4)}

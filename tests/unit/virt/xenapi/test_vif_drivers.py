@@ -89,3 +89,10 @@ def test_interfaces_are_locked_to_their_addresses_where_the_filter_asks_for_it(b
     record = bench.api("VIF.get_record", bench.api("VM.get_VIFs", vm_ref)[0])
     assert record["locking_mode"] == "locked" and record["ipv4_allowed"] == ["192.168.1.101"]
     assert record["ipv6_allowed"] == ["2001:db8:0:1:dcad:beff:feef:1"]
+
+
+def test_interfaces_of_a_vm_that_is_not_there_cannot_be_plugged_and_nobody_minds_unplugging(bench):
+    instance, network_info = make_instance(), make_network_info()
+    with pytest.raises(exception.VirtualInterfacePlugException, match=instance["name"]):
+        bench.driver.plug_vifs(instance, network_info)
+    bench.driver.unplug_vifs(instance, network_info)

@@ -175,36 +175,45 @@ def _vhd_disk(head: bytes, blocks: Iterable[bytes], size_b: int, image_meta: dic
 
 
 def _tar_member(stream, image_meta: dict, stack: ExitStack) -> DiskImage:
-    """The one disk of a gzipped tar; swap.vhd beside it is left out."""
+    """The one disk of a gzipped tar: of an image of VHDs the one named so, swap.vhd left out; else the only file."""
+    is_vhd = ImageType.of(image_meta) is ImageType.VHD
     try:
         archive = stack.enter_context(tarfile.open(fileobj=stream, mode="r|gz", bufsize=CHUNK_B))  # noqa: SIM115
-        member = next(_disks_in(archive), None)
+        disks = _vhds_in(archive) if is_vhd else _files_in(archive)
+        member = next(disks, None)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise exception.ImageUnacceptable(image_id=image_meta["id"], reason=f"its archive is broken: {error}") from None
     if member is None:
         raise exception.ImageUnacceptable(image_id=image_meta["id"], reason="its archive holds no disk")
-    content = archive.extractfile(member)
-    if not member.name.endswith(".vhd"):
-        return DiskImage("raw", member.size, member.size, _only_disk(archive, content, image_meta))
+    content: Any = archive.extractfile(member)
+    if not is_vhd:
+        return DiskImage("raw", member.size, member.size, _only_disk(disks, content, image_meta))
     head = _read_exactly(content, SECTOR_B)
-    return _vhd_disk(head, _only_disk(archive, _Joined(head, content), image_meta), member.size, image_meta)
+    return _vhd_disk(head, _only_disk(disks, _Joined(head, content), image_meta), member.size, image_meta)
 
 
-def _disks_in(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yield the disks from the present place in the archive on."""
+def _files_in(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield the files from the present place in the archive on."""
     while (entry := archive.next()) is not None:
-        if entry.isfile() and os.path.basename(entry.name) != "swap.vhd":
+        if entry.isfile():
             yield entry
 
 
-def _only_disk(archive, content, image_meta: dict) -> Iterator[bytes]:
+def _vhds_in(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    for entry in _files_in(archive):
+        if entry.name.endswith(".vhd") and os.path.basename(entry.name) != "swap.vhd":
+            yield entry
+
+
+def _only_disk(disks: Iterator[tarfile.TarInfo], content, image_meta: dict) -> Iterator[bytes]:
     try:
         yield from chunks(content)
-        others = [entry.name for entry in _disks_in(archive) if entry.name.endswith(".vhd")]
+        other = next(disks, None)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise exception.CouldNotFetchImage(image=image_meta["id"]) from error
-    if others:
-        raise exception.ImageUnacceptable(image_id=image_meta["id"], reason="it is a chain of VHDs, one is expected")
+    if other is not None:
+        raise exception.ImageUnacceptable(image_id=image_meta["id"],
+                                          reason="it is a chain of disks, or holds several; one is expected")
 
 
 def _with_partition_table(disk: DiskImage) -> DiskImage:

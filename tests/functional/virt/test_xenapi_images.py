@@ -88,6 +88,21 @@ def test_a_chain_of_vhds_is_refused(disk):
         read(tgz(**{"0_vhd": disk[1], "1_vhd": disk[1]}), disk_format="vhd")
 
 
+def test_what_else_lies_in_an_archive_of_vhds_is_left_out(disk):
+    packed = tgz(readme=b"no disk", image_vhd=disk[1], swap_vhd=b"left out", manifest_ovf=b"no disk")
+    assert read(packed, disk_format="vhd", container_format="ovf") == ("vhd", disk[1], 8 * MIB)
+
+
+def test_an_archive_of_vhds_without_any_is_refused(disk):
+    with pytest.raises(exception.ImageUnacceptable, match="holds no disk"):
+        read(tgz(disk_raw=disk[0]), disk_format="vhd", container_format="ovf")
+
+
+def test_an_archive_of_several_raw_disks_is_refused(disk):
+    with pytest.raises(exception.ImageUnacceptable, match="one is expected"):
+        read(tgz(disk_raw=disk[0], other_raw=disk[0]), container_format="tgz")
+
+
 def test_a_qcow2_becomes_a_vhd_with_the_same_content(disk, tmp_path):
     kind, vhd, size_b = read(disk[2], disk_format="qcow2")
     assert (kind, size_b) == ("vhd", 8 * MIB)

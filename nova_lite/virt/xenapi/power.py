@@ -11,7 +11,7 @@ from nova_lite.virt.driver import HypervisorUnavailable
 from nova_lite.virt.xenapi import busy, errors, instances
 from nova_lite.virt.xenapi.domains import DomainIds
 from nova_lite.virt.xenapi.lookup import VmFinder
-from nova_lite.virt.xenapi.session import TaskLost, TaskTimeout
+from nova_lite.virt.xenapi.tasks import TaskLost, TaskTimeout
 from nova_lite.virt.xenapi.vm_cache import VmCache
 
 LOG = logging.getLogger(__name__)

@@ -5,8 +5,8 @@ import re
 import socket
 import threading
 import uuid as uuidlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +17,7 @@ from nova_lite import concurrency, exception
 from nova_lite.virt.driver import HypervisorLoginRefused, HypervisorUnavailable
 from nova_lite.virt.xenapi import errors, plugins
 from nova_lite.virt.xenapi.session_pool import Member, SessionPool
+from nova_lite.virt.xenapi.tasks import NO_EVENTS, Tasks
 from nova_lite.virt.xenapi.transport import CertificateRefused, Endpoint, TlsPolicy, XapiTransport
 
 LOG = logging.getLogger(__name__)
@@ -37,13 +38,6 @@ ONE_HOST_AWAY = ("HOST_OFFLINE", "CANNOT_CONTACT_HOST", "HOST_NOT_LIVE")
 LOGIN_REFUSED = ("SESSION_AUTHENTICATION_FAILED", "SESSION_AUTHORIZATION_FAILED")
 LONGEST_BACK_OFF_S = 30
 REPEAT_FOR_S = 60
-TASK_POLL_S = 3.0
-# How long a task that was cancelled may take to end.
-CANCEL_S = 10.0
-# The host is too old for event.from, or the user may not listen: tasks are polled.
-NO_EVENTS = (*errors.NO_SUCH_CALL, "RBAC_PERMISSION_DENIED")
-# The events since a token are not to be had any more: the stream begins anew.
-STREAM_LOST = ("EVENTS_LOST", "EVENT_FROM_TOKEN_PARSE_FAILURE")
 
 
 class XenAPISession:
@@ -73,8 +67,7 @@ class XenAPISession:
         self._login_timeout_s = timeout
         self.call_timeout_s = call_timeout
         self.task_timeout_s = task_timeout
-        self._task_poll_interval_s = task_poll_interval
-        self._has_events = True
+        self._tasks = Tasks(self, task_poll_interval)
         self._tls = tls or TlsPolicy()
         self.host_endpoint = Endpoint(url, self._tls)
         self._endpoint = self.host_endpoint
@@ -99,7 +92,7 @@ class XenAPISession:
         """Return a session with another host, as the same user; the caller closes it."""
         return XenAPISession(url, self._user, self._password, self._originator, self._login_timeout_s, 1,
                              tls=self._tls, call_timeout=self.call_timeout_s, task_timeout=self.task_timeout_s,
-                             task_poll_interval=self._task_poll_interval_s, plugin_wire=self._plugin_wire,
+                             task_poll_interval=self._tasks.poll_interval_s, plugin_wire=self._plugin_wire,
                              clock=self.clock)
 
     @property
@@ -345,15 +338,10 @@ class XenAPISession:
 
     # Tasks ----------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def custom_task(self, label: str, desc: str = "") -> Iterator[str]:
+    def custom_task(self, label: str, desc: str = "") -> AbstractContextManager[str]:
         """Lend a task of our own, for HTTP transfers; destroyed at the end."""
         # Names the host, for the next run of this service to end it if this one cannot.
-        task_ref = self.call_xenapi("task.create", f"{self._originator}-{label}", f"{desc}, for host {self.host_uuid}")
-        try:
-            yield task_ref
-        finally:
-            self._destroy_task(task_ref)
+        return self._tasks.lent(f"{self._originator}-{label}", f"{desc}, for host {self.host_uuid}")
 
     def call_task(self, method: str, *args, timeout_s: float | None = None,
                   progress: Callable[[float], None] | None = None,
@@ -363,73 +351,12 @@ class XenAPISession:
         started(task) is told the task, progress(0.0 … 1.0) how far it is. Raises what the operation failed with,
         TaskTimeout after the deadline (the task is then cancelled), TaskLost when the host forgot it.
         """
-        task_ref = self.call_xenapi(f"Async.{method}", *args)
-        try:
-            if started is not None:
-                started(task_ref)
-            return self.wait_for_task(task_ref, timeout_s, label=method, progress=progress)
-        finally:
-            self._destroy_task(task_ref)
+        return self._tasks.run(method, args, timeout_s or self.task_timeout_s, progress, started)
 
     def wait_for_task(self, task_ref: str, timeout_s: float | None = None, label: str = "task",
                       progress: Callable[[float], None] | None = None) -> str:
         """Wait for a task and return its result text; errors as in call_task."""
-        deadline = self.clock.monotonic() + (timeout_s or self.task_timeout_s)
-        for task in self._looks_at(task_ref, label, deadline):
-            if progress is not None:
-                progress(float(task.get("progress", 0.0)))
-            if task["status"].lower() not in ("pending", "cancelling"):
-                return _task_result(task)
-        ended = self._cancelled(task_ref, label)
-        if ended is not None and ended["status"].lower() == "success":
-            return _task_result(ended)  # at the last moment
-        raise TaskTimeout(task=label, timeout_s=timeout_s or self.task_timeout_s)
-
-    def _looks_at(self, task_ref: str, label: str, deadline: float) -> Iterator[dict]:
-        """Yield the task's record whenever it changed, until the deadline (monotonic). Raises TaskLost."""
-        token = ""
-        while (left_s := deadline - self.clock.monotonic()) > 0:
-            if not self._has_events:
-                yield self._look_at(task_ref, label)
-                self.clock.sleep(self._task_poll_interval_s)
-                continue
-            # Short slices, so that more waiting callers than sessions take turns.
-            slice_s = max(0.1, min(left_s, TASK_POLL_S))
-            try:
-                batch = self.call_long("event.from", [f"task/{task_ref}"], token, float(slice_s),
-                                       timeout_s=slice_s + 30)
-            except XenAPI.Failure as failure:
-                self._has_events = not errors.is_code(failure, *NO_EVENTS)
-                if self._has_events and not (token and errors.is_code(failure, *STREAM_LOST)):
-                    raise
-                token = ""
-                continue
-            if not token and not batch["events"]:
-                raise TaskLost(task=label)
-            token = batch["token"]
-            for event in batch["events"]:
-                if event["operation"] == "del":
-                    raise TaskLost(task=label)
-                yield event["snapshot"]
-
-    def _look_at(self, task_ref: str, label: str) -> dict:
-        record = self.get_rec("task", task_ref)
-        if record is None:
-            raise TaskLost(task=label)
-        return record
-
-    def _cancelled(self, task_ref: str, label: str) -> dict | None:
-        """Cancel a task and return its record when it ended; None when it cannot be cancelled, or takes too long."""
-        with suppress(XenAPI.Failure, HypervisorUnavailable, TaskLost):
-            self.call_xenapi("task.cancel", task_ref)
-            for task in self._looks_at(task_ref, label, self.clock.monotonic() + CANCEL_S):
-                if task["status"].lower() not in ("pending", "cancelling"):
-                    return task
-        return None
-
-    def _destroy_task(self, task_ref: str) -> None:
-        with suppress(XenAPI.Failure, HypervisorUnavailable):
-            self.call_xenapi("task.destroy", task_ref)
+        return self._tasks.wait(task_ref, timeout_s or self.task_timeout_s, label, progress)
 
     # HTTP -----------------------------------------------------------------------------------------------------
 
@@ -506,18 +433,6 @@ class XenAPISession:
         return str(uuidlib.uuid4())
 
 
-class TaskTimeout(exception.NovaException):
-    """A XenAPI task did not end in time and was cancelled."""
-
-    msg_fmt = "%(task)s did not end within %(timeout_s)s seconds and was cancelled."
-
-
-class TaskLost(exception.NovaException):
-    """The host forgot a XenAPI task (its toolstack began anew): what it was to do may be done or not."""
-
-    msg_fmt = "%(task)s was lost with the toolstack that ran it; it may be done or not."
-
-
 def addresses_of(name: str | None) -> set[str]:
     """Return the addresses of a host name; none for one that nobody knows."""
     try:
@@ -534,11 +449,3 @@ def version_tuple(software: dict[str, str]) -> tuple[int, ...]:
 def numbers_of(text: str) -> tuple[int, ...]:
     """Return the numbers of a dotted version."""
     return tuple(int(re.match(r"\d*", part).group() or 0) for part in text.split("."))
-
-
-def _task_result(task: dict) -> str:
-    status = task["status"].lower()
-    if status == "success":
-        match = re.fullmatch(r"<value>(.*)</value>", task["result"], re.DOTALL)
-        return match.group(1) if match else task["result"]
-    raise XenAPI.Failure(list(task["error_info"]) or ["TASK_CANCELLED", task.get("uuid", "")])

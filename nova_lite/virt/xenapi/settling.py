@@ -11,7 +11,7 @@ from nova_lite.virt.xenapi.destroy import Destroyer
 from nova_lite.virt.xenapi.leftovers import Leftovers
 from nova_lite.virt.xenapi.lookup import VmFinder
 from nova_lite.virt.xenapi.power import Power
-from nova_lite.virt.xenapi.session import TaskTimeout
+from nova_lite.virt.xenapi.tasks import TaskTimeout
 
 LOG = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ from nova_lite import concurrency, exception
 from nova_lite.objects import power_state
 from nova_lite.virt.driver import HypervisorLoginRefused
 from nova_lite.virt.xenapi import errors
-from nova_lite.virt.xenapi.session import LONGEST_BACK_OFF_S, STREAM_LOST
+from nova_lite.virt.xenapi.session import LONGEST_BACK_OFF_S
+from nova_lite.virt.xenapi.tasks import STREAM_LOST
 
 LOG = logging.getLogger(__name__)
 

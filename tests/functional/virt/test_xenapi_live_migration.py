@@ -5,7 +5,8 @@ import pytest
 import XenAPI
 
 from nova_lite import exception
-from nova_lite.virt.xenapi.session import TaskTimeout, XenAPISession
+from nova_lite.virt.xenapi.session import XenAPISession
+from nova_lite.virt.xenapi.tasks import TaskTimeout
 from nova_lite.xensim import Simulator
 from tests.fixtures.processes import wait_until
 from tests.fixtures.xen_bench import IMAGE_B, PLUGINS, disk_digest, make_network_info, vbds

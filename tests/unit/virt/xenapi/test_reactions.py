@@ -6,8 +6,8 @@ import XenAPI
 from nova_lite import exception
 from nova_lite.virt.driver import HypervisorUnavailable
 from nova_lite.virt.xenapi import plugins
-from nova_lite.virt.xenapi.session import TaskTimeout
 from nova_lite.virt.xenapi.storage import Storage
+from nova_lite.virt.xenapi.tasks import TaskTimeout
 from tests.fixtures.processes import wait_until
 
 

@@ -8,7 +8,8 @@ from nova_lite import exception
 from nova_lite.virt.driver import HypervisorLoginRefused, HypervisorUnavailable, load_compute_driver
 from nova_lite.virt.virtapi import VirtAPI
 from nova_lite.virt.xenapi import plugins
-from nova_lite.virt.xenapi.session import TaskLost, TaskTimeout, XenAPISession
+from nova_lite.virt.xenapi.session import XenAPISession
+from nova_lite.virt.xenapi.tasks import TaskLost, TaskTimeout
 
 
 @pytest.fixture
@@ -140,7 +141,7 @@ def test_a_task_that_does_not_end_is_cancelled(session):
 
 def test_a_host_that_has_no_events_is_asked_now_and_then(simulator, session):
     simulator.control.fail("event.from", error=["MESSAGE_METHOD_UNKNOWN", "event.from"])
-    session._task_poll_interval_s = 0.01
+    session._tasks.poll_interval_s = 0.01
     simulator.control.reset_calls()
     session.call_task("SR.scan", next(iter(session.call_xenapi("SR.get_all"))))
     assert "task.get_record" in simulator.control.calls()

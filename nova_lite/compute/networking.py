@@ -5,7 +5,7 @@ from typing import Any
 
 from oslo_log import log as logging
 
-from nova_lite import exception, objects
+from nova_lite import exception, notifications, objects
 from nova_lite.compute.host import ComputeHost
 from nova_lite.compute.undertakings import Undertaking, Undertakings
 from nova_lite.context import RequestContext
@@ -104,14 +104,22 @@ class Networking:
 
     def _attach(self, context: RequestContext, instance: objects.Instance, network_info: NetworkInfo) -> None:
         here = self._here
-        image_meta = here.image_api.show(context, instance.image_ref) if instance.image_ref else {}
         try:
-            here.driver.attach_interface(instance, image_meta, here.for_driver(network_info))
+            here.driver.attach_interface(instance, self._image_of(context, instance), here.for_driver(network_info))
         except Exception as error:  # whatever failed, the port must not stay taken
             LOG.exception("Could not attach an interface to instance %s", instance.uuid)
             here.network_api.deallocate_port_for_instance(context, instance, network_info[0]["id"],
                                                           conductor_api=here.conductor)
             raise exception.InterfaceAttachFailed(instance=instance.uuid) from error
+
+    def _image_of(self, context: RequestContext, instance: objects.Instance) -> dict[str, Any]:
+        """Return the image's metadata, {} without one; of an image that is gone, what the instance remembers."""
+        if not instance.image_ref:
+            return {}
+        try:
+            return self._here.image_api.show(context, instance.image_ref)
+        except exception.ImageNotFound:
+            return {"id": instance.image_ref, "properties": notifications.image_meta(instance.system_metadata)}
 
     def take_back_interface(self, context: RequestContext, instance: objects.Instance,
                             undertaking: Undertaking) -> None:

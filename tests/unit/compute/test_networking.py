@@ -56,6 +56,29 @@ def test_C28_a_failed_interface_gives_its_port_back(world):
     assert addresses(world, instance) == before
 
 
+def test_an_interface_needs_no_image_that_is_still_there(world):
+    instance, seen = world.boot(system_metadata={"image_hw_vif_model": "e1000"}), []
+    world.compute.driver.attach_interface = lambda instance, image_meta, network_info: seen.append(image_meta)
+    world.services.image_api.delete(world.context, world.image["id"])
+
+    world.compute.attach_interface(world.context, instance, world.network["uuid"], None)
+
+    assert seen == [{"id": world.image["id"], "properties": {"hw_vif_model": "e1000"}}]
+
+
+def test_an_image_service_that_is_away_has_the_port_given_back(world):
+    instance = world.boot()
+    before = addresses(world, instance)
+
+    def away(*args):
+        raise ConnectionError("the image service is away")
+
+    world.services.image_api.show = away
+    with pytest.raises(exception.InterfaceAttachFailed):
+        world.compute.attach_interface(world.context, instance, world.network["uuid"], None)
+    assert addresses(world, instance) == before
+
+
 def test_a_detached_interface_leaves_the_driver_before_its_port_goes(world):
     instance = world.boot()
     _, mapping = world.compute.attach_interface(world.context, instance, world.network["uuid"], None)

@@ -92,8 +92,11 @@ class BlockDevices:
         bdm.save()
 
     def reconnect(self, context: RequestContext, instance: Any) -> dict[str, Any]:
-        """Connect this host to every volume of the instance; return its block_device_info."""
-        bdms = [bdm for bdm in self.of(context, instance) if bdm.volume_id]
+        """Connect this host to every volume the instance has; return its block_device_info.
+
+        Volumes whose device name is only reserved are left to the order to attach them.
+        """
+        bdms = [bdm for bdm in self.of(context, instance) if bdm.volume_id and bdm.connection_info]
         for bdm in bdms:
             self.connect(context, instance, bdm)
         return self.info(context, instance, bdms)

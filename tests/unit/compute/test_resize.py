@@ -316,6 +316,7 @@ def test_the_volumes_of_a_resized_instance_are_connected_to_its_new_host_only(pa
     instance, volume_id = pair.boot(), pair.shelf.add("attaching")
     pair.compute.attach_volume(pair.context, volume_id, "/dev/xvdc", instance)
     assert pair.shelf.connections == {(volume_id, "here")}
+    pair.compute.reserve_block_device_name(pair.context, instance, None, pair.shelf.add("attaching"))  # and no more yet
 
     pair.busy(instance, task_states.RESIZE_PREP)
     pair.there.prep_resize(pair.context, image={}, instance=instance.to_legacy_dict(), instance_type=larger(pair))

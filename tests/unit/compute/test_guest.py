@@ -163,6 +163,14 @@ def test_the_rescue_image_can_be_chosen(world, asked, rescued_with):
     assert world.notifier.payload("rescue.start")["rescue_image_name"] == rescued_with
 
 
+@pytest.mark.parametrize(("clean", "stopped"), [(True, True), (False, False)])
+def test_a_guest_gets_time_to_shut_down_before_it_is_rescued(world, clean, stopped):
+    instance, asked = world.busy(world.boot(), task_states.RESCUING), []
+    world.compute.driver.power_off = lambda instance, timeout_s, interval_s: asked.append(timeout_s)
+    world.compute.rescue_instance(world.context, instance=instance, clean_shutdown=clean)
+    assert asked == ([world.conf.shutdown_timeout] if stopped else [])
+
+
 def test_a_failed_rescue_is_an_error(world):
     instance = world.busy(world.boot(), task_states.RESCUING)
     with world.failing("rescue", RuntimeError()), pytest.raises(RuntimeError):

@@ -134,6 +134,22 @@ def test_an_attached_volume_is_in_use_and_recorded(world, shelf):
     assert name in world.compute.driver._mounts[instance.name]
 
 
+def test_a_rebuilt_guest_keeps_its_volumes(world, shelf):
+    instance, volume_id, name = attached(world, shelf)
+    instance, seen, spawn = world.busy(instance, task_states.REBUILDING), [], world.compute.driver.spawn
+
+    def watched(*args, block_device_info, **kwargs):
+        seen.append([entry["mount_device"] for entry in block_device_info["block_device_mapping"]])
+        spawn(*args, **kwargs)
+
+    world.compute.driver.spawn = watched
+    world.compute.rebuild_instance(world.context, instance=instance, orig_image_ref=world.image["id"],
+                                   image_ref=world.image["id"], injected_files=[], new_pass="pw")
+
+    assert seen == [[name]]
+    assert (shelf.volumes[volume_id]["status"], shelf.volumes[volume_id]["instance_uuid"]) == ("in-use", instance.uuid)
+
+
 def test_a_reserved_name_is_not_given_twice(world, shelf):
     instance = world.boot()
     first = world.compute.reserve_block_device_name(world.context, instance, None, shelf.add("attaching"))

@@ -3,6 +3,7 @@
 import inspect
 
 import pytest
+from oslo_utils import importutils
 
 from nova_lite import exception
 from nova_lite.objects import power_state
@@ -95,6 +96,16 @@ def test_a_driver_that_cannot_be_had_ends_the_process_with_one_line(tmp_path, ca
         driver.load_compute_driver(VirtAPI(), name, conf=conf)
     assert ended.value.code == 1
     assert told in caplog.messages[-1]
+
+
+@pytest.mark.parametrize("path", ["nova_lite.virt.fake.FakeDriver", "nova_lite.virt.xenapi.driver.XenAPIDriver"])
+def test_drivers_take_what_the_interface_says(path):
+    made = importutils.import_class(path)
+    for name, declared in inspect.getmembers(driver.ComputeDriver, inspect.isfunction):
+        if not name.startswith("_"):
+            wanted, taken = ([(each.name, each.default) for each in inspect.signature(method).parameters.values()]
+                             for method in (declared, getattr(made, name)))
+            assert taken == wanted, name
 
 
 # --- The driver without a hypervisor ---

@@ -17,6 +17,16 @@ def database_factory(kind, request, directory):
     return server.database
 
 
+@pytest.fixture(scope="module")
+def deaths(tmp_path_factory):
+    """Two compute services that can be made to die at any point."""
+    from tests.functional.deaths import Deaths
+
+    made = Deaths(tmp_path_factory.mktemp("deaths"))
+    yield made
+    made.close()
+
+
 @pytest.fixture(params=DATABASES)
 def new_database(request, tmp_path):
     """A function that gives the URL of a new database, once with each kind of server."""

@@ -112,7 +112,7 @@ def test_an_operation_in_the_wrong_state_is_refused_at_the_top(tree, machine):
 
 def test_a_refused_pause_leaves_the_machine_as_it_was(tree, machine):
     host = tree.host_of(machine)
-    host.simulator.control.fail("VM.pause", error=["OPERATION_NOT_ALLOWED", "planted"])
+    host.simulator.control.fail("VM.pause", error=["INTERNAL_ERROR", "planted"])
     try:
         tree.api.compute_api.pause(tree.context(), tree.read(machine))
         after = tree.until(
@@ -140,7 +140,7 @@ def test_the_demos_story_ends_well(tree):
 
 def test_a_step_that_does_not_happen_fails_the_story(tree):
     for host in tree.hosts:
-        host.simulator.control.fail("VM.pause", error=["OPERATION_NOT_ALLOWED", "planted"])
+        host.simulator.control.fail("VM.pause", error=["INTERNAL_ERROR", "planted"])
     try:
         with pytest.raises(StepFailed, match="pause demo-1: demo-1 stayed active"):
             Story(tree, tree.image, count=1).run()

@@ -18,6 +18,8 @@ LOG = logging.getLogger(__name__)
 
 # Deleted instances looked at in one pass.
 BATCH = 100
+# How long after a deletion what live migrations may have left is looked for, once by each run of the service.
+LOOKED_FOR_S = 24 * 3600
 
 
 class Leftovers:
@@ -121,12 +123,12 @@ class Leftovers:
         self._attempts.pop(instance.uuid, None)
 
     def clean_up_migrations(self, context: RequestContext) -> None:
-        """Remove the guests that failed resizes left here whose instances were deleted meanwhile.
+        """Remove the guests that failed moves left here whose instances were deleted meanwhile.
 
         The record stays as it is: the other host looks for its own.
         """
         failed = [migration for migration in objects.MigrationList.get_by_filters(context, {
-            "host": self._here.name, "status": "error", "migration_type": ["resize", "migration"]})
+            "host": self._here.name, "status": "error", "migration_type": ["resize", "migration", "live-migration"]})
             if migration.id not in self._settled]
         if failed:
             context = context.elevated(read_deleted="yes")
@@ -144,7 +146,11 @@ class Leftovers:
             return
         if not instance.deleted:
             return
-        if instance.uuid in guests:
+        if migration.migration_type == "live-migration":
+            # Its disks may have come without it, which no list of guests tells.
+            if not self._here.is_older(instance.deleted_at, LOOKED_FOR_S):
+                self._destroy(context, instance)
+        elif instance.uuid in guests:
             LOG.info("Removing the guest that migration %s of deleted instance %s has left here",
                      migration.id, instance.uuid)
             # What awaited a revert, and what was made instead of it: either host has one of them, or one host both.

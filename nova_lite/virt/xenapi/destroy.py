@@ -45,8 +45,7 @@ class Destroyer:
             self._volumes.forget_mapped(block_device_info)
             self._vifs.unplug(instance, network_info)
             if destroy_disks:
-                self._leftovers.look_for_disks_of(instance["uuid"])
-                self._leftovers.remove_disks_of(instance["uuid"])
+                self._leftovers.clear_disks_of(instance["uuid"])
             return
         try:
             vm = self._finder.fresh(vm_ref)

@@ -361,7 +361,7 @@ class XenAPIDriver(driver.ComputeDriver):
         return self.vmops.check_can_live_migrate_source(context, instance, dest_check_data)
 
     def pre_live_migration(self, context, instance, block_device_info, network_info, disk_info, migrate_data=None):
-        return self.vmops.live_migrations.prepare_destination(block_device_info, network_info, migrate_data)
+        return self.vmops.live_migrations.prepare_destination(instance, block_device_info, network_info, migrate_data)
 
     def live_migration(self, context, instance, dest, post_method, recover_method, block_migration=False,
                        migrate_data=None):

@@ -118,6 +118,11 @@ class Leftovers:
             elif not vdi["VBDs"] and vdi["other_config"].get("nova_instance_uuid") == instance_uuid:
                 self._remove(ref, vdi)
 
+    def clear_disks_of(self, instance_uuid: str) -> None:
+        """Destroy the disks of an instance that no VM has, whenever they were left."""
+        self.look_for_disks_of(instance_uuid)
+        self.remove_disks_of(instance_uuid)
+
     def look_for_disks_of(self, instance_uuid: str) -> None:
         """Find the disks of an instance whose VM is not there, whenever they were left.
 

@@ -8,8 +8,10 @@ from oslo_log import log as logging
 
 from nova_lite import exception
 from nova_lite.virt.xenapi import errors, instances
+from nova_lite.virt.xenapi.destroy import Destroyer
 from nova_lite.virt.xenapi.disks import Disks
 from nova_lite.virt.xenapi.kernels import Kernels
+from nova_lite.virt.xenapi.leftovers import Leftovers
 from nova_lite.virt.xenapi.lookup import VmFinder
 from nova_lite.virt.xenapi.plan import Undo
 from nova_lite.virt.xenapi.pool_moves import PoolMoves, management_network
@@ -32,7 +34,8 @@ class LiveMigrations:
     """Moves running VMs. The data that travels between the hosts (migrate_data) holds a session: a secret."""
 
     def __init__(self, *, session, finder: VmFinder, cache: VmCache, disks: Disks, storage: Storage,
-                 volumes: VolumeOps, kernels: Kernels, live_xenstore: LiveXenstore, vifs: Interfaces, virtapi):
+                 volumes: VolumeOps, kernels: Kernels, live_xenstore: LiveXenstore, vifs: Interfaces,
+                 destroyer: Destroyer, leftovers: Leftovers, virtapi):
         self._session = session
         self._finder = finder
         self._cache = cache
@@ -42,6 +45,8 @@ class LiveMigrations:
         self._kernels = kernels
         self._live_xenstore = live_xenstore
         self._vifs = vifs
+        self._destroyer = destroyer
+        self._leftovers = leftovers
         self._virtapi = virtapi
         self._tasks: dict[str, str] = {}
 
@@ -77,10 +82,12 @@ class LiveMigrations:
             raise exception.MigrationPreCheckError(reason=f"several hosts of the pool are named {hostname}")
         return bool(matching)
 
-    def prepare_destination(self, block_device_info: dict | None, network_info: Any,
+    def prepare_destination(self, instance: Any, block_device_info: dict | None, network_info: Any,
                             migrate_data: dict | None) -> dict[str, Any]:
         """Connect the instance's volumes here, make its networks; returns migrate_data that names both."""
         known = dict(migrate_data or {})
+        if known.get("block_migration"):
+            self._clear_earlier_attempt(instance)
         if "vif_uuid_map" in known:
             known["vif_uuid_map"] = {**known["vif_uuid_map"], **self._vifs.networks_at_destination(network_info)}
         known["sr_uuid_map"] = {}
@@ -88,6 +95,15 @@ class LiveMigrations:
             sr_uuid, _ = self._volumes.connect_volume(mapping["connection_info"])
             known["sr_uuid_map"][sr_uuid] = self._session.call_xenapi("SR.get_by_uuid", sr_uuid)
         return known
+
+    def _clear_earlier_attempt(self, instance: Any) -> None:
+        """Remove what came here of a move that broke off while this host could not be reached."""
+        vm_ref = self._finder.of(instance)
+        record = self._session.get_rec("VM", vm_ref) if vm_ref is not None else None
+        if record is not None and record["power_state"] == "Halted":
+            LOG.warning("Removing a VM %s that an earlier migration has left here", self._finder.name(instance))
+            self._destroyer.destroy_vm(instance, vm_ref)
+        self._leftovers.clear_disks_of(instance["uuid"])
 
     def finish_at_destination(self, context: Any, instance: Any) -> None:
         """Mark the VM that arrived as ours, and bring its kernel files here for its next start."""

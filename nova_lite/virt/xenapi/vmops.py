@@ -108,7 +108,7 @@ class VMOps:
         self.live_migrations = LiveMigrations(
             session=session, finder=self.finder, cache=self.cache, disks=self.disks, storage=self.storage,
             volumes=self.volumes, kernels=self.kernels, live_xenstore=self.live_xenstore, vifs=self.vifs,
-            virtapi=self._virtapi)
+            destroyer=self.destroyer, leftovers=self.leftovers, virtapi=self._virtapi)
         self.pools = Pools(session, self._virtapi, conf)
         self.maintenance = Maintenance(session, self.cache, self._virtapi, conf)
         self.metrics = Metrics(session, self.finder, self.cache)

@@ -5,6 +5,7 @@ import pytest
 import XenAPI
 
 from nova_lite import exception
+from nova_lite.virt.xenapi.plan import Undo
 from nova_lite.virt.xenapi.session import XenAPISession
 from nova_lite.virt.xenapi.tasks import TaskTimeout
 from nova_lite.xensim import Simulator
@@ -212,6 +213,21 @@ def test_a_vm_moves_to_another_pool_with_its_disk(bench, elsewhere):
     assert disk_digest(elsewhere, root, IMAGE_B) == bench.image["os_hash_value"]
     progress = bench.compute.progress
     assert progress == sorted(progress) and all(0 <= percent <= 100 for percent in progress)
+
+
+def test_what_an_earlier_move_left_at_the_destination_is_removed_before_the_next_one(bench, elsewhere):
+    instance, manager = bench.spawn(), Manager()
+    elsewhere.spawn(instance)
+    elsewhere.driver.power_off(instance)
+    marks = bench.vmops.disks.marks(instance["uuid"], "root")
+    with Undo("leave a disk behind") as undo:
+        loose = elsewhere.vmops.disks.blank(instance["name"], 1 << 20, marks, undo)
+
+    move_with_disks(bench, elsewhere, instance, manager)
+
+    assert manager.called == ["post"]
+    assert elsewhere.vm(instance)["power_state"] == "Running"
+    assert loose not in elsewhere.api("VDI.get_all")
 
 
 def test_a_vm_that_has_moved_is_taken_over_although_its_task_never_ended(bench, elsewhere, monkeypatch):

@@ -89,6 +89,23 @@ def test_a_failed_resize_of_a_deleted_instance_leaves_no_guest(world):
     assert (while_alive, has_guest(world, instance)) == (True, False)
 
 
+def test_what_a_failed_live_migration_may_have_left_of_a_deleted_instance_is_looked_for_once(world):
+    instance = world.create(vm_state=vm_states.ACTIVE, task_state=None, host="elsewhere", node="elsewhere-node")
+    objects.Migration(world.context, instance_uuid=instance.uuid, source_compute="elsewhere", dest_compute="here",
+                      migration_type="live-migration", status="error").create()
+    looked_for = []
+    world.compute.driver.destroy = lambda instance, *args: looked_for.append(instance.uuid)
+    world.compute._cleanup_incomplete_migrations(world.context)
+    while_alive = list(looked_for)
+    instance.destroy()
+
+    for _ in range(2):
+        world.clock.advance(301)
+        world.compute._cleanup_incomplete_migrations(world.context)
+
+    assert (while_alive, looked_for) == ([], [instance.uuid])
+
+
 @pytest.mark.parametrize("count", [1, 12])
 def test_failed_resizes_are_looked_at_in_as_many_queries_however_many_there_are(world, count):
     for _ in range(count):

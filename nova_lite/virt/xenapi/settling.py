@@ -11,29 +11,35 @@ from nova_lite.virt.xenapi.destroy import Destroyer
 from nova_lite.virt.xenapi.leftovers import Leftovers
 from nova_lite.virt.xenapi.lookup import VmFinder
 from nova_lite.virt.xenapi.power import Power
+from nova_lite.virt.xenapi.snapshot import Snapshots
 from nova_lite.virt.xenapi.tasks import TaskTimeout
 
 LOG = logging.getLogger(__name__)
 
 MOVES = ("migrate_send", "pool_migrate")
 LOOK_AGAIN_S = 0.5
+_SNAPSHOT = (task_states.IMAGE_SNAPSHOT, task_states.IMAGE_SNAPSHOT_PENDING, task_states.IMAGE_PENDING_UPLOAD,
+             task_states.IMAGE_UPLOADING, task_states.IMAGE_BACKUP)
 
 
 class Settling:
     """Finishes or takes back what was interrupted half way."""
 
-    def __init__(self, session, finder: VmFinder, power: Power, destroyer: Destroyer, leftovers: Leftovers):
+    def __init__(self, session, finder: VmFinder, power: Power, destroyer: Destroyer, leftovers: Leftovers,
+                 snapshots: Snapshots):
         self._session = session
         self._finder = finder
         self._power = power
         self._destroyer = destroyer
         self._leftovers = leftovers
+        self._snapshots = snapshots
 
     def settle(self, instance: Any, task_state: str | None) -> str | None:
         """Return the vm_state that now holds, None where the guest's power state tells it.
 
-        A rescue whose VM runs is done, any other is taken back. The end of a rescue is carried through. A move that
-        the host is still at is waited for. Raises TaskTimeout when it does not end in task_timeout seconds.
+        A rescue whose VM runs is done, any other is taken back. The end of a rescue is carried through. What an upload
+        has left of its snapshot goes. A move that the host is still at is waited for. Raises TaskTimeout when it does
+        not end in task_timeout seconds.
         """
         if task_state == task_states.RESCUING:
             return self._settle_rescue(instance)
@@ -42,6 +48,8 @@ class Settling:
             return vm_states.ACTIVE
         if task_state == task_states.MIGRATING:
             self._await_move(instance)
+        elif task_state in _SNAPSHOT:
+            self._snapshots.remove_interrupted(instance)
         return None
 
     def _settle_rescue(self, instance: Any) -> str:

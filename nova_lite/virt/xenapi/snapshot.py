@@ -104,6 +104,11 @@ class Snapshots:
                         self._disks.destroy_vdi(snapshot_ref)
             raise
 
+    def remove_interrupted(self, instance: Any) -> None:
+        """Remove what a snapshot of the instance left that ended with the last run of the service."""
+        live, disks = self._look(self._disks.root_vdi_of(self._finder.require(instance)))
+        self._remove_leftovers(disks, live)
+
     def _remove_leftovers(self, disks: dict[str, dict], live: dict) -> None:
         """Remove snapshots of this disk that an earlier, interrupted upload left behind."""
         for snapshot_ref in live["snapshots"]:

@@ -89,7 +89,6 @@ class VMOps:
         self.leftovers = Leftovers(session, self.disks, self.storage, self.volumes)
         self.destroyer = Destroyer(session, self.finder, self.cache, self.disks, self.vifs, self.firewall_driver,
                                    self.volumes, self.kernels, self.leftovers, self.domains)
-        self.settling = Settling(session, self.finder, self.power, self.destroyer, self.leftovers)
         self.spawner = Spawner(
             session=session, finder=self.finder, cache=self.cache, host=self.host, disks=self.disks,
             local_disks=LocalDisks(self.disks, conf), auto_disk=self.auto_disk,
@@ -101,6 +100,7 @@ class VMOps:
         self.local_devices = LocalDevices(session, self.disks, conf)
         self.snapshots = Snapshots(session, self.finder, self.disks, self.storage, self.direct_vhd, self.local_devices,
                                    image_api, conf)
+        self.settling = Settling(session, self.finder, self.power, self.destroyer, self.leftovers, self.snapshots)
         self.migrations = Migrations(
             session=session, finder=self.finder, cache=self.cache, disks=self.disks, storage=self.storage,
             power=self.power, destroyer=self.destroyer, spawner=self.spawner, volumes=self.volumes,

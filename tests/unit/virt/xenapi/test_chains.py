@@ -95,14 +95,19 @@ def test_a_state_is_told_when_the_disk_is_frozen_and_another_when_it_is_sent(ben
     assert told == [("image_pending_upload", None, label), ("image_uploading", "image_pending_upload", label)]
 
 
-def test_what_an_interrupted_snapshot_left_is_removed_and_nothing_else(bench):
+@pytest.mark.parametrize("task_state", [None, "image_pending_upload", "image_uploading", "image_backup"])
+def test_what_an_interrupted_snapshot_left_is_removed_and_nothing_else(bench, task_state):
+    """At the start of the service, or else by the next snapshot."""
     instance = bench.spawn()
     vdi_ref = bench.vmops.disks.root_vdi_of(bench.vmops.finder.require(instance))
     left, others, cached = (bench.api("VDI.snapshot", vdi_ref, {}) for _ in range(3))
     bench.api("VDI.set_name_label", left, f"{instance['name']}-snapshot")
     bench.api("VDI.set_name_label", cached, f"{instance['name']}-snapshot")
     bench.api("VDI.add_to_other_config", cached, "image-id", "i")
-    bench.vmops.snapshot(None, instance, bench.images.add(b"", status="queued")["id"])
+    if task_state:
+        assert bench.vmops.settling.settle(instance, task_state) is None
+    else:
+        bench.vmops.snapshot(None, instance, bench.images.add(b"", status="queued")["id"])
     frozen = {ref for ref, vdi in bench.api("VDI.get_all_records").items() if vdi["is_a_snapshot"]}
     assert frozen == {others, cached}
     for ref in frozen:

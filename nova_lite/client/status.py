@@ -115,7 +115,7 @@ class UpgradeCheck(OnDatabase, base.Listing):
             yield "host", FAILED, one_line(error)
             return
         try:
-            for finding in acceptance.Acceptance(session, options).run():
+            for finding in acceptance.Acceptance(session, self.conf).run():
                 if finding.check in OF_THE_HOST:
                     yield f"host {finding.check}", finding.result, finding.detail
         finally:

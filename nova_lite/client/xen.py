@@ -71,17 +71,18 @@ class OnHost:
 
     @contextmanager
     def session(self, parsed_args) -> Iterator:
-        """Lend a session with the host, and its options."""
+        """Lend a session with the host, and the configuration it was made with."""
         from nova_lite.virt.xenapi.session import XenAPISession
         from nova_lite.virt.xenapi.transport import TlsPolicy
 
-        options = self.host_conf(parsed_args).xenserver
+        conf = self.host_conf(parsed_args)
+        options = conf.xenserver
         session = XenAPISession(
             options.connection_url, options.connection_username, options.connection_password,
             timeout=options.login_timeout, concurrent=2, tls=TlsPolicy.of(options),
             call_timeout=options.call_timeout, task_timeout=options.task_timeout, plugin_wire=options.plugin_wire)
         try:
-            yield session, options
+            yield session, conf
         finally:
             session.close()
 
@@ -116,8 +117,8 @@ class CheckHost(OnHost, base.Listing):
     def take_action(self, parsed_args):
         from nova_lite.virt.xenapi import acceptance
 
-        with self.session(parsed_args) as (session, options):
-            found = acceptance.Acceptance(session, options).run(self.tell)
+        with self.session(parsed_args) as (session, conf):
+            found = acceptance.Acceptance(session, conf).run(self.tell)
         self.tell("")
         self.status = int(any(finding.result == acceptance.FAILED for finding in found))
         return ("Check", "Result", "Detail"), [(each.check, each.result, each.detail) for each in found]

@@ -7,7 +7,8 @@ from typing import Any
 import XenAPI
 
 from nova_lite import exception
-from nova_lite.virt.xenapi import errors, plugins
+from nova_lite.virt.driver import HypervisorUnavailable
+from nova_lite.virt.xenapi import direct_vhd, errors, firewall_drivers, plugins, requirements
 from nova_lite.virt.xenapi.orphans import moment
 from nova_lite.virt.xenapi.records import GIB, MIB
 from nova_lite.virt.xenapi.storage import Storage
@@ -35,24 +36,28 @@ class Finding:
 
 
 class Acceptance:
-    """The checks of one host. `options` is the section [xenserver] of a configuration."""
+    """The checks of one host for a service with this configuration."""
 
-    def __init__(self, session, options: Any):
+    def __init__(self, session, conf: Any):
         self._session = session
         self._api = session.call_xenapi
-        self._options = options
+        self._conf = conf
+        self._options = conf.xenserver
 
     def run(self, tell: Callable[[str], None] = lambda line: None) -> list[Finding]:
-        """Return what every check found; a check that cannot be made is a failed one."""
+        """Return what every check found; one that cannot be made is failed, and is the last where the host is away."""
         found: list[Finding] = []
         for check in (self._transport, self._version, self._host, self._capabilities, self._clock, self._memory,
                       self._storage, self._networks, self._events, self._metrics, self._plugins, self._limits):
             name = check.__name__.strip("_")
             tell(name)
             try:
-                found += [Finding(name, result, detail) for result, detail in check()]
+                for result, detail in check():
+                    found.append(Finding(name, result, detail))
             except XenAPI.Failure as failure:
                 found.append(Finding(name, FAILED, errors.describe(failure)))
+            except HypervisorUnavailable as error:
+                return [*found, Finding(name, FAILED, f"{error}; nothing else was checked")]
             except exception.NovaException as error:
                 found.append(Finding(name, FAILED, str(error)))
         return found
@@ -69,6 +74,9 @@ class Acceptance:
             yield OK, "https, certificate verified"
         else:
             yield WARNING, "https, but the certificate is not verified: pin it, connection_fingerprint"
+        pool = next(iter(self._api("pool.get_all_records").values()))
+        if not pool.get("tls_verification_enabled", True):
+            yield WARNING, "hosts of the pool do not verify each other: live migrations can be listened to"
 
     def _version(self) -> Iterator[tuple[str, str]]:
         software = self._api("host.get_software_version", self._session.host_ref)
@@ -123,6 +131,8 @@ class Acceptance:
                        if not any(feature.partition("/")[0] == name for feature in driver["features"])]
             if missing:
                 yield FAILED, f"its driver lacks {', '.join(missing)}"
+        if self._options.image_handler == direct_vhd.HANDLER and sr.type not in direct_vhd.FILE_BASED:
+            yield WARNING, f"no repository of VHD files: image_handler = {direct_vhd.HANDLER} cannot be used, disks stream"
         disks = len(self._api("SR.get_VDIs", sr.ref))
         if disks > LONG_LIST_OF_DISKS:
             yield WARNING, f"{disks} disks: scans become slow"
@@ -141,6 +151,9 @@ class Acceptance:
             yield OK, f"management address {addresses[0]}"
         else:
             yield WARNING, f"{len(addresses)} management addresses, live migration needs one"
+        backend = self._api("host.get_software_version", self._session.host_ref).get("network_backend", "openvswitch")
+        if firewall_drivers.named(self._conf.firewall_driver).locks_vifs and backend != "openvswitch":
+            yield WARNING, f"its network backend, {backend}, does not keep guests to their own addresses"
 
     def _events(self) -> Iterator[tuple[str, str]]:
         batch = self._api("event.from", ["vm"], "", 0.0)
@@ -161,6 +174,9 @@ class Acceptance:
             yield WARNING, f"not installed (nova-lite dom0 install); without them: no {WITHOUT_PLUGINS}"
         else:
             yield OK, f"version {version}"
+        for option, required in requirements.needed_plugins(self._conf):
+            if not plugins.goes_with(version, required):
+                yield FAILED, f"{option} needs version {required} or later"
 
     def _limits(self) -> Iterator[tuple[str, str]]:
         tasks = len(self._api("task.get_all"))

@@ -13,6 +13,7 @@ import XenAPI
 from oslo_log import log as logging
 
 from nova_lite import concurrency, exception
+from nova_lite.virt.driver import HypervisorUnavailable
 from nova_lite.virt.virtapi import VirtAPI
 from nova_lite.virt.xenapi import errors
 from nova_lite.virt.xenapi.driver import FIRST_PICTURE_S, XenAPIDriver
@@ -83,6 +84,7 @@ class BurnIn:
         self._driver = XenAPIDriver(_Service(), conf=conf, image_api=self._images, clock=self._clock)
         self._instances = [self._instance(number) for number in range(1, machines + 1)]
         self._tell = tell
+        self._is_away = False
         self.steps: list[Step] = []
 
     def _instance(self, number: int) -> dict[str, Any]:
@@ -116,14 +118,17 @@ class BurnIn:
         first = self._instances[0]
         if not self._step("connect", self._connect):
             return
-        booted = [self._step(f"boot {instance['name']}", self._boot, instance) for instance in self._instances]
-        if not booted[0]:
-            return
+        for instance in self._instances:
+            is_booted = not self._is_away and self._step(f"boot {instance['name']}", self._boot, instance)
+            if instance is first and not is_booted:
+                return
         for name, act in (("check disk", self._check_disk), ("hard reboot", self._reboot),
                           ("pause", self._driver.pause), ("unpause", self._driver.unpause),
                           ("snapshot", self._snapshot), ("rescue and back", self._rescue),
                           ("stop for a resize and back", self._resize), ("live migration and back", self._migrate),
                           ("stop", self._driver.power_off)):
+            if self._is_away:
+                break  # each further step would wait for the host for its own minute
             self._step(name, act, first)
 
     # Steps ----------------------------------------------------------------------------------------------------
@@ -137,6 +142,7 @@ class BurnIn:
             self._note(name, SKIPPED, self._clock.monotonic() - began, str(skipped))
             return True
         except PROBLEMS as error:
+            self._is_away = isinstance(error, HypervisorUnavailable)
             text = errors.describe(error) if isinstance(error, XenAPI.Failure) else str(error)
             self._note(name, FAILED, self._clock.monotonic() - began, text or type(error).__name__)
             return False

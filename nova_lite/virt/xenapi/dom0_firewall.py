@@ -68,6 +68,10 @@ class Dom0IptablesFirewallDriver(FirewallDriver):
     def prepare_instance_filter(self, instance, network_info):
         self._change(lambda version, table: self._put(version, table, instance, network_info))
 
+    def ensure_instance_filter(self, instance, network_info):
+        """Make them anew: dom0 forgets them when it boots, and that of another host never had them."""
+        self.prepare_instance_filter(instance, network_info)
+
     def unfilter_instance(self, instance, network_info=None):
         self._change(lambda version, table: table.remove_chain(chain_of(instance)))
 

@@ -293,7 +293,8 @@ class XenAPIDriver(driver.ComputeDriver):
         self.vmops.refresh_provider_fw_rules()
 
     def ensure_filtering_rules_for_instance(self, instance, network_info):
-        """Nothing to do: filters arrive with the VM's record."""
+        """See that filters in dom0 are in force; those of VIF locking mode arrive with the VM's record."""
+        self.vmops.firewall_driver.ensure_instance_filter(instance, network_info)
 
     def unfilter_instance(self, instance, network_info):
         self.vmops.unfilter_instance(instance, network_info)

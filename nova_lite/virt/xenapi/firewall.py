@@ -24,6 +24,9 @@ class FirewallDriver:
     def apply_instance_filter(self, instance, network_info):
         """Put the guest's filters in force."""
 
+    def ensure_instance_filter(self, instance, network_info):
+        """See that the filters of a guest that runs, or is about to arrive from another host, are in force here."""
+
     def unfilter_instance(self, instance, network_info=None):
         """Remove the guest's filters."""
 

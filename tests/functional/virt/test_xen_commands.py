@@ -14,7 +14,10 @@ import pytest
 import XenAPI
 
 from nova_lite.client.app import NovaLite
+from nova_lite.virt.xenapi.acceptance import Acceptance
+from nova_lite.virt.xenapi.session import XenAPISession
 from nova_lite.xensim import Simulator
+from tests.fixtures.clock import FakeClock
 from tests.fixtures.processes import REPOSITORY, wait_until
 from tests.fixtures.services import make_conf, make_database
 from tests.fixtures.xen_bench import PLUGINS
@@ -85,6 +88,37 @@ def test_a_check_tells_what_is_missing_and_ends_with_status_1(run, host, probe):
         probe.api.pool.set_default_SR(pool, default)
     assert status == 1
     assert [row["Check"] for row in rows if row["Result"] == "failed"] == ["storage"]
+
+
+def test_a_check_tells_which_options_do_not_go_with_the_host(host, make_conf, request):
+    conf = make_conf(connection_url=host.url, image_handler="direct_vhd")
+    conf.set_override("firewall_driver", "IptablesFirewallDriver")
+    request.addfinalizer(lambda: conf.clear_override("firewall_driver"))
+    session = XenAPISession(host.url, host.username, host.password)
+    with host.toolstack.lock:
+        software = dict(host.toolstack.db.get("host", session.host_ref, "software_version"))
+        host.toolstack.db.set("host", session.host_ref, software_version={**software, "network_backend": "bridge"})
+        host.toolstack.db.set("pool", host.toolstack.pool_ref, tls_verification_enabled=False)
+    warnings = {finding.check: finding.detail for finding in Acceptance(session, conf).run()
+                if finding.result == "warning" and finding.check in ("networks", "transport")}
+    with host.toolstack.lock:
+        host.toolstack.db.set("host", session.host_ref, software_version=software)
+        host.toolstack.db.set("pool", host.toolstack.pool_ref, tls_verification_enabled=True)
+    session.close()
+    assert "own addresses" in warnings["networks"] and "do not verify each other" in warnings["transport"]
+
+
+def test_a_host_that_goes_away_ends_the_check(host, make_conf):
+    clock = FakeClock()
+    session = XenAPISession(host.url, host.username, host.password, clock=clock)
+    host.control.kill_toolstack()
+    try:
+        found = Acceptance(session, make_conf(connection_url=host.url)).run()
+    finally:
+        host.control.start_toolstack()
+        session.close()
+    assert [finding.result for finding in found] == ["warning", "failed"]
+    assert found[-1].detail.endswith("nothing else was checked")
 
 
 def test_a_host_that_cannot_be_reached_or_refuses_us_is_one_line(run, monkeypatch):

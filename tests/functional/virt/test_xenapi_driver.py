@@ -184,8 +184,8 @@ def test_packet_filters_are_passed_on(bench, driver):
     driver.unfilter_instance(instance, network_info)
     driver.filter_defer_apply_off()
     assert heard == ["filter_defer_apply_on", "refresh_security_group_rules", "refresh_security_group_members",
-                     "refresh_instance_security_rules", "refresh_provider_fw_rules", "unfilter_instance",
-                     "filter_defer_apply_off"]
+                     "refresh_instance_security_rules", "refresh_provider_fw_rules",
+                     "ensure_instance_filter", "unfilter_instance", "filter_defer_apply_off"]
 
 
 @exercises("get_console_output", "get_vnc_console", "get_spice_console", "get_console_pool_info")

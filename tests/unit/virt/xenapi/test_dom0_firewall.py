@@ -17,6 +17,10 @@ class Tables:
         self.commands = []
         self._texts = {"iptables": STRANGER, "ip6tables": STRANGER}
 
+    def forget(self):
+        """What a host that boots does."""
+        self._texts = {"iptables": STRANGER, "ip6tables": STRANGER}
+
     def call_plugin(self, plugin, function, args):
         command = json.loads(args["cmd_args"])[0]
         self.commands.append(command)
@@ -124,3 +128,15 @@ def test_a_table_that_is_new_has_the_kernels_own_chains():
     table.lead("FORWARD", "own")
     assert str(table).splitlines() == ["*filter", ":INPUT ACCEPT [0:0]", ":FORWARD ACCEPT [0:0]",
                                        ":OUTPUT ACCEPT [0:0]", "-A FORWARD -j own", "COMMIT"]
+
+
+def test_filters_that_dom0_has_lost_or_never_had_are_made_before_the_guest_arrives_or_goes_on(tables, groups, firewall):
+    groups.rules = [{"protocol": "tcp", "from_port": 22, "to_port": 22, "cidr": "0.0.0.0/0", "group_id": None}]
+    instance, network_info = make_instance(), make_network_info()
+    firewall.prepare_instance_filter(instance, network_info)
+    made = tables.text()
+    tables.forget()
+
+    firewall.ensure_instance_filter(instance, network_info)
+
+    assert tables.text() == made and tables.chain(chain_of(instance))

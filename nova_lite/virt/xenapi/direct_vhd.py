@@ -13,6 +13,7 @@ from oslo_log import log as logging
 from nova_lite import exception
 from nova_lite.virt.xenapi import errors, instances, plugins
 from nova_lite.virt.xenapi.images import ImageType
+from nova_lite.virt.xenapi.plan import Undo
 from nova_lite.virt.xenapi.records import GIB
 from nova_lite.virt.xenapi.storage import Storage, StorageRepository
 
@@ -65,8 +66,32 @@ class DirectVhd:
                 extra_headers=_identity(context), api_version=API_VERSION, **limit)
         except (XenAPI.Failure, plugins.PluginRetriesExceeded) as failure:
             LOG.error("The host could not fetch image %s: %s", image_meta["id"], errors.last_line(failure))
+            if isinstance(failure, XenAPI.Failure) and "ImageTooLarge" in failure.details:
+                raise exception.FlavorDiskSmallerThanImage(flavor_size=root_gb * GIB,
+                                                           image_size=image_meta.get("size")) from failure
             raise exception.CouldNotFetchImage(image=image_meta["id"]) from failure
-        return self._taken_in(sr, found["root"]["uuid"])
+        vdi_ref, size_b = self._taken_in(sr, found["root"]["uuid"])
+        if root_gb:
+            self._refuse_large(sr, vdi_ref, root_gb)
+        return vdi_ref, size_b
+
+    def _refuse_large(self, sr: StorageRepository, vdi_ref: str, root_gb: int) -> None:
+        """Destroy a disk whose chain takes more room than root_gb may. Raises FlavorDiskSmallerThanImage."""
+        with Undo("take in an image") as undo:
+            undo.add(self._session.call_xenapi, "VDI.destroy", vdi_ref)  # the collector removes its parents
+            used_b = self._used_b(sr, vdi_ref)
+            if used_b > root_gb * GIB + ALLOWANCE_B:
+                raise exception.FlavorDiskSmallerThanImage(flavor_size=root_gb * GIB, image_size=used_b)
+
+    def _used_b(self, sr: StorageRepository, vdi_ref: str) -> int:
+        """Return the room that a disk and its parents take in the repository."""
+        disks = self._session.records_where("VDI", SR=sr.ref)
+        by_uuid = {vdi["uuid"]: vdi for vdi in disks.values()}
+        used_b, vdi = 0, disks.get(vdi_ref)
+        while vdi is not None:
+            used_b += int(vdi["physical_utilisation"])
+            vdi = by_uuid.pop(vdi["sm_config"].get("vhd-parent"), None)
+        return used_b
 
     def send(self, context: Any, image_id: str, chain: list[str], sr: StorageRepository,
              properties: dict[str, str]) -> None:

@@ -1,14 +1,18 @@
 """Images and disks moved by the host's own plugins, through the driver."""
 
+import dataclasses
+import io
+import tarfile
 import uuid
 
 import pytest
 
 from nova_lite import exception
+from nova_lite.virt.xenapi import direct_vhd
 from nova_lite.virt.xenapi.images import qemu_img
 from nova_lite.xensim import Simulator
 from tests.fixtures.vhd_util import ImageService, install_plugins
-from tests.fixtures.xen_bench import IMAGE_B, disk_digest, make_instance, make_network_info, vbds
+from tests.fixtures.xen_bench import GIB, IMAGE_B, content_of_image, disk_digest, make_instance, make_network_info, vbds
 
 
 class Site:
@@ -76,6 +80,30 @@ def test_an_image_that_is_gone_is_told_and_leaves_nothing(direct):
         direct.vmops.snapshot(None, instance, str(uuid.uuid4()))
     with pytest.raises(exception.CouldNotFetchImage):
         direct.spawn(image=vhd_meta(str(uuid.uuid4())))
+    assert direct.counts() == before
+
+
+def packed(directory, content):
+    """Return the archive of one VHD with this content."""
+    raw, vhd = directory / "raw", directory / "0.vhd"
+    raw.write_bytes(content)
+    qemu_img("convert", "-f", "raw", "-O", "vpc", "-o", "subformat=dynamic,force_size=on", str(raw), str(vhd))
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        tar.add(vhd, arcname=vhd.name)
+    return archive.getvalue()
+
+
+@pytest.mark.parametrize("knows_limits", [True, False])
+def test_an_image_much_larger_than_the_flavor_is_refused_by_the_plugin_or_after_it(
+        direct, site, tmp_path, monkeypatch, knows_limits):
+    site.images.images["large"] = {"status": "active", "content": packed(tmp_path, content_of_image())}
+    monkeypatch.setattr(direct_vhd, "ALLOWANCE_B", IMAGE_B // 2 - GIB)
+    session = direct.vmops._session
+    monkeypatch.setattr(session, "wire", dataclasses.replace(session.wire, knows_limits=knows_limits))
+    before = direct.counts()
+    with pytest.raises(exception.FlavorDiskSmallerThanImage):
+        direct.spawn(image=vhd_meta("large"))
     assert direct.counts() == before
 
 

@@ -184,7 +184,8 @@ def test_a_bad_image_leaves_nothing_in_the_repository(dom0, images, what):
         more["image"] = {"answer_headers": {"etag": "0" * 32}}
     with pytest.raises(XenAPI.Failure) as caught:
         download(dom0, images, content, **more)
-    kind = "RetryableError" if what in ("truncated", "checksum") else "PluginError"
+    kind = {"truncated": "RetryableError", "checksum": "RetryableError", "too large": "ImageTooLarge"}.get(
+        what, "PluginError")
     assert caught.value.details[2] == kind
     assert dom0.files() == before
 
@@ -211,6 +212,14 @@ def test_a_refusal_of_the_image_service_is_told_with_its_kind(dom0, images, chai
         dom0.run("glance", "upload_vhd2", vdi_uuids=chain, image_id="image", endpoint=images.url,
                  sr_path=str(dom0.sr_path), properties={}, api_version=1)
     assert caught.value.details[2] == kind
+
+
+@pytest.mark.parametrize("status", [403, 404, 503])
+def test_a_server_that_does_not_give_an_image_is_not_the_last_one(dom0, images, status):
+    images.answers = [status]
+    with pytest.raises(XenAPI.Failure) as caught:
+        download(dom0, images, b"")
+    assert caught.value.details[2] == "RetryableError"
 
 
 def test_an_instance_moves_by_the_migration_plugin(dom0, chain):

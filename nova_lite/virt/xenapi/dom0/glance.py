@@ -39,6 +39,10 @@ def _connect(endpoint):
             parts.path.rstrip("/"))
 
 
+class ImageTooLarge(dom0.PluginError):
+    """The disks of the image take more than the caller allows."""
+
+
 @contextlib.contextmanager
 def _connection(endpoint):
     connection, prefix = _connect(endpoint)
@@ -58,7 +62,11 @@ def _judge(response, image_id):
     if response.status == 404:
         raise ImageNotFound(f"image {image_id} is not there")
     kind = dom0.PluginError if response.status in PERMANENT else dom0.RetryableError
-    raise kind(f"the image service answered {response.status} {response.reason} for image {image_id}")
+    raise kind(f"{_answer(response)} for image {image_id}")
+
+
+def _answer(response):
+    return f"the image service answered {response.status} {response.reason}"
 
 
 # Download -------------------------------------------------------------------------------------------------------------
@@ -91,7 +99,9 @@ def _download(image_id, endpoint, sr_path, headers, uuid_stack, api_version, lar
         with _connection(endpoint) as (connection, prefix):
             connection.request("GET", prefix + path, headers=_safe_headers(headers))
             response = connection.getresponse()
-            _judge(response, image_id)
+            if not 200 <= response.status < 300:
+                # Another server may have it, so that any answer is worth another try.
+                raise dom0.RetryableError(f"{_answer(response)} for image {image_id}")
             stream = _Hashed(response)
             _unpack(stream, staging, largest_b)
             stream.drain()
@@ -111,6 +121,8 @@ def _unpack(stream, staging, largest_b):
                     continue
                 count += 1
                 left_b -= member.size
+                if left_b < 0 and largest_b:
+                    raise ImageTooLarge(f"the image is larger than the {largest_b} bytes it may have")
                 if left_b < 0 or count > vhds.LONGEST_CHAIN:
                     raise dom0.PluginError("the image is larger than there is room for")
                 with open(os.path.join(staging, dom0.checked(name, "member")), "xb") as disk:

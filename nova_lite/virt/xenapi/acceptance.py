@@ -132,7 +132,7 @@ class Acceptance:
             if missing:
                 yield FAILED, f"its driver lacks {', '.join(missing)}"
         if self._options.image_handler == direct_vhd.HANDLER and sr.type not in direct_vhd.FILE_BASED:
-            yield WARNING, f"no repository of VHD files: image_handler = {direct_vhd.HANDLER} cannot be used, disks stream"
+            yield WARNING, f"no repository of VHD files: disks stream, image_handler = {direct_vhd.HANDLER} or not"
         disks = len(self._api("SR.get_VDIs", sr.ref))
         if disks > LONG_LIST_OF_DISKS:
             yield WARNING, f"{disks} disks: scans become slow"

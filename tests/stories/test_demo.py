@@ -1,4 +1,4 @@
-"""`nova-lite demo`, as a newcomer runs it."""
+"""`nova-lite demo`, as a newcomer runs it: on the embedded database, whatever others run on."""
 
 import subprocess
 import sys

@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from nova_lite import concurrency
 
 BLOCK_B = 1024 * 1024
-# What is handed to the kernel at once, and how long at most before others have their turn.
-PIECE_B = 8 * BLOCK_B
+# How long the kernel sends before others have their turn.
 SLICE_S = 0.05
 # A peer that takes nothing for this long is waited for where waiting costs no thread.
 PATIENCE_S = 0.005
@@ -91,7 +90,7 @@ def _send_slice(target: int, source: int, offset_b: int, end_b: int) -> tuple[in
     start_b, until = offset_b, time.monotonic() + SLICE_S
     try:
         while offset_b < end_b:
-            more_b = os.sendfile(target, source, offset_b, min(PIECE_B, end_b - offset_b))
+            more_b = os.sendfile(target, source, offset_b, min(BLOCK_B, end_b - offset_b))
             offset_b += more_b
             if not more_b or time.monotonic() > until:
                 break

@@ -78,8 +78,10 @@ class Control:
         return [asdict(fault) for fault in self._faults.planted()]
 
     def clear(self) -> None:
-        """Forget every planted fault, chances, latency and slow disks."""
-        self._faults.clear()
+        """Forget every planted fault, chances, latency and slow disks; calls that are delayed go on at once."""
+        with self._toolstack.lock:
+            self._faults.clear()
+            self._toolstack.db.changed.notify_all()
 
     # the log of calls
 

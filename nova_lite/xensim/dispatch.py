@@ -161,9 +161,9 @@ class Dispatcher:
         if implementation and implementation.operation:
             subject = self._toolstack.pool_ref if described.class_name == "pool" else arguments[0]
             with self._toolstack.operations.recorded(described.class_name, subject, implementation.operation, caller):
-                self._toolstack.wait(delay, caller)
+                self._toolstack.linger(delay, caller)
                 return implementation.function(caller, *arguments)
-        self._toolstack.wait(delay, caller)
+        self._toolstack.linger(delay, caller)
         if implementation:
             return implementation.function(caller, *arguments)
         if described.generic[0] and described.generic[0] not in ("create", "destroy"):

@@ -94,6 +94,7 @@ class Faults:
         self._faults: list[Fault] = []
         self._chance: Chance | None = None
         self._counts: Counter[str] = Counter()
+        self.times_cleared = 0
         self.log = CallLog()
         self.latency = Latency()
         self.disk_bytes_per_s = 0.0  # 0: as fast as the disk
@@ -122,6 +123,7 @@ class Faults:
     def clear(self) -> None:
         """Forget every planted fault, chances, latency, slow disks; what fills repositories stays."""
         with self._lock:
+            self.times_cleared += 1
             self._faults, self._chance = [], None
             self.disk_bytes_per_s = 0.0
             self.rejects_overlapping_plugs = False

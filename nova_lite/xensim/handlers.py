@@ -194,7 +194,7 @@ class Door:
                 raise ApiError(*fault.error)
             if fault.kind == "drop":
                 raise DropConnection
-        self._toolstack.wait(sum(fault.seconds for fault in faults if fault.kind == "delay"), caller)
+        self._toolstack.linger(sum(fault.seconds for fault in faults if fault.kind == "delay"), caller)
         return faults
 
     def find(self, class_name: str, name: str) -> str:

@@ -5,7 +5,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from nova_lite.xensim.availability import Availability
 from nova_lite.xensim.blobs import Blobs
@@ -166,13 +166,18 @@ class Toolstack:
         finally:
             self.lock.acquire()
 
-    def wait(self, seconds: float, caller: Caller) -> None:
+    def wait(self, seconds: float, caller: Caller, is_over: Callable[[], bool] = lambda: False) -> None:
         """Wait with the lock given up. Raises TASK_CANCELLED when the caller's task is cancelled meanwhile."""
         deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0 and not self.is_stopping:
+        while (left := deadline - time.monotonic()) > 0 and not self.is_stopping and not is_over():
             self.check_cancelled(caller)
             self.db.changed.wait(left)
         self.check_cancelled(caller)
+
+    def linger(self, seconds: float, caller: Caller) -> None:
+        """Wait as long as planted delays and the latency ask, or until all that is planted is forgotten."""
+        cleared = self.faults.times_cleared
+        self.wait(seconds, caller, lambda: self.faults.times_cleared != cleared)
 
     def check_cancelled(self, caller: Caller) -> None:
         """Raise TASK_CANCELLED when the caller's task was asked to stop."""

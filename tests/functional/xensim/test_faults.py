@@ -342,3 +342,18 @@ def test_planted_faults_are_listed_and_cleared(shell, client):
 def test_a_pool_outlives_every_fault(pool):
     with logged_in(pool) as session:
         assert Client(session).host()
+
+
+def test_a_delayed_call_goes_on_when_what_is_planted_is_forgotten(pool, client):
+    pool.control.delay("host.get_all", 3600)
+    answered = threading.Event()
+    with logged_in(pool) as other:
+        waiting = threading.Thread(target=lambda: other.xenapi.host.get_all() and answered.set(), daemon=True)
+        waiting.start()
+        wait_until(lambda: not pool.control.faults(), "the call did not arrive")
+        had_to_wait = not answered.is_set()
+
+        pool.control.clear()
+
+        waiting.join(60)
+    assert had_to_wait and answered.is_set()

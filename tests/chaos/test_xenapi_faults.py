@@ -50,6 +50,8 @@ def test_a_call_that_meets_trouble_undoes_the_act_and_it_can_be_done_again(bench
     wrong = []
     for method, nth, kind in places(name, kinds, calls_of(bench, ACTS[name])):
         problem = suffer(bench, ACTS[name], TROUBLES[kind], method, nth)
+        tried = f"{kind}, {method} number {nth}"
+        print(f"{name}: {tried}: {problem or 'fine'}", flush=True)  # seen as it comes with -s
         if problem:
-            wrong.append(f"{kind}, {method} number {nth}: {problem}")
+            wrong.append(f"{tried}: {problem}")
     assert not wrong, "\n".join(wrong)

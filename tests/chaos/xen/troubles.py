@@ -70,7 +70,7 @@ class LosingReply(Trouble):
 
 
 class Late(Trouble):
-    """The call is carried out when nobody waits for it any more."""
+    """The call is carried out when nobody waits for it any more: as soon as the act is over."""
 
     is_undone = False
     deadline_s = 1

@@ -46,7 +46,7 @@ class AutoDisk:
 
     def is_wanted(self, instance: Any) -> bool:
         """Tell whether the partition of this instance's root disk is ours to change; says so where it cannot be."""
-        if not instances.read(instance, "auto_disk_config"):
+        if not instances.follows_disk(instance):
             return False
         if self._conf.xenserver.independent_compute:
             LOG.warning("auto_disk_config of instance %s is left to the guest: it needs [xenserver] "

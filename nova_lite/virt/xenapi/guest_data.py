@@ -49,9 +49,8 @@ def data_of_new(build: Any, from_provider: dict[str, str]) -> dict[str, str]:
         data[vif.xenstore_location(mapping)] = json.dumps(vif.guest_configuration(mapping))
     for key, value in instances.metadata_of(build.instance, "metadata").items():
         data[metadata_location(key)] = json.dumps(value)
-    auto_disk_config = instances.read(build.instance, "auto_disk_config")
-    if auto_disk_config is not None:
-        data["vm-data/auto-disk-config"] = str(bool(auto_disk_config))
+    if build.auto_disk_config is not None:
+        data["vm-data/auto-disk-config"] = str(build.auto_disk_config)
     return data
 
 

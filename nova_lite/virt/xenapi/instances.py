@@ -68,6 +68,12 @@ def flavor_of(context: Any, instance: Any, virtapi: Any) -> Any:
     return virtapi.instance_type_get(context, read(instance, "instance_type_id"))
 
 
+def follows_disk(instance: Any) -> bool | None:
+    """Return auto_disk_config, which may be text; None when the instance does not say."""
+    said = read(instance, "auto_disk_config")
+    return None if said is None else strutils.bool_from_string(said)
+
+
 def wants_agent(instance: Any, conf: Any) -> bool:
     """Tell whether the guest agent may be used: option, else image property, else the default."""
     if conf.xenserver.disable_agent:

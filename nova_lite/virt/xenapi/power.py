@@ -82,8 +82,11 @@ class Power:
         self._after_start(vm_ref)
 
     def power_off(self, instance: Any, timeout: float = 0) -> None:
-        """Stop the VM: cleanly if that works within `timeout` seconds, else hard."""
-        self._finder.call(instance, lambda vm_ref: self.stop(vm_ref, timeout))
+        """Stop the VM: cleanly if that works within `timeout` seconds, else hard. One that is not there is off."""
+        try:
+            self._finder.call(instance, lambda vm_ref: self.stop(vm_ref, timeout))
+        except exception.InstanceNotFound:
+            LOG.warning("VM %s does not exist, it is off", self._finder.name(instance))
 
     def stop(self, vm_ref: str, timeout_s: float = 0) -> None:
         """Stop the VM as power_off does. Raises InstancePowerOffFailure."""

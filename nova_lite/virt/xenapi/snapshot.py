@@ -178,7 +178,7 @@ class Snapshots:
     def _image_meta(self, instance: Any) -> dict[str, Any]:
         formats = ("raw", "tgz") if self._way == upload_handlers.LOCAL else ("vhd", "ovf")
         return {"disk_format": formats[0], "container_format": formats[1], "properties": {
-            "auto_disk_config": str(bool(instances.read(instance, "auto_disk_config"))),
+            "auto_disk_config": str(bool(instances.follows_disk(instance))),
             "os_type": instances.read(instance, "os_type") or self._conf.xenserver.default_os_type}}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import XenAPI
 from oslo_log import log as logging
+from oslo_utils import strutils
 
 from nova_lite import exception
 from nova_lite.objects import vm_mode
@@ -57,6 +58,21 @@ class Build:
     @property
     def os_type(self) -> str | None:
         return instances.read(self.instance, "os_type")
+
+    @property
+    def asked_mode(self) -> str | None:
+        """How the guest wants to boot: a rescue VM as its own image says."""
+        of_image = self.image_property("vm_mode") if self.is_rescue else None
+        return vm_mode.canonical(of_image or instances.read(self.instance, "vm_mode"))
+
+    @property
+    def auto_disk_config(self) -> bool | None:
+        of_image = self.image_property("auto_disk_config") if self.is_rescue else None
+        return instances.follows_disk(self.instance) if of_image is None else strutils.bool_from_string(of_image)
+
+    def image_property(self, name: str) -> Any:
+        """Return a property of the image, None when it has none."""
+        return (self.image_meta.get("properties") or {}).get(name)
 
 
 class MemoryReservations:
@@ -274,21 +290,20 @@ class Spawner:
     # Parts of steps -------------------------------------------------------------------------------------------
 
     def _mode(self, build: Build) -> str:
-        asked = vm_mode.canonical(instances.read(build.instance, "vm_mode"))
-        if asked != vm_mode.XEN:
+        if build.asked_mode != vm_mode.XEN:
             mode = vm_mode.HVM
         elif self._host.supports_paravirtual():
             mode = vm_mode.XEN
         else:
             raise exception.InstanceUnacceptable(instance_id=build.instance["uuid"],
                                                  reason="this host does not boot paravirtual guests")
-        if mode != instances.read(build.instance, "vm_mode"):
+        if not build.is_rescue and mode != instances.read(build.instance, "vm_mode"):
             self._progress(build.context, build.instance["uuid"], {"vm_mode": mode})
         return mode
 
     def _device_id(self, build: Build) -> str | None:
         """Return the device model that drivers in the image need."""
-        device_id = (build.image_meta.get("properties") or {}).get("hw_device_id")
+        device_id = build.image_property("hw_device_id")
         if device_id is not None and self._session.product_version < FIRST_WITH_DEVICE_IDS:
             raise exception.InstanceUnacceptable(instance_id=build.instance["uuid"],
                                                  reason=f"this host is too old for device id {device_id}")
@@ -335,7 +350,7 @@ class Spawner:
             other_config={"nova_uuid": build.instance["uuid"], "nova_host": self._session.host_uuid,
                           **self._role_marks(build)},
             xenstore_data=data_of_new(build, self._provider_data), windows=build.os_type == "windows",
-            firmware=_firmware(build.image_meta), device_id=build.device_id, kernel=build.kernel,
+            firmware=build.image_property("hw_firmware_type"), device_id=build.device_id, kernel=build.kernel,
             ramdisk=build.ramdisk, vcpu_params=_vcpu_params(build.flavor))
         try:
             build.vm_ref = self._session.call_xenapi("VM.create", record)
@@ -392,7 +407,3 @@ def _vcpu_params(flavor: Any) -> dict[str, str]:
     weight = instances.read(flavor, "vcpu_weight")
     # XenServer 6.1 ignored a weight without a cap.
     return {"weight": str(weight), "cap": "0"} if weight is not None else {}
-
-
-def _firmware(image_meta: dict) -> str | None:
-    return (image_meta.get("properties") or {}).get("hw_firmware_type")

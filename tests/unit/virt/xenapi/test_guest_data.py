@@ -1,6 +1,7 @@
 """What a guest finds in its xenstore, key by key and bit for bit."""
 
 import json
+import threading
 
 import pytest
 from oslo_config import cfg
@@ -92,7 +93,9 @@ def test_network_information_is_taken_in_every_form(bench, running, form):
 
 def test_metadata_of_any_name_and_text_reach_the_guest(bench):
     metadata = {"color": "blue", "a/b c.d": "1", "ünï-@_": 'say "hï"\n', "empty": ""}
-    data = told(bench, bench.spawn(make_instance(metadata=metadata), network_info=[], power_on=False))
+    instance = make_instance(metadata=metadata, system_metadata={"image_secret": "not for guests"})
+    data = told(bench, bench.spawn(instance, network_info=[], power_on=False))
+    assert not any("not for guests" in value for value in data.values())
     found = {key.removeprefix("vm-data/user-metadata/"): json.loads(value) for key, value in data.items()
              if key.startswith("vm-data/user-metadata/")}
     assert found == {"color": "blue", "a_b_c_d": "1", "_n_-@_": 'say "hï"\n', "empty": ""}
@@ -133,6 +136,24 @@ def test_a_running_guest_is_told_as_far_as_its_host_can(bench, running):
     data = told(bench, running)
     assert f"vm-data/networking/{network_info[0]['address'].replace(':', '')}" in data
     assert json.loads(data["vm-data/user-metadata/size"]) == "XL" and "vm-data/user-metadata/color" not in data
+
+
+def test_writers_of_one_key_do_not_meet(bench, running):
+    errors = []
+
+    def write(number):
+        try:
+            bench.vmops.add_to_param_xenstore(running, "vm-data/turn", number)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = bench.vmops.read_from_param_xenstore(running, "vm-data/turn")
+    assert errors == [] and found["vm-data/turn"] in range(4)
 
 
 def test_metadata_of_an_instance_without_vm_are_no_error(bench):

@@ -69,8 +69,8 @@ def test_a_label_that_tells_nothing_is_refused(bench, twins):
         bench.spawn(instance)
 
 
-@pytest.mark.parametrize("operation", ["pause", "unpause", "suspend", "resume", "power_on", "power_off", "unrescue",
-                                       "get_info", "get_diagnostics", "get_console_output", "get_vnc_console"])
+@pytest.mark.parametrize("operation", ["pause", "unpause", "suspend", "resume", "power_on", "unrescue", "get_info",
+                                       "get_diagnostics", "get_console_output", "get_vnc_console"])
 def test_an_operation_on_an_instance_without_vm_says_whose_it_is(bench, operation):
     instance = make_instance()
     with pytest.raises((exception.InstanceNotFound, exception.InstanceNotInRescueMode)) as raised:
@@ -93,3 +93,21 @@ def test_a_login_that_is_refused_is_not_tried_again_and_again():
 
     VmCache(SimpleNamespace(log_in=log_in, clock=SimpleNamespace(wait=wait)))._listen()
     assert pauses == [1, 2, 600, 600]
+
+
+def test_an_instance_without_vm_is_off(bench):
+    bench.vmops.power_off(make_instance())
+
+
+def test_only_guests_of_this_host_are_listed(bench):
+    instance = bench.spawn(network_info=[], power_on=False)
+    elsewhere = bench.spawn(network_info=[], power_on=False)
+    vm_ref = bench.vmops.finder.require(elsewhere)
+    bench.api("VM.remove_from_other_config", vm_ref, "nova_host")
+    bench.api("VM.add_to_other_config", vm_ref, "nova_host", "another host")
+    bench.vmops.cache._replace(bench.vmops._session.get_all_refs_and_recs("VM"))
+    names = bench.vmops.list_instances()
+    records = bench.api("VM.get_all_records").values()
+    others = {vm["name_label"] for vm in records if vm["is_a_template"] or vm["is_control_domain"]}
+    assert instance["name"] in names and elsewhere["name"] not in names and others and not others & set(names)
+    assert (instance["name"], power_state.SHUTDOWN) in bench.vmops.list_instances_detail()

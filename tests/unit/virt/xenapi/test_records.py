@@ -96,9 +96,16 @@ def test_a_host_that_knows_no_device_ids_refuses_an_image_that_needs_one(bench, 
         bench.spawn(image={**bench.image, "properties": {"hw_device_id": "0002"}})
 
 
-def test_a_rescue_vm_tells_when_its_rescue_began(bench, made):
-    instance = bench.spawn(network_info=[])
-    bench.vmops.rescue(None, instance, [], bench.image)
+def test_a_rescue_vm_boots_as_its_image_says_and_tells_when_its_rescue_began(bench, made, monkeypatch):
+    monkeypatch.setattr(bench.vmops.host, "_capabilities", ["xen-3.0-x86_64"])
+    instance = bench.spawn(make_instance(auto_disk_config="False"), network_info=[], power_on=False)
+    properties = {"vm_mode": "xen", "auto_disk_config": "True", "hw_firmware_type": "uefi"}
+    bench.compute.updates.clear()
+    bench.vmops.rescue(None, instance, [], {**bench.image, "properties": properties})
+    assert made[0]["domain_type"] == "hvm" and made[0]["xenstore_data"]["vm-data/auto-disk-config"] == "False"
+    assert made[1]["domain_type"] == "pv" and made[1]["xenstore_data"]["vm-data/auto-disk-config"] == "True"
+    assert not [updates for _, updates in bench.compute.updates if "vm_mode" in updates]
+    assert made[1]["xenstore_data"]["vm-data/user-metadata/color"] == '"blue"'
     marks = made[-1]["other_config"]
     assert made[-1]["name_label"] == instance["name"] + "-rescue" and marks["nova_rescued_at"].isdigit()
     assert made[-1]["xenstore_data"]["vm-data/hostname"] == "RESCUE-" + instance["hostname"]
@@ -116,6 +123,25 @@ def test_every_disk_tells_whose_it_is_and_what(bench):
     assert found == {"0": (name, "root", True, "RW", "Disk"), "2": (name, "swap", False, "RW", "Disk"),
                      "3": ("config-2", "configdrive", False, "RO", "CD"),
                      "4": (f"{name} ephemeral", "ephemeral", False, "RW", "Disk")}
+
+
+@pytest.mark.parametrize(("cache_images", "said", "is_cached"), [
+    ("all", None, True), ("all", "False", True), ("some", "True", True), ("some", "true", True), ("some", None, False),
+    ("some", "no", False), ("none", "True", False)])
+def test_which_images_are_cached(bench, monkeypatch, cache_images, said, is_cached):
+    bench.conf.set_override("cache_images", cache_images, "xenserver")
+    try:
+        image = {**bench.image, "properties": said and {"cache_in_nova": said}}
+        assert bench.vmops.disks._is_cached(image) is is_cached
+    finally:
+        bench.conf.clear_override("cache_images", "xenserver")
+
+
+def test_a_flavor_without_a_disk_takes_the_image_as_it_is(bench):
+    found = vbds(bench, bench.vm(bench.spawn(make_instance(flavor={"root_gb": 0}), power_on=False)))
+    assert bench.vmops.disks.virtual_size_b(found["0"]["VDI"]) == 2 * MIB
+    iso = bench.images.add(b"iso" * MIB, disk_format="iso")
+    assert set(vbds(bench, bench.vm(bench.spawn(make_instance(flavor={"root_gb": 0}), iso, power_on=False)))) == {"1"}
 
 
 def test_a_cached_image_tells_which_it_is_and_since_when(bench):

@@ -162,3 +162,12 @@ def test_a_disk_grows_to_its_flavor_and_zero_leaves_it(bench, actual_gb, wanted_
     assert [call for call in bench.calls() if call.startswith("VDI.resize")] == calls
     with pytest.raises(exception.ResizeError, match="cannot shrink"):
         bench.vmops.disks.grow("vdi", 2 << 30, 1 << 30)
+
+
+def test_in_rescue_the_rescue_vm_is_rebooted_and_its_console_shown(bench, instance):
+    rescue(bench, instance)
+    before = bench.vm(instance, "-rescue")["domid"]
+    bench.vmops.reboot(instance, "HARD")
+    assert bench.vm(instance, "-rescue")["domid"] != before and bench.vm(instance)["power_state"] == "Halted"
+    rescue_ref = bench.vmops.finder.require(instance, "-rescue")
+    assert f"ref={rescue_ref}&" in bench.vmops.get_vnc_console(instance)["internal_access_path"]

@@ -249,6 +249,13 @@ class OrphanedObjectError(NovaException):
 class ReadOnlyFieldError(NovaException):
     msg_fmt = "Cannot modify readonly field %(field)s"
 
+class OperationNotSupported(NovaException, NotImplementedError):
+    """The driver or guest of a host cannot do it; hosts say so by NotImplementedError."""
+
+    msg_fmt = "%(reason)s"
+    code = 501
+    own = True
+
 class UnsupportedObjectError(NovaException):
     msg_fmt = "Unsupported object type %(objtype)s"
 

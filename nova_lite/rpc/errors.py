@@ -23,6 +23,8 @@ def translate(error: Exception, method: str, topic: str, timeout_s: float) -> Ex
         return exception.RpcVersionCapError(method=method, version=error.version, version_cap=error.version_cap)
     if isinstance(error, oslo_messaging.RemoteError):
         return _remote(error, method)
+    if isinstance(error, NotImplementedError) and not isinstance(error, exception.NovaException):
+        return exception.OperationNotSupported(reason=(str(error).strip().splitlines() or [f"{method}: no"])[0])
     if isinstance(error, _UNAVAILABLE) or _library(error) in ("kombu", "amqp"):
         return exception.RpcUnavailable(method=method, topic=topic, reason=one_line(error))
     return error

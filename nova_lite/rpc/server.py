@@ -231,8 +231,8 @@ class Dispatcher:
     def _log_failure(self, message: Mapping[str, Any], error: Exception, answered: bool) -> None:
         """An error that nobody will see is logged in full; one that goes to a caller only if it is a surprise."""
         method = message.get("method")
-        outside = isinstance(error, exception.RpcError)
-        if outside or (isinstance(error, exception.NovaException) and (answered or error.code < 500)):
+        is_no_bug = isinstance(error, exception.RpcError | NotImplementedError)
+        if is_no_bug or (isinstance(error, exception.NovaException) and (answered or error.code < 500)):
             LOG.log(logging.DEBUG if answered else logging.WARNING,
                     "%s failed: %s: %s", method, type(error).__name__, errors.one_line(error))
         else:

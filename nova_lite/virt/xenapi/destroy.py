@@ -42,32 +42,43 @@ class Destroyer:
             self.destroy_rescue_vm(rescue_ref, vm_ref)
         if vm_ref is None:
             LOG.warning("VM %s does not exist, nothing to destroy", self._finder.name(instance))
-            self._volumes.forget_mapped(block_device_info)
-            self._vifs.unplug(instance, network_info)
-            if destroy_disks:
-                self._leftovers.clear_disks_of(instance["uuid"])
+            self._clear_up_without_vm(instance, network_info, block_device_info, destroy_disks)
             return
         try:
             vm = self._finder.fresh(vm_ref)
         except exception.InstanceNotFound:
             LOG.warning("VM %s is gone already", self._finder.name(instance))
+            self._clear_up_without_vm(instance, network_info, block_device_info, destroy_disks)
             return
         if vm.resident_on not in (errors.NULL_REF, self._session.host_ref):
             LOG.warning("VM %s runs on another host of the pool, it is not destroyed from here", vm.name_label)
             return
         original_ref = self._finder.of(instance, instances.ORIGINAL)
         kept = {vbd["VDI"] for vbd in self._disks.vbds_of(original_ref).values()} if original_ref else set()
-        self.destroy_vm(instance, vm_ref, network_info, destroy_disks=destroy_disks, keep=kept)
-        if destroy_disks:
+        if not self.destroy_vm(instance, vm_ref, network_info, destroy_disks=destroy_disks, keep=kept):
+            self._clear_up_without_vm(instance, network_info, block_device_info, destroy_disks)
+        elif destroy_disks:
             self._leftovers.remove_disks_of(instance["uuid"])
 
+    def _clear_up_without_vm(self, instance: Any, network_info: Any, block_device_info: dict | None,
+                             destroy_disks: bool) -> None:
+        """Remove what an instance has beside its VM, which somebody else has removed."""
+        self._volumes.forget_mapped(block_device_info)
+        self._vifs.unplug(instance, network_info)
+        self._firewall.unfilter_instance(instance, network_info=network_info)
+        if destroy_disks:
+            self._leftovers.clear_disks_of(instance["uuid"])
+
     def destroy_vm(self, instance: Any, vm_ref: str, network_info: Any = None, shutdown: bool = True,
-                   destroy_disks: bool = True, unfilter: bool = True, keep: Collection[str] = ()) -> None:
-        """Destroy one VM: stop it, let its volumes go, destroy its own disks but those of `keep`, and the record."""
+                   destroy_disks: bool = True, unfilter: bool = True, keep: Collection[str] = ()) -> bool:
+        """Destroy one VM: stop it, let its volumes go, destroy its own disks but those of `keep`, and the record.
+
+        Returns False for one that is not there any more.
+        """
         self._kernels.check(instance)
         vbds = self._vbds(vm_ref)
         if vbds is None:
-            return
+            return False
         self._domains.note_leaving(vm_ref)
         if shutdown:
             self._stop(vm_ref, gently=any(vbd["other_config"].get("osvol") for vbd in vbds.values()))
@@ -82,6 +93,7 @@ class Destroyer:
             self._is_destroyed(vdi_ref)
         if unfilter:
             self._firewall.unfilter_instance(instance, network_info=network_info)
+        return True
 
     def _vbds(self, vm_ref: str) -> dict[str, dict] | None:
         vbds = self._disks.vbds_of(vm_ref)

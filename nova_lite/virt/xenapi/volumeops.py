@@ -116,14 +116,14 @@ class VolumeOps:
         """Attach a volume to a VM whose reference is known."""
         _, vdi_ref = self._connect(connection_info, undo, instance_name)
         record = records.vbd(vm_ref, vdi_ref, device, bootable=device == ROOT, other_config=OSVOL)
-        vbd_ref = self._session.call_xenapi("VBD.create", record)
-        undo.add(self._disks.destroy_vbd, vbd_ref)
-        if hotplug and self._session.call_xenapi("VM.get_power_state", vm_ref).lower() == "running":
-            try:
+        try:
+            vbd_ref = self._session.call_xenapi("VBD.create", record)
+            undo.add(self._disks.destroy_vbd, vbd_ref)
+            if hotplug and self._session.call_xenapi("VM.get_power_state", vm_ref).lower() == "running":
                 self._disks.plug(vm_ref, vbd_ref)
-            except XenAPI.Failure as failure:
-                raise exception.StorageError(
-                    f"Unable to attach volume to instance: {errors.describe(failure)}") from failure
+        except XenAPI.Failure as failure:
+            raise exception.StorageError(
+                f"Unable to attach volume to instance: {errors.describe(failure)}") from failure
 
     def connect_volume(self, connection_info: dict) -> tuple[str, str]:
         """Make the volume known to the host without attaching it; returns (SR uuid, VDI uuid)."""

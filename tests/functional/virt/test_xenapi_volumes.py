@@ -44,6 +44,62 @@ def test_a_detached_volume_leaves_nothing_on_the_host(bench, instance, connectio
     assert everything(bench) == before
 
 
+def test_a_volume_of_an_instance_that_is_off_is_there_when_it_starts_and_leaves_without_being_unplugged(
+        bench, instance, connection):
+    before = everything(bench)
+    bench.vmops.power_off(instance)
+    bench.driver.attach_volume(connection, instance, "/dev/xvdc")
+    assert not volume_vbds(bench, instance)[0]["currently_attached"]
+    bench.vmops.power_on(instance)
+    assert volume_vbds(bench, instance)[0]["currently_attached"]
+    bench.vmops.power_off(instance)
+    bench.simulator.control.reset_calls()
+    bench.driver.detach_volume(connection, instance, "/dev/xvdc")
+    assert everything(bench) == before and "VBD.unplug" not in bench.calls()
+
+
+def test_a_device_that_is_taken_is_told_and_the_volume_let_go(bench, instance, connection):
+    before = everything(bench)
+    with pytest.raises(exception.StorageError, match="DEVICE_ALREADY_EXISTS"):
+        bench.driver.attach_volume(connection, instance, "/dev/xvda")
+    assert everything(bench) == before
+
+
+def test_a_guest_without_drivers_takes_no_volume_while_it_runs_and_gives_one_back_after_a_while(
+        bench, instance, connection):
+    before = everything(bench)
+    bench.simulator.control.fail("VBD.plug", error=["VM_MISSING_PV_DRIVERS", "vm"])
+    with pytest.raises(exception.StorageError, match="VM_MISSING_PV_DRIVERS"):
+        bench.driver.attach_volume(connection, instance, "/dev/xvdc")
+    assert everything(bench) == before
+    bench.driver.attach_volume(connection, instance, "/dev/xvdc")
+    bench.simulator.control.fail("VBD.unplug", error=["VM_MISSING_PV_DRIVERS", "vm"])
+    bench.driver.detach_volume(connection, instance, "/dev/xvdc")
+    assert everything(bench) == before
+
+
+def test_a_repository_that_is_known_and_not_plugged_is_plugged_for_its_volume(bench, instance, connection):
+    sr_uuid, _ = bench.vmops.volumes.connect_volume(connection)
+    for pbd_ref in bench.api("SR.get_PBDs", bench.api("SR.get_by_uuid", sr_uuid)):
+        bench.api("PBD.unplug", pbd_ref)
+    bench.driver.attach_volume(connection, instance, "/dev/xvdc")
+    assert volume_vbds(bench, instance)[0]["currently_attached"]
+
+
+def test_volumes_of_an_instance_whose_vm_was_removed_by_hand_go_with_it(bench, instance, connection):
+    before = everything(bench)
+    bench.driver.attach_volume(connection, instance, "/dev/xvdc")
+    vm_ref = bench.vmops.finder.require(instance)
+    bench.api("VM.hard_shutdown", vm_ref)
+    bench.api("VM.destroy", vm_ref)
+    bench.driver.destroy(instance, [], {"block_device_mapping": [
+        {"connection_info": connection, "mount_device": "/dev/xvdc", "delete_on_termination": False}]})
+    after = everything(bench)
+    assert {name: after[name] for name in ("SR", "PBD", "secret")} \
+        == {name: before[name] for name in ("SR", "PBD", "secret")}
+    assert after["VDI"] < before["VDI"]  # its root disk went too
+
+
 def test_detaching_what_is_not_attached_is_no_error(bench, instance, connection):
     bench.driver.detach_volume(connection, instance, "/dev/xvdf")
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from nova_lite import concurrency, exception
+from nova_lite.virt.xenapi.file_blocks import FileBlocks
 from nova_lite.virt.xenapi.images import DiskImage, qemu_img
 from nova_lite.virt.xenapi.transfer import CHUNK_B, Transfers, chunks
 
@@ -37,8 +38,9 @@ class LocalCopies:
         vhd = f"{raw}.vhd"
         concurrency.run_blocking(qemu_img, "convert", "-f", "raw", "-O", "vpc", "-o", "subformat=dynamic,force_size=on",
                                  raw, vhd)
-        with open(vhd, "rb") as stream:
-            disk = DiskImage("vhd", os.path.getsize(vhd), size_b, chunks(stream))
+        with open(vhd, "rb") as file:
+            length_b = os.path.getsize(vhd)
+            disk = DiskImage("vhd", length_b, size_b, FileBlocks(file.fileno(), length_b))
             self._transfers.import_vdi(vdi_ref, disk.blocks, disk.length_b, disk.format)
 
 

@@ -14,9 +14,9 @@ from nova_lite.virt import driver as virt_driver
 from nova_lite.virt.xenapi import instances, records
 from nova_lite.virt.xenapi.config_drive import ConfigDrive
 from nova_lite.virt.xenapi.disks import Disks
+from nova_lite.virt.xenapi.file_blocks import FileBlocks
 from nova_lite.virt.xenapi.images import DiskImage, ImageConversionFailed, qemu_img
 from nova_lite.virt.xenapi.plan import Undo
-from nova_lite.virt.xenapi.transfer import chunks
 
 LOG = logging.getLogger(__name__)
 
@@ -104,8 +104,9 @@ class LocalDisks:
             except (FormatFailed, ImageConversionFailed) as error:
                 LOG.warning("%s stays unformatted: %s", name_label, error)
                 return self._disks.blank(name_label, size_b, marks, undo)
-            with open(vhd, "rb") as stream:
-                disk = DiskImage("vhd", os.path.getsize(vhd), size_b, chunks(stream))
+            with open(vhd, "rb") as file:
+                length_b = os.path.getsize(vhd)
+                disk = DiskImage("vhd", length_b, size_b, FileBlocks(file.fileno(), length_b))
                 return self._disks.import_disk(disk, name_label, marks, undo)
 
 

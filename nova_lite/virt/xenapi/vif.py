@@ -194,12 +194,13 @@ class Interfaces:
                 vif_ref = self.create_one(vm_ref, instance, network, mapping, devices[0])
             if self._session.call_xenapi("VM.get_power_state", vm_ref).lower() == "running":
                 self._plug_live(vif_ref)
-        except XenAPI.Failure as failure:
-            LOG.warning("Attaching %s to %s failed: %s", mapping["mac"], instance["uuid"], errors.describe(failure))
+        except (XenAPI.Failure, exception.NovaException) as error:
+            reason = errors.describe(error) if isinstance(error, XenAPI.Failure) else error
+            LOG.warning("Attaching %s to %s failed: %s", mapping["mac"], instance["uuid"], reason)
             if vif_ref is not None:
-                self._destroy(vif_ref)
+                self._take_out(vif_ref)
             self._driver.unplug_from(vm_ref, instance, network, mapping)
-            raise exception.InterfaceAttachFailed(instance=instance["uuid"]) from failure
+            raise exception.InterfaceAttachFailed(instance=instance["uuid"]) from error
 
     def _existing(self, vm_ref: str, mapping: dict) -> str | None:
         """Return the interface with this MAC that an earlier attempt may have left, or None."""
@@ -225,11 +226,28 @@ class Interfaces:
                 continue
             try:
                 if vif["currently_attached"]:
-                    self._session.call_xenapi("VIF.unplug", vif_ref)
+                    self._unplug_live(vif_ref)
                 self._destroy(vif_ref)
             except XenAPI.Failure as failure:
                 raise exception.InterfaceDetachFailed(instance=instance["uuid"]) from failure
         self.unplug(instance, network_info, vm_ref)
+
+    def _unplug_live(self, vif_ref: str) -> None:
+        try:
+            self._session.call_xenapi("VIF.unplug", vif_ref)
+        except XenAPI.Failure as failure:
+            if not (errors.is_code(failure, "DEVICE_ALREADY_DETACHED") or errors.is_gone(failure)):
+                raise
+
+    def _take_out(self, vif_ref: str) -> None:
+        """Remove an interface that could not be brought into service; what hinders that is only told."""
+        try:
+            vif = self._session.get_rec("VIF", vif_ref)
+            if vif and vif["currently_attached"]:
+                self._unplug_live(vif_ref)
+            self._destroy(vif_ref)
+        except XenAPI.Failure as failure:
+            LOG.warning("Interface %s stays: %s", vif_ref, errors.describe(failure))
 
     def _destroy(self, vif_ref: str) -> None:
         try:

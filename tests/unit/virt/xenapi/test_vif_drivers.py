@@ -96,3 +96,60 @@ def test_interfaces_of_a_vm_that_is_not_there_cannot_be_plugged_and_nobody_minds
     with pytest.raises(exception.VirtualInterfacePlugException, match=instance["name"]):
         bench.driver.plug_vifs(instance, network_info)
     bench.driver.unplug_vifs(instance, network_info)
+
+
+@pytest.fixture
+def running(bench):
+    return bench.spawn(network_info=[])
+
+
+def vifs_of(bench, instance):
+    return [bench.api("VIF.get_record", ref) for ref in bench.vm(instance)["VIFs"]]
+
+
+def test_a_guest_takes_as_many_interfaces_as_its_host_allows(bench, running):
+    for _ in range(7):
+        bench.driver.attach_interface(running, {}, make_network_info())
+    with pytest.raises(exception.InterfaceAttachFailed):
+        bench.driver.attach_interface(running, {}, make_network_info())
+    assert sorted(vif["device"] for vif in vifs_of(bench, running)) == list("0123456")
+
+
+@pytest.mark.parametrize("bridge", ["xenbr0", "no-such-bridge"])
+def test_an_interface_that_cannot_be_attached_leaves_nothing(bench, running, bridge):
+    bench.simulator.control.fail("VIF.plug", error=["DEVICE_ATTACH_TIMEOUT", "VIF", "vif"])
+    with pytest.raises(exception.InterfaceAttachFailed):
+        bench.driver.attach_interface(running, {}, make_network_info(bridge=bridge))
+    assert vifs_of(bench, running) == []
+
+
+def test_an_interface_that_cannot_be_wired_is_taken_out_of_the_running_guest(bench, running, monkeypatch):
+    def wire(vif):
+        raise exception.PluginError(reason="no such port")
+
+    monkeypatch.setattr(bench.vmops.vif_driver, "wires_started_vms", True, raising=False)
+    monkeypatch.setattr(bench.vmops.vif_driver, "wire", wire)
+    with pytest.raises(exception.InterfaceAttachFailed):
+        bench.driver.attach_interface(running, {}, make_network_info())
+    assert vifs_of(bench, running) == []
+
+
+@pytest.mark.parametrize("error", [["DEVICE_ALREADY_DETACHED", "vif"], ["HANDLE_INVALID", "VIF", "vif"]])
+def test_an_interface_that_was_unplugged_by_others_is_detached_all_the_same(bench, running, error):
+    network_info = make_network_info()
+    bench.driver.attach_interface(running, {}, network_info)
+    vif_ref = bench.vm(running)["VIFs"][0]
+    bench.simulator.control.fail("VIF.unplug", error=error)
+    bench.simulator.control.fail("VIF.destroy", error=["HANDLE_INVALID", "VIF", vif_ref])
+    bench.driver.detach_interface(running, network_info)
+
+
+def test_an_interface_the_guest_does_not_let_go_stays_and_can_be_detached_later(bench, running):
+    network_info = make_network_info()
+    bench.driver.attach_interface(running, {}, network_info)
+    bench.simulator.control.fail("VIF.unplug", error=["DEVICE_DETACH_REJECTED", "VIF", "vif", "in use"])
+    with pytest.raises(exception.InterfaceDetachFailed):
+        bench.driver.detach_interface(running, network_info)
+    assert len(vifs_of(bench, running)) == 1
+    bench.driver.detach_interface(running, network_info)
+    assert vifs_of(bench, running) == []

@@ -52,7 +52,7 @@ class Spawn(Operation):
 
     def is_settled(self, state):
         """A build that no host had taken up yet is the scheduler's, as it was."""
-        return super().is_settled(state) or state == (vm_states.BUILDING, None, None)
+        return super().is_settled(state) or (state[0], state[2]) == (vm_states.BUILDING, None)
 
     def prepare(self, site, images):
         return {"uuid": self.create(site, images).uuid, **images}

@@ -1,11 +1,14 @@
 """Two simulated pools, the forking server beside them, and what is left on the hosts."""
 
 import json
+import shutil
 import subprocess
 import sys
+import xmlrpc.client
 from pathlib import Path
 
 from nova_lite.virt.xenapi import dom0
+from nova_lite.virt.xenapi.dom0.nova_lite_dom0 import VERSION
 from nova_lite.xensim import Simulator
 from tests.fixtures.xen_probe import XenProbe
 
@@ -17,9 +20,10 @@ class Hosts:
     """Two hosts, `a` and `b`, each a pool of its own."""
 
     def __init__(self, directory):
+        plugins = str(_plugins(directory / "plugins"))
         self.simulators = {
-            host: Simulator(state_dir=str(directory / host), name=f"chaos-{host}",
-                            plugins=str(Path(dom0.__file__).parent)) for host in ("a", "b")}
+            host: Simulator(state_dir=str(directory / host), name=f"chaos-{host}", plugins=plugins)
+            for host in ("a", "b")}
         for simulator in self.simulators.values():
             simulator.start()
         self.urls = {host: simulator.url for host, simulator in self.simulators.items()}
@@ -78,6 +82,14 @@ class Pair(Hosts):
     def restart(self, operation, things):
         """Start the services again, kill -9 before it if they run; return how the instance is, and what came next."""
         return self.ask(do="restart", operation=operation, things=things)
+
+
+def _plugins(folder):
+    """Return a folder of plugins; the one that every start asks for its version says it without an interpreter."""
+    shutil.copytree(Path(dom0.__file__).parent, folder)
+    answer = xmlrpc.client.dumps(({"Status": "Success", "Value": json.dumps(VERSION)},), methodresponse=True)
+    (folder / "nova_lite_version.py").write_text(f"#!/bin/sh\ncat <<'END'\n{answer}END\n")
+    return folder
 
 
 def _left_on(api):

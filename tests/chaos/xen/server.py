@@ -141,12 +141,14 @@ def furnish(directory, by_host):
     site.furnish()
     site.start(list(site.hosts))
     cached = site.image(1)
-    for name in ("confirm resize", "detach"):
+    for name in ("confirm resize", "live migration", "unrescue", "snapshot", "detach", "detach interface"):
         things = OPERATIONS[name].prepare(site, {"cached": cached, "volume": "volume-0"})
         OPERATIONS[name].run(site, things)
         site.delete(things["uuid"])
     site.stop()
-    site.db.dispose()
+    engines = site.db.store.engines
+    for engine in (engines.writer, engines.reader):
+        engine.dispose()  # not as the database would: the next processes are to have the statements compiled here
     return site.db, cached
 
 

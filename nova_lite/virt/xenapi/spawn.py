@@ -317,7 +317,7 @@ class Spawner:
         root_gb = 0 if build.is_rescue else build.flavor["root_gb"]
         root = self._disks.root_from_image(build.context, build.instance, build.image_meta, build.name_label, root_gb,
                                            build.undo)
-        if not build.is_rescue and self._auto_disk.is_wanted(build.instance):
+        if root_gb and self._auto_disk.is_wanted(build.instance):
             self._auto_disk.fill(root.vdi_ref)
         if not build.is_rescue and self._file_injection.is_wanted:
             self._file_injection.inject(root.vdi_ref, build)

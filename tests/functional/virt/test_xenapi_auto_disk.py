@@ -88,6 +88,14 @@ def test_a_service_anywhere_leaves_the_partition_to_the_guest(bench, disk, tmp_p
     assert (partition.start + partition.sectors) * SECTOR_B == 32 * MIB
 
 
+def test_a_disk_as_large_as_its_image_is_not_brought_here(near, disk, tmp_path):
+    near.simulator.control.reset_calls()
+    instance = boot(near, disk, root_gb=0)
+    assert not [call for call in near.simulator.control.calls() if "export" in call]
+    partition = partition_of(near, instance, tmp_path)
+    assert (partition.start + partition.sectors) * SECTOR_B == 32 * MIB
+
+
 def test_a_disk_that_is_not_of_one_partition_is_left_as_it_is(near):
     instance = make_instance(auto_disk_config=True)
     near.spawn(instance)

@@ -156,16 +156,19 @@ class FixedIps(Part):
             return {**row, **taken, "updated_at": session.now}
 
     def _take_any(self, session: RowSession, network_id: int, taken: dict[str, Any]) -> dict[str, Any]:
-        """Take the first address that nobody takes meanwhile.
+        """Take the first address that nobody takes meanwhile: one that was never given, else by the time it was freed.
 
-        Looking does not lock: a search that locks what it sorts would hide free addresses from others.
+        Looking does not lock: a search that locks what it sorts would hide free addresses from others. Addresses that
+        were never given are in order as they are, so that a large network costs no more than a small one.
         """
-        free = sqlalchemy.select(IPS).where(IPS.c.network_id == network_id, *_IS_FREE).order_by(
-            IPS.c.updated_at.is_not(None), IPS.c.updated_at, IPS.c.id).limit(_CANDIDATES)
-        while candidates := session.all(free):
-            for row in candidates:
-                if session.update_rows(models.FixedIp, IPS.c.id == row["id"], *_IS_FREE, **taken):
-                    return row
+        free = sqlalchemy.select(IPS).where(IPS.c.network_id == network_id, *_IS_FREE).limit(_CANDIDATES)
+        never_given = free.where(IPS.c.updated_at.is_(None)).order_by(IPS.c.id)
+        given_back = free.where(IPS.c.updated_at.is_not(None)).order_by(IPS.c.updated_at, IPS.c.id)
+        for search in (never_given, given_back):
+            while candidates := session.all(search):
+                for row in candidates:
+                    if session.update_rows(models.FixedIp, IPS.c.id == row["id"], *_IS_FREE, **taken):
+                        return row
         raise exception.NoMoreFixedIps(net=network_id)
 
     def _take(self, session: RowSession, network_id: int, address: str, taken: dict[str, Any]) -> dict[str, Any]:

@@ -248,6 +248,20 @@ def test_the_address_that_was_free_longest_is_given_first(db, ctxt, clock):
     assert (first["address"], second["address"]) == ("10.1.0.2", "10.1.0.3")
 
 
+def test_of_addresses_that_were_all_given_the_one_that_was_freed_first_is_next(db, ctxt, clock):
+    network = db.network_create(ctxt, {"label": "net", "cidr": "10.1.0.0/29"})
+    given = [db.fixed_ip_allocate(ctxt, network["id"], f"u{number}") for number in range(5)]
+    for freed in (given[3], given[1]):
+        clock.advance(1)
+        db.fixed_ip_deallocate(ctxt, freed["id"])
+
+    again = [db.fixed_ip_allocate(ctxt, network["id"], "u9")["address"] for _ in range(2)]
+
+    assert again == [given[3]["address"], given[1]["address"]]
+    with pytest.raises(exception.NoMoreFixedIps):
+        db.fixed_ip_allocate(ctxt, network["id"], "u9")
+
+
 def test_a_wanted_address_is_given_if_it_is_free(db, ctxt):
     network = db.network_create(ctxt, {"label": "net", "cidr": "10.1.0.0/29"})
     db.fixed_ip_allocate(ctxt, network["id"], "u1", address="10.1.0.5")

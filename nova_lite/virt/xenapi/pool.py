@@ -1,5 +1,6 @@
 """XenServer pools as host aggregates."""
 
+import ipaddress
 from typing import Any
 
 import XenAPI
@@ -46,13 +47,16 @@ class Pools:
             self._virtapi.add_aggregate_host(context, aggregate, host, metadata["master_compute"], self._slave_info())
 
     def _init_pool(self, context: Any, aggregate: Any, host: str) -> None:
-        try:
-            pool_ref = self._session.call_xenapi("pool.get_all")[0]
-            self._session.call_xenapi("pool.set_name_label", pool_ref, instances.read(aggregate, "name"))
-        except XenAPI.Failure as failure:
-            raise self._error(aggregate, "add_to_aggregate", errors.describe(failure)) from failure
+        self._name_pool(aggregate, "add_to_aggregate", instances.read(aggregate, "name"))
         self._virtapi.aggregate_metadata_add(context, aggregate, {
             "master_compute": host, host: self._session.host_uuid, STATE: ACTIVE})
+
+    def _name_pool(self, aggregate: Any, action: str, name: str) -> None:
+        try:
+            pool_ref = self._session.call_xenapi("pool.get_all")[0]
+            self._session.call_xenapi("pool.set_name_label", pool_ref, name)
+        except XenAPI.Failure as failure:
+            raise self._error(aggregate, action, errors.describe(failure)) from failure
 
     def _join(self, context: Any, aggregate: Any, host: str, slave_info: dict | None) -> None:
         """Have another host join our pool. Its password is not told: it has to be the one we know."""
@@ -99,7 +103,8 @@ class Pools:
         while True:
             hosts = [record for _, record in self._session.get_all_refs_and_recs("host")]
             for record in hosts:
-                if record["uuid"] == slave.get("xenhost_uuid") or record["hostname"] == slave.get("hostname"):
+                # Host names may be alike; the uuid of a host stays when it joins.
+                if record["uuid"] == slave.get("xenhost_uuid"):
                     return record["uuid"]
             if self._session.clock.monotonic() > deadline:
                 raise XenAPI.Failure(["HOST_NOT_LIVE"])
@@ -111,11 +116,16 @@ class Pools:
 
     def _slave_info(self) -> dict[str, Any]:
         """What the master needs to know of us. The password is named, not told: messages are no place for it."""
+        return {"url": self._own_url(), "user": self._conf.xenserver.connection_username, "secret_ref": SAME_PASSWORD,
+                "compute_uuid": self._own_vm(), "xenhost_uuid": self._session.host_uuid}
+
+    def _own_url(self) -> str:
+        """Return the URL other hosts reach ours by: a socket, or an address inside the host, is none for them."""
         endpoint = self._session.host_endpoint
-        hostname = self._session.call_xenapi("host.get_hostname", self._session.host_ref)
-        return {"url": endpoint.without_credentials, "user": self._conf.xenserver.connection_username,
-                "secret_ref": SAME_PASSWORD, "hostname": hostname, "compute_uuid": self._own_vm(),
-                "xenhost_uuid": self._session.host_uuid}
+        if endpoint.host is not None and not is_inside(endpoint.host):
+            return endpoint.without_credentials
+        address = self._session.call_xenapi("host.get_address", self._session.host_ref)
+        return endpoint.on_host(address).without_credentials if endpoint.host else f"https://{address}"
 
     def _own_vm(self) -> str | None:
         """Return the guest this service runs in, when it is one of the host it manages."""
@@ -158,8 +168,7 @@ class Pools:
             raise exception.InvalidAggregateAction(
                 aggregate_id=instances.read(aggregate, "id"), action="remove_from_aggregate",
                 reason="the master can leave only when it is alone in its pool")
-        pool_ref = self._session.call_xenapi("pool.get_all")[0]
-        self._session.call_xenapi("pool.set_name_label", pool_ref, "")
+        self._name_pool(aggregate, "remove_from_aggregate", "")
         for key in ("master_compute", host):
             if key in metadata:
                 self._virtapi.aggregate_metadata_delete(context, aggregate, key)
@@ -180,6 +189,15 @@ class Pools:
         if state in REFUSED_IN:
             raise exception.InvalidAggregateAction(aggregate_id=instances.read(aggregate, "id"), action=action,
                                                    reason=REFUSED_IN[state])
+
+
+def is_inside(host: str) -> bool:
+    """Tell whether an address or name means this machine, or one of its own network (169.254.0.1 is dom0's)."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return address.is_loopback or address.is_link_local
 
 
 def metadata_of(aggregate: Any) -> dict[str, str]:

@@ -67,15 +67,15 @@ def test_a_host_joins_the_pool_of_its_aggregate(make_pool, make_bench):
     master, joining = manage(make_bench, make_pool("west", 1), 0), make_pool("east", 1)
     master.conf.set_override("host", "compute-1")
     aggregate = Aggregate(master.compute, master_compute="compute-1")
-    slave = {"url": joining.url, "user": "root", "secret_ref": "connection_password", "hostname": "east",
-             "xenhost_uuid": "unknown"}
+    host_uuid = joining.toolstack.db.get("host", joining.toolstack.master_ref, "uuid")
+    slave = {"url": joining.url, "user": "root", "secret_ref": "connection_password",
+             "xenhost_uuid": host_uuid}
     try:
         master.driver.add_to_aggregate(None, aggregate, "compute-2", slave_info=slave)
     finally:
         master.conf.clear_override("host")
 
-    hosts = {record["hostname"]: record["uuid"] for record in master.api("host.get_all_records").values()}
-    assert len(hosts) == 2 and aggregate["metadata"]["compute-2"] == hosts["east"]
+    assert len(master.api("host.get_all")) == 2 and aggregate["metadata"]["compute-2"] == host_uuid
 
 
 def test_a_host_with_another_password_does_not_join_and_no_password_is_told(make_pool, make_bench):
@@ -206,7 +206,7 @@ def inside_its_host(make_pool, make_bench):
     east = make_pool("east", 1, "127.0.0.2:" + west.url.rpartition(":")[2])
     master, joining = manage(make_bench, west, 0), manage(make_bench, east, 0)
     compute = joining.spawn()
-    slave = {"url": joining.simulator.url, "user": "root", "secret_ref": "connection_password", "hostname": "east",
+    slave = {"url": joining.simulator.url, "user": "root", "secret_ref": "connection_password",
              "xenhost_uuid": joining.vmops._session.host_uuid, "compute_uuid": joining.vm(compute)["uuid"]}
     master.conf.set_override("host", "compute-1")
     yield master, joining, compute, slave

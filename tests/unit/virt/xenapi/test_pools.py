@@ -1,6 +1,7 @@
 import pytest
 
 from nova_lite import exception
+from nova_lite.virt.xenapi.transport import Endpoint
 
 
 class Records:
@@ -54,8 +55,29 @@ def test_a_further_host_asks_the_master_and_sends_no_password(on_host):
     (host_param, master, slave_info), = records.casts
     assert (host_param, master) == ("compute-1", "compute-0")
     assert slave_info["secret_ref"] == "connection_password"
-    assert not [name for name, value in slave_info.items() if value == on_host.simulator.password
-                and name != "hostname"]
+    assert on_host.simulator.password not in slave_info.values()
+    assert set(slave_info) == {"url", "user", "secret_ref", "compute_uuid", "xenhost_uuid"}
+
+
+@pytest.mark.parametrize(("url", "told"), [
+    ("unix://local", "https://10.0.0.7"), ("http://169.254.0.1", "http://10.0.0.7"),
+    ("https://localhost:8443/x", "https://10.0.0.7:8443/x"), ("https://xen1.example.com", "https://xen1.example.com"),
+    ("https://user:word@10.0.0.9", "https://10.0.0.9")])
+def test_the_master_is_told_a_url_it_can_reach(on_host, monkeypatch, url, told):
+    session = on_host.vmops._session
+    monkeypatch.setattr(session, "host_endpoint", Endpoint(url))
+    monkeypatch.setattr(session, "call_xenapi", lambda method, *args: "10.0.0.7")
+    assert on_host.vmops.pools._own_url() == told
+
+
+@pytest.mark.parametrize("method", ["add_to_aggregate", "remove_from_aggregate"])
+def test_what_the_host_refuses_is_an_error_of_the_aggregate(on_host, method):
+    records = Records(on_host.compute)
+    if method == "remove_from_aggregate":
+        on_host.driver.add_to_aggregate(None, records.aggregate, "compute-1")
+    on_host.simulator.control.fail("pool.set_name_label", error=["INTERNAL_ERROR", "planted"])
+    with pytest.raises(exception.AggregateError, match="planted"):
+        getattr(on_host.driver, method)(None, records.aggregate, "compute-1")
 
 
 @pytest.mark.parametrize("state", ["changing", "dismissed", "error"])

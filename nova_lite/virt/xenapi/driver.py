@@ -8,7 +8,7 @@ from oslo_log import log as logging
 from nova_lite import exception
 from nova_lite.objects import power_state
 from nova_lite.virt import driver
-from nova_lite.virt.xenapi import pool
+from nova_lite.virt.xenapi import pool, records
 from nova_lite.virt.xenapi.requirements import check_host, check_plugins, runs_in_its_host, unsupported
 from nova_lite.virt.xenapi.session import XenAPISession
 from nova_lite.virt.xenapi.transport import TlsPolicy
@@ -129,6 +129,9 @@ class XenAPIDriver(driver.ComputeDriver):
                 entry = usage.setdefault(vm.instance_uuid, {"uuid": vm.instance_uuid, "memory_mb": 0})
                 entry["memory_mb"] += vm.memory_static_max_b >> 20
         return usage
+
+    def estimate_instance_overhead(self, sizes):
+        return {"memory_mb": records.memory_overhead_mb(sizes["memory_mb"] or 0, sizes["vcpus"] or 1)}
 
     def spawn(self, context, instance, image_meta, injected_files, admin_password, network_info=None,
               block_device_info=None):

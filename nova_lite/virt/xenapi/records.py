@@ -7,6 +7,16 @@ from nova_lite.virt.xenapi.errors import NULL_REF
 
 MIB = 1024 ** 2
 GIB = 1024 ** 3
+PAGES_IN_MIB = 256
+
+
+def memory_overhead_mb(memory_mb: int, vcpus: int) -> int:
+    """Return what a host takes for an HVM guest beyond the guest's own memory.
+
+    2 MiB for the domain, 2 pages for each MiB of its memory and 256 for each CPU, and 38 pages more for each CPU, both
+    rounded up to MiB. A page has 4 KiB.
+    """
+    return 2 + max(1, -(-(256 * vcpus + 2 * memory_mb) // PAGES_IN_MIB)) + -(-38 * vcpus // PAGES_IN_MIB)
 
 
 def vm(*, name_label: str, flavor: Any, mode: str, host_ref: str, other_config: dict[str, str],

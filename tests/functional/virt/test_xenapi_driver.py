@@ -24,7 +24,7 @@ ELSEWHERE = {
     "chaos": {"settle_interrupted"},
 }
 # The interface's own answer is the one for XenServer.
-INHERITED = {"emit_event", "estimate_instance_overhead", "macs_for_instance", "node_is_available"}
+INHERITED = {"emit_event", "macs_for_instance", "node_is_available"}
 
 scenarios: dict = {}
 
@@ -201,12 +201,14 @@ def test_consoles_are_where_they_are_told_to_be(bench, driver):
         driver.get_console_output(instance)
 
 
-@exercises("get_diagnostics", "get_all_bw_counters")
+@exercises("get_diagnostics", "get_all_bw_counters", "estimate_instance_overhead")
 def test_figures_are_read_from_the_host(bench, driver):
     instance, network_info = spawned(bench)
     diagnostics = driver.get_diagnostics(instance)
     assert {"last_update", "cpu0", "memory", "vif_0_tx", "vif_0_rx"} <= set(diagnostics)
     assert float(diagnostics["memory"]) >= 0
+    assert driver.estimate_instance_overhead(instance["flavor"])["memory_mb"] << 20 == int(
+        bench.vm(instance)["memory_overhead"])
 
     bench.vmops._session.plugin_version = None  # the host's metrics, not the counters of dom0
     driver.get_all_bw_counters([instance])

@@ -111,6 +111,13 @@ def test_a_rescue_vm_boots_as_its_image_says_and_tells_when_its_rescue_began(ben
     assert made[-1]["xenstore_data"]["vm-data/hostname"] == "RESCUE-" + instance["hostname"]
 
 
+@pytest.mark.parametrize(("memory_mb", "vcpus"), [(128, 1), (130, 3), (512, 8)])
+def test_a_guest_takes_as_much_memory_beyond_its_own_as_its_host_says(bench, memory_mb, vcpus):
+    sizes = {"memory_mb": memory_mb, "vcpus": vcpus}
+    vm = bench.vm(bench.spawn(make_instance(flavor=sizes), network_info=[], power_on=False))
+    assert bench.driver.estimate_instance_overhead(sizes) == {"memory_mb": int(vm["memory_overhead"]) // MIB}
+
+
 def test_every_disk_tells_whose_it_is_and_what(bench):
     instance = make_instance(flavor={"swap": 64, "ephemeral_gb": 1}, config_drive="True")
     found = {}

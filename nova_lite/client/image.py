@@ -5,6 +5,7 @@ import pathlib
 
 from nova_lite.client import base, finding
 from nova_lite.client.errors import CommandError
+from nova_lite.compute import api_checks as checks
 
 FORMATS = {"vhd": "vhd", "raw": "raw", "img": "raw", "qcow2": "qcow2", "iso": "iso"}
 COLUMNS = (
@@ -47,12 +48,13 @@ class CreateImage(base.Showing):
         parser.add_argument(
             "--disk-format", choices=sorted(set(FORMATS.values())), help="Default: by the file name's ending."
         )
-        parser.add_argument("--min-ram", type=int, default=0, metavar="MB")
-        parser.add_argument("--min-disk", type=int, default=0, metavar="GB")
+        parser.add_argument("--min-ram", type=base.not_negative, default=0, metavar="MB")
+        parser.add_argument("--min-disk", type=base.not_negative, default=0, metavar="GB")
         parser.add_argument("--property", type=base.key_value, action="append", default=[], metavar="KEY=VALUE")
         return parser
 
     def take_action(self, parsed_args):
+        checks.check_name("the name of an image", parsed_args.name)
         path = pathlib.Path(parsed_args.file)
         disk_format = parsed_args.disk_format or FORMATS.get(path.suffix.lstrip(".").lower())
         if disk_format is None:

@@ -12,6 +12,7 @@ from nova_lite.objects import Instance, InstanceAction, instance_actions
 
 LOG = logging.getLogger(__name__)
 
+_PROBE_S = 2  # how long a broker that is there may take to accept a message
 # Nobody has got the order: no broker, no queue, or nobody who would understand it.
 NOT_SENT = (exception.RpcUnavailable, exception.RpcVersionCapError)
 
@@ -32,7 +33,8 @@ class Steps:
               expected: Any = (None,), **changes: Any) -> Iterator[None]:
         """Change the instance and record the action, for a block that sends the order.
 
-        When nobody gets the order, the instance goes back to where it was.
+        When nobody gets the order, the instance goes back to where it was. An order that is waited for and not
+        answered is nobody's either while the broker is away.
         """
         before = {name: getattr(instance, name) for name in changes}
         instance.update(changes)
@@ -47,6 +49,10 @@ class Steps:
             yield
         except NOT_SENT:
             self._take_back(instance, before, changes)
+            raise
+        except exception.RpcTimeout:
+            if _is_broker_away(context):
+                self._take_back(instance, before, changes)
             raise
 
     def _take_back(self, instance: Instance, before: dict[str, Any], changes: dict[str, Any]) -> None:
@@ -69,6 +75,14 @@ class ApiCellSteps(Steps):
     def record(self, context: RequestContext, instance: Instance, action: str) -> None:
         if action == instance_actions.CREATE:
             super().record(context, instance, action)
+
+
+def _is_broker_away(context: RequestContext) -> bool:
+    try:
+        context.services.rpc.check(_PROBE_S)
+    except (exception.RpcUnavailable, exception.RpcTimeout):
+        return True
+    return False
 
 
 def _put_back(instance: Instance, values: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from nova_lite.context import RequestContext
 from nova_lite.volume.port import AVAILABLE, Volume, VolumeAPI
 
 ATTACHING, IN_USE, DETACHING = "attaching", "in-use", "detaching"
+_LONGEST_TEXT = 255
 _DETACHED = {"attach_status": "detached", "attach_time": None, "mountpoint": None, "instance_uuid": None}
 
 
@@ -56,6 +57,8 @@ class LocalVolumeAPI(VolumeAPI):
             raise exception.InvalidVolume(reason="the local volume service makes empty volumes only")
         if not isinstance(size, int) or size < 1:
             raise exception.InvalidVolume(reason=f"a volume has at least 1 GB, not {size!r}")
+        _check_text("name", name)
+        _check_text("description", description)
         volume = {
             "id": str(uuid.uuid4()), "status": AVAILABLE, "size": size, "availability_zone": availability_zone,
             "created_at": _now(), "display_name": name, "display_description": description, "snapshot_id": None,
@@ -148,3 +151,15 @@ class LocalVolumeAPI(VolumeAPI):
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
+
+
+def _check_text(what: str, text: str | None) -> None:
+    """Raise InvalidVolume for what no other volume service would take either."""
+    if text is None:
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise exception.InvalidVolume(reason=f"the {what} of a volume must be valid UTF-8") from None
+    if len(text) > _LONGEST_TEXT:
+        raise exception.InvalidVolume(reason=f"the {what} of a volume has at most {_LONGEST_TEXT} characters")

@@ -155,3 +155,38 @@ def test_a_wrong_network_is_one_line(client):
 
     assert status == 1
     assert stderr.count("\n") == 1
+
+
+LONG = "x" * 10_000
+MISTAKES = {
+    "server show": [LONG], "server pause": ["caf\udce9"], "server list --limit": ["-1"],
+    "server create --flavor m1.tiny --image IMAGE": [LONG], "server create s --image IMAGE --flavor": [LONG],
+    "server create s --flavor m1.tiny --image IMAGE --network": [LONG],
+    "server create s --flavor m1.tiny --image IMAGE --count": ["0"],
+    "server create s --flavor m1.tiny --image IMAGE --key": ["nobodys"],
+    "server create s --flavor m1.tiny --image IMAGE --file": ["/etc/motd=/no/such/file"],
+    "server create s --flavor m1.tiny --image IMAGE --property": [f"key={LONG}"],
+    "keypair create": ["", LONG, "caf\udce9"], "aggregate create": ["", LONG, "caf\udce9"],
+    "security group create": ["", LONG, "caf\udce9"], "network create n --cidr": ["nonsense", "10.0.0.0/99"],
+    "flavor create --ram 1 --vcpus 1 --disk 1": ["", LONG, "caf\udce9"],
+    "flavor create f --vcpus 1 --disk 1 --ram": ["-1"],
+    "image create --file FILE": ["", LONG, "caf\udce9"], "image create i --file FILE --min-ram": ["-1"],
+    "host show": [LONG], "host set --disable": ["caf\udce9"], "quota set admin": ["cores=many"],
+    "usage --start": ["yesterday"],
+}
+
+
+@pytest.mark.parametrize(("words", "value"), [(words, value) for words, values in MISTAKES.items()
+                                              for value in values])
+def test_a_mistake_is_one_line_and_a_status(client, tree, tmp_path, capsys, words, value):
+    picture = tmp_path / "picture.vhd"
+    picture.write_bytes(b"x")
+    known = {"IMAGE": tree.image_id, "FILE": str(picture)}
+
+    status, stdout, stderr = client.run(*(known.get(word, word) for word in words.split()), value)
+
+    told = [line for line in (stderr + capsys.readouterr().err).splitlines()
+            if line.strip() and not line.startswith(("usage:", "   "))]
+    assert (status in (1, 2), stdout, len(told)) == (True, "", 1), told
+    assert LONG not in told[0]
+    assert "Traceback" not in told[0]

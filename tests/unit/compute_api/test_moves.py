@@ -4,6 +4,7 @@ import pytest
 
 from nova_lite import exception, objects
 from nova_lite.objects import task_states, vm_states
+from nova_lite.rpc.client import RpcClient
 from tests.fixtures.one_cell import OneCell
 
 
@@ -138,6 +139,25 @@ def test_reverting_goes_to_the_destination(cell):
     assert (order, arguments["migration"]["id"]) == ("revert_resize", migration.id)
     assert len(arguments["reservations"]) == 2  # what the larger flavor had added
     assert cell.stored(instance).task_state == task_states.RESIZE_REVERTING
+
+
+@pytest.mark.parametrize(("is_away", "task_state"), [(True, None), (False, task_states.MIGRATING)])
+def test_an_order_without_an_answer_is_taken_back_where_no_broker_can_have_it(cell, monkeypatch, is_away, task_state):
+    def call(*args, **kwargs):
+        raise exception.RpcTimeout(method="live_migration", topic="scheduler", timeout_s=1)
+
+    def check(timeout_s):
+        if is_away:
+            raise exception.RpcUnavailable(method="probe", topic="probe", reason="connection refused")
+
+    monkeypatch.setattr(RpcClient, "call", call)
+    monkeypatch.setattr(cell.services.rpc, "check", check)
+    instance = cell.instance()
+
+    with pytest.raises(exception.RpcTimeout):
+        cell.api.live_migrate(cell.context(), instance, None, None, None)
+
+    assert cell.stored(instance).task_state == task_state
 
 
 @pytest.mark.parametrize("operation", ["confirm_resize", "revert_resize"])

@@ -108,3 +108,12 @@ def test_what_cannot_be_made_is_refused(volumes, arguments):
 def test_an_id_is_never_a_path(volumes, volume_id):
     with pytest.raises(exception.VolumeNotFound):
         volumes.get(ADMIN, volume_id)
+
+
+@pytest.mark.parametrize("texts", [("x" * 10_000, ""), ("name", "x" * 10_000), ("caf\udce9", "")])
+def test_texts_that_no_volume_is_called_are_refused(volumes, texts):
+    with pytest.raises(exception.InvalidVolume) as refused:
+        volumes.create(ALICE, 1, *texts)
+
+    assert len(str(refused.value)) < 200
+    assert volumes.get_all(ALICE) == []

@@ -32,7 +32,7 @@ def test_a_new_guest_gets_its_key_its_files_its_password_and_its_network(with_ag
 
 def test_defect_26_the_password_is_set_whatever_openssl_is_installed(with_agent):
     instance = with_agent.spawn()
-    with_agent.vmops.set_admin_password(instance, "pässwörd")
+    with_agent.driver.set_admin_password(instance, "pässwörd")
     assert inside(with_agent, instance)["password"] == "pässwörd"
 
 
@@ -46,7 +46,7 @@ def test_the_version_is_told_and_an_older_agent_is_updated(with_agent):
 
 def test_a_file_is_written_on_request(with_agent):
     instance = with_agent.spawn()
-    with_agent.vmops.inject_file(instance, "/etc/issue", "welcome")
+    with_agent.driver.inject_file(instance, "/etc/issue", "welcome")
     assert base64.b64decode(inside(with_agent, instance)["files"]["/etc/issue"]) == b"welcome"
 
 
@@ -61,8 +61,8 @@ def test_an_agent_that_refuses_a_file_fails_no_build_and_is_told(with_agent):
 
 def test_without_an_agent_the_build_goes_on_and_requests_are_refused(bench):
     instance = bench.spawn(admin_password="s3cret")
-    for call in (lambda: bench.vmops.set_admin_password(instance, "x"),
-                 lambda: bench.vmops.inject_file(instance, "/a", "b"), lambda: bench.vmops.reset_network(instance)):
+    for call in (lambda: bench.driver.set_admin_password(instance, "x"),
+                 lambda: bench.driver.inject_file(instance, "/a", "b"), lambda: bench.driver.reset_network(instance)):
         with pytest.raises(NotImplementedError):
             call()
 
@@ -81,7 +81,7 @@ def test_a_guest_whose_agent_is_silent_boots_all_the_same(make_bench, simulator)
         assert bench.vm(instance)["power_state"] == "Running"
         assert bench.vmops.get_agent_version(instance) is None
         with pytest.raises(exception.AgentTimeout):
-            bench.vmops.set_admin_password(instance, "x")
+            bench.driver.set_admin_password(instance, "x")
     finally:
         simulator.control.guest("", [])
 
@@ -89,7 +89,7 @@ def test_a_guest_whose_agent_is_silent_boots_all_the_same(make_bench, simulator)
 def test_passwords_and_files_are_in_no_log(with_agent, caplog):
     caplog.set_level("DEBUG")
     instance = with_agent.spawn(admin_password="s3cret-word", injected_files=[("/etc/motd", b"secret-content")])
-    with_agent.vmops.set_admin_password(instance, "s3cret-word")
+    with_agent.driver.set_admin_password(instance, "s3cret-word")
     assert "s3cret-word" not in caplog.text and "secret-content" not in caplog.text
 
 

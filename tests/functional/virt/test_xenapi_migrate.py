@@ -76,7 +76,7 @@ def test_reverting_starts_the_instance_as_it_was(source, destination, instance):
     moved = finish(destination, instance, offer(source, instance))
 
     destination.vmops.destroy(moved, make_network_info())
-    source.vmops.finish_revert_migration(instance)
+    source.driver.finish_revert_migration(instance, [])
 
     assert source.vm(instance)["power_state"] == "Running"
     assert source.vm(instance, "-orig") is None
@@ -92,9 +92,9 @@ def test_a_revert_that_broke_off_is_done_again_with_its_volumes(source, instance
     offer(source, instance)
     source.simulator.control.fail("VM.set_name_label", error=["INTERNAL_ERROR", "planted"])
     with pytest.raises(XenAPI.Failure):
-        source.vmops.finish_revert_migration(instance, mapping)
+        source.driver.finish_revert_migration(instance, [], mapping)
 
-    source.vmops.finish_revert_migration(instance, mapping)
+    source.driver.finish_revert_migration(instance, [], mapping)
 
     vm = source.vm(instance)
     assert vm["power_state"] == "Running"
@@ -123,7 +123,7 @@ def test_no_reboot_starts_the_vm_that_an_instance_of_another_flavor_had_before(s
 def test_the_offer_ends_with_confirm_and_revert(source, destination, instance):
     handle = json.loads(offer(source, instance))["session_ref"]
     source.api("session.get_uuid", handle)
-    source.vmops.finish_revert_migration(instance)
+    source.driver.finish_revert_migration(instance, [])
     with pytest.raises(XenAPI.Failure, match="HANDLE_INVALID"):
         source.api("session.get_uuid", handle)
 
@@ -172,7 +172,7 @@ def test_reverting_a_resize_on_the_same_host_keeps_the_disk(source, instance):
     disks = source.disk_count()
     moved = finish(source, instance, offer(source, instance))
     source.vmops.destroy(moved, make_network_info())
-    source.vmops.finish_revert_migration(instance)
+    source.driver.finish_revert_migration(instance, [])
     assert source.vm(instance)["power_state"] == "Running"
     assert source.disk_count() == disks
 

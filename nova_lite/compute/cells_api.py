@@ -276,7 +276,7 @@ class ComputeCellsAPI(api.API):
     def get_migrations(self, context: RequestContext, filters: dict[str, Any] | None) -> Any:
         return self._cells.get_migrations(context, dict(filters or {}))
 
-    @guarded(policy=False)
+    @guarded(vm_state=(api.ACTIVE, api.STOPPED), task_state=IDLE, policy=False)
     def evacuate(self, context: RequestContext, instance: Any, host: str, on_shared_storage: bool,
                  admin_password: str | None = None, force: bool | None = None) -> None:
         self._compute.cast(context, instance, "evacuate", self.own_host(instance, host), on_shared_storage,

@@ -25,8 +25,10 @@ CELL = "api!west!rack1"
 class TopCell(OneCell):
     """An API cell whose nova-cells only listens."""
 
-    def __init__(self, directory, *, listens=True, **overrides):
-        super().__init__(directory, grouped={("cells", "enable"): True, ("cells", "cell_type"): "api"}, **overrides)
+    def __init__(self, directory, *, listens=True, volume_backend="none", **overrides):
+        super().__init__(directory, grouped={
+            ("cells", "enable"): True, ("cells", "cell_type"): "api", ("volume", "backend"): volume_backend,
+            ("volume", "store_path"): f"{directory}/volumes"}, **overrides)
         client = CellsAPI(self.services)
         self.services = self.services.with_(cells_notifier=CellsNotifier(self.services, client))
         self.api = cells_api.ComputeCellsAPI(self.services, client)
@@ -373,3 +375,22 @@ def test_actions_are_asked_of_the_cell_that_has_the_instance(top):
     unplaced = top.instance()
     objects.InstanceAction.action_start(top.context(), unplaced.uuid, "create")
     assert [one.action for one in top.action_api.actions_get(top.context(), unplaced)] == ["create"]
+
+
+def test_a_service_is_forgotten_in_its_cell(top):
+    top.host_api.service_delete(top.admin(), f"{CELL}@3")
+
+    operation, arguments = told(top)
+    assert (operation, str(arguments["cell_service_id"])) == ("service_delete", f"{CELL}@3")
+
+
+def test_the_state_of_a_volume_is_looked_at_where_it_is_attached(tmp_path):
+    top = TopCell(tmp_path, volume_backend="local")
+    volume = top.services.volume_api.create(top.context(), 1, "data", "")
+    top.services.volume_api.reserve_volume(top.context(), volume["id"])  # by the cell, or by somebody else
+    top.cells.answers["run_compute_api_method"] = "/dev/xvdb"
+
+    assert top.api.attach_volume(top.context(), top.placed(), volume["id"]) == "/dev/xvdb"
+    with pytest.raises(exception.VolumeNotFound):
+        top.api.attach_volume(top.context(), top.placed(), "11111111-2222-3333-4444-555555555555")
+    top.close()

@@ -102,6 +102,25 @@ def test_an_instance_on_a_dead_host_is_deleted_from_here(cell):
     assert host.has_heard_nothing()
 
 
+@pytest.mark.parametrize("goes_with_it", [False, True])
+def test_volumes_of_an_instance_on_a_dead_host_are_let_go(tmp_path, goes_with_it):
+    cell = OneCell(tmp_path, grouped={("volume", "backend"): "local", ("volume", "store_path"): f"{tmp_path}/volumes"})
+    cell.add_host("h1", up=False)
+    instance, volumes = cell.instance(), cell.services.volume_api
+    volume = volumes.create(cell.context(), 1, "data", "")
+    volumes.reserve_volume(cell.context(), volume["id"])
+    volumes.attach(cell.context(), volume, instance.uuid, "/dev/xvdb")
+    objects.BlockDeviceMapping(cell.context(), instance_uuid=instance.uuid, source_type="volume",
+                               destination_type="volume", device_name="/dev/xvdb", volume_id=volume["id"],
+                               delete_on_termination=goes_with_it).create()
+
+    cell.api.delete(cell.context(), instance)
+
+    assert is_gone(cell, instance)
+    assert [one["status"] for one in volumes.get_all(cell.admin())] == ([] if goes_with_it else ["available"])
+    cell.close()
+
+
 def test_an_instance_on_a_host_nobody_knows_is_deleted_from_here(cell):
     instance = counted_instance(cell, host="never-seen")
 

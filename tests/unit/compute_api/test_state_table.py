@@ -3,6 +3,7 @@
 import pytest
 
 from nova_lite import exception
+from nova_lite.compute.cells_api import ComputeCellsAPI
 from nova_lite.objects import task_states, vm_states
 from tests.fixtures.one_cell import OneCell
 
@@ -55,10 +56,12 @@ TABLE = {
 }
 
 
-@pytest.fixture(scope="module")
-def cell(tmp_path_factory):
+@pytest.fixture(scope="module", params=["hosts here", "hosts below"])
+def cell(request, tmp_path_factory):
     made = OneCell(tmp_path_factory.mktemp("table"))
-    made.server = made.instance()
+    if request.param == "hosts below":
+        made.api = ComputeCellsAPI(made.services, cells_api=None)  # nothing that is refused is sent
+    made.server = made.instance(cell_name="api!west")
     yield made
     made.close()
 

@@ -258,9 +258,7 @@ class XenAPIDriver(driver.ComputeDriver):
 
     def get_volume_connector(self, instance):
         stats = self.get_host_stats()
-        other_config = stats["host_other_config"]
-        return {"ip": self.get_host_ip_addr(), "initiator": other_config.get("iscsi_iqn"),
-                "host": stats["host_hostname"]}
+        return {"ip": self.get_host_ip_addr(), "initiator": stats["host_iscsi_iqn"], "host": stats["host_hostname"]}
 
     def attach_interface(self, instance, image_meta, network_info):
         self.vmops.attach_interface(instance, network_info)

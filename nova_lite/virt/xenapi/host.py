@@ -74,6 +74,8 @@ class Host:
             "host_ip_address": record["address"],
             "host_other_config": record["other_config"],
             "host_other-config": record["other_config"],
+            # Later hosts have a field for it, and need not repeat it where it was before.
+            "host_iscsi_iqn": record.get("iscsi_iqn") or record["other_config"].get("iscsi_iqn"),
             "host_cpu_info": _cpu_info(record["cpu_info"]),
             "host_capabilities": record["capabilities"],
             "host_memory_overhead": int(record["memory_overhead"]),

@@ -1,11 +1,12 @@
 """Every method of the driver interface, through the driver, on a simulated host."""
 
 import inspect
+import pathlib
 
 import pytest
 
 from nova_lite import exception
-from nova_lite.objects import power_state
+from nova_lite.objects import power_state, task_states, vm_states
 from nova_lite.virt.driver import ComputeDriver
 from nova_lite.virt.xenapi import XenAPIDriver
 from nova_lite.xensim import Simulator
@@ -21,7 +22,6 @@ ELSEWHERE = {
     "test_xenapi_migrate": {"finish_revert_migration"},
     "test_xenapi_pools": {"add_to_aggregate", "remove_from_aggregate", "host_maintenance_mode"},
     "test_xenapi_volumes": {"attach_volume", "detach_volume"},
-    "chaos": {"settle_interrupted"},
 }
 # The interface's own answer is the one for XenServer.
 INHERITED = {"emit_event", "macs_for_instance", "node_is_available"}
@@ -59,6 +59,12 @@ def test_every_method_of_the_interface_is_exercised():
     covered = set().union(*scenarios.values(), *ELSEWHERE.values(), INHERITED)
     assert public(ComputeDriver) - covered == set()
     assert not {name for name in INHERITED if name in vars(XenAPIDriver)}
+
+
+@pytest.mark.parametrize("file", ELSEWHERE)
+def test_what_is_exercised_elsewhere_is_asked_of_the_driver_itself(file):
+    text = pathlib.Path(__file__).with_name(f"{file}.py").read_text()
+    assert {name for name in ELSEWHERE[file] if f"driver.{name}(" not in text} == set()
 
 
 @exercises("spawn", "list_instances", "list_instance_uuids", "get_num_instances", "instance_exists", "get_info",
@@ -295,6 +301,16 @@ def test_what_is_asked_from_time_to_time(bench, driver):
     driver.check_can_live_migrate_destination_cleanup(None, {})
     bench.simulator.control.guest_stops(bench.vmops.finder.require(instance))
     wait_until(lambda: heard and heard[-1].get_name() == "Stopped", "the stop is told")
+
+
+@exercises("settle_interrupted")
+def test_what_broke_off_is_carried_through_and_the_state_it_leads_to_told(bench, driver):
+    instance, network_info = spawned(bench)
+    driver.rescue(None, instance, network_info, bench.image, None)
+    assert driver.settle_interrupted(instance, task_states.RESCUING) == vm_states.RESCUED
+    assert driver.settle_interrupted(instance, task_states.UNRESCUING) == vm_states.ACTIVE
+    assert bench.vm(instance, "-rescue") is None and state(bench, instance) == power_state.RUNNING
+    assert driver.settle_interrupted(instance, task_states.IMAGE_UPLOADING) is None
 
 
 def test_swap_ephemeral_and_iso_disks_come_through_the_driver_too(bench, driver):

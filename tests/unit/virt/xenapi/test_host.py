@@ -1,3 +1,5 @@
+import pytest
+
 from nova_lite.virt.xenapi.host import _supported
 from nova_lite.virt.xenapi.host_devices import HostDevices
 from nova_lite.virt.xenapi.session import XenAPISession
@@ -60,6 +62,22 @@ def test_running_instances_are_summed_up(bench):
 def test_a_volume_connector_names_address_and_host(bench):
     connector = bench.driver.get_volume_connector(None)
     assert connector["ip"] == "127.0.0.1" and connector["host"]
+
+
+@pytest.mark.parametrize(("field", "older", "expected"), [
+    ("iqn:field", "iqn:older", "iqn:field"), ("", "iqn:older", "iqn:older"), ("iqn:field", None, "iqn:field")])
+def test_the_initiators_name_is_where_the_hosts_release_keeps_it(bench, field, older, expected):
+    db, host_ref = bench.simulator.toolstack.db, bench.vmops._session.host_ref
+    with db.lock:
+        before = dict(db.get("host", host_ref, "other_config")), db.get("host", host_ref, "iscsi_iqn")
+        other_config = {**before[0], "iscsi_iqn": older} if older else {
+            key: value for key, value in before[0].items() if key != "iscsi_iqn"}
+        db.set("host", host_ref, iscsi_iqn=field, other_config=other_config)
+    bench.driver.get_host_stats(refresh=True)
+    found = bench.driver.get_volume_connector(None)["initiator"]
+    with db.lock:
+        db.set("host", host_ref, other_config=before[0], iscsi_iqn=before[1])
+    assert found == expected
 
 
 def test_the_graphical_console_is_reached_with_a_session_of_its_own(bench):

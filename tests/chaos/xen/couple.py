@@ -94,13 +94,16 @@ class Couple(Hosts):
         uuid = things["uuid"]
         state = self.site.settle(uuid)
         try:
+            if self._is_off(trouble, uuid, *state):
+                self.mended[vm_states.STOPPED] += 1
+                state = self.site.reboot(uuid)
             if operation.is_settled(state):
                 operation.again(self.site, things, state[0])
                 return ""
-            if state[1] is not None or not self._may_end_in(operation, trouble, *state):
+            if not self._may_be_in_error(operation, trouble, *state):
                 return f"ended as {state}"
-            self.mended[state[0]] += 1
-            then = operation.mend(self.site, things) if state[0] == vm_states.ERROR else self.site.switch_on(uuid)
+            self.mended[vm_states.ERROR] += 1
+            then = operation.mend(self.site, things)
             if not operation.is_settled(then) or not self.site.is_running(uuid):
                 return f"ended as {state}, and mended as {then}"
             operation.anew(self.site, things)
@@ -108,9 +111,14 @@ class Couple(Hosts):
             return f"ended as {state}, and cannot be mended or done again: {error!r}"
         return ""
 
+    def _is_off(self, trouble, uuid, vm_state, task_state, _):
+        """Tell whether the trouble has switched the machine off, whether or not that has been noted yet."""
+        is_idle = vm_state in (vm_states.ACTIVE, vm_states.STOPPED) and task_state is None
+        return trouble.switches_off and is_idle and not self.site.is_running(uuid)
+
     @staticmethod
-    def _may_end_in(operation, trouble, vm_state, _, host):
-        return vm_state in trouble.may_end_as or (vm_state == vm_states.ERROR and host in operation.errs)
+    def _may_be_in_error(operation, trouble, vm_state, task_state, host):
+        return (vm_state, task_state) == (vm_states.ERROR, None) and (trouble.leaves_error or host in operation.errs)
 
     def _clean_up(self):
         """Let both services look for what moves of deleted instances left."""

@@ -40,7 +40,7 @@ class HurriedBench(Bench):
         conf = nova_conf.load(prog="nova_lite", config_files=[], config_dirs=[])
         for name, value in {"connection_url": simulator.url, "connection_password": simulator.password,
                             "vhd_coalesce_poll_interval": 0.01, "introduce_vdi_retry_wait": 0, "task_timeout": 4,
-                            "call_timeout": 20, "num_vbd_unplug_retries": 1, **options}.items():
+                            "call_timeout": 20, "running_timeout": 8, "num_vbd_unplug_retries": 1, **options}.items():
             conf.set_override(name, value, "xenserver")
         self.clock = HurriedClock()
         super().__init__(simulator, conf, Compute(), ImageStore(), clock=self.clock)

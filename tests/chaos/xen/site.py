@@ -297,10 +297,6 @@ class Site:
         """Say that it was resized, and revert that."""
         return self._mend(instance_uuid, vm_states.RESIZED, "revert_resize")
 
-    def switch_on(self, instance_uuid):
-        """Start a machine that was found switched off."""
-        return self._mend(instance_uuid, vm_states.STOPPED, "start")
-
     def _mend(self, instance_uuid, vm_state, remedy, *arguments):
         compute_api = self.services.compute_api
         compute_api.update_state(self.context, self.load(instance_uuid), vm_state)

@@ -4,7 +4,6 @@ import collections
 import contextlib
 import threading
 
-from nova_lite.objects import vm_states
 from tests.fixtures.processes import wait_until
 
 LATE_S = 2.5
@@ -27,8 +26,9 @@ class Trouble:
     """
 
     is_undone = True
-    # States in which a move that meets it may leave the instance, beside done, undone, and in error where it errs.
-    may_end_as: tuple[str, ...] = ()
+    # Whether a machine may be off after it, and whether a move that meets it may leave one in error wherever it is.
+    switches_off = False
+    leaves_error = False
     # How long the driver that meets it waits for an answer; None: as long as it does otherwise.
     deadline_s: float | None = None
 
@@ -74,7 +74,7 @@ class Late(Trouble):
 
     is_undone = False
     deadline_s = 1
-    may_end_as = (vm_states.STOPPED,)  # a shutdown may be what comes late
+    switches_off = True  # a shutdown may be what comes late
 
     def plant(self, control, method, nth):
         control.delay(method, LATE_S, nth=nth)
@@ -93,7 +93,8 @@ class Accident(Trouble):
     """The call is lost, and something happens to the host then: strike(simulator), in the end mend(simulator)."""
 
     is_undone = False
-    may_end_as = (vm_states.ERROR,)  # a host that is away undoes nothing
+    switches_off = True  # with the host
+    leaves_error = True  # a host that is away undoes nothing
 
     def __init__(self, strike, mend=lambda simulator: None):
         self._strike = strike

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import http.client
 import json
+import os
 import re
 import select
 import socket
@@ -268,7 +269,7 @@ class XapiTransport(xmlrpc.client.Transport):
         connection = self._connection and self._connection[1]
         if connection is not None and connection.sock is not None:
             with contextlib.suppress(OSError):  # closed already is what is wanted
-                connection.sock.shutdown(socket.SHUT_RDWR)
+                _shut_down(connection.sock)
 
     def resume(self):
         """Allow calls again, such as the one that logs out."""
@@ -285,6 +286,15 @@ def _json_answer(status: int, body: bytes) -> dict:
     if status != 200 or not isinstance(answer, dict) or not ("result" in answer or "error" in answer):
         raise JsonRpcMissing(f"HTTP status {status}")
     return answer
+
+
+def _shut_down(sock) -> None:
+    """End a connection that somebody else reads from, who then meets its end.
+
+    Shutting down a TLS socket itself takes its TLS away as well, which who reads from it takes for a mistake of his.
+    """
+    with socket.socket(fileno=os.dup(sock.fileno())) as twin:
+        twin.shutdown(socket.SHUT_RDWR)
 
 
 def _closed_by_peer(sock) -> bool:

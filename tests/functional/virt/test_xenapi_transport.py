@@ -1,5 +1,6 @@
 import hashlib
 import json
+import random
 import socket
 import ssl
 
@@ -7,11 +8,15 @@ import pytest
 
 from nova_lite import exception
 from nova_lite.virt.driver import HypervisorUnavailable
+from nova_lite.virt.xenapi.file_blocks import FileBlocks
+from nova_lite.virt.xenapi.images import SECTOR_B, DiskImage
+from nova_lite.virt.xenapi.plan import Undo
 from nova_lite.virt.xenapi.session import XenAPISession
+from nova_lite.virt.xenapi.transfer import Transfers
 from nova_lite.virt.xenapi.transport import TlsPolicy
 from nova_lite.xensim import Simulator
 from tests.fixtures.clock import FakeClock
-from tests.fixtures.xen_bench import GIB, make_network_info, vbds
+from tests.fixtures.xen_bench import GIB, MIB, make_network_info, vbds
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +118,18 @@ def test_disks_travel_over_tls(encrypted, make_bench):
     assert json.loads(disk_info)["tls_fingerprint"]
     bench.vmops.finish_revert_migration(instance)
     assert bench.vm(instance)["power_state"] == "Running"
+
+
+def test_a_file_travels_over_tls(encrypted, make_bench, tmp_path):
+    bench = make_bench(at=encrypted, connection_verify=False)
+    content = random.Random(11).randbytes(5 * MIB + SECTOR_B)
+    (tmp_path / "file").write_bytes(content)
+    with open(tmp_path / "file", "rb") as file:
+        blocks = FileBlocks(file.fileno(), len(content))
+        vdi_ref = bench.vmops.disks.import_disk(DiskImage("raw", len(content), len(content), blocks), "file", {},
+                                                Undo("send a file"))
+    with Transfers(bench.vmops._session).export_vdi(vdi_ref, "raw") as stream:
+        assert stream.read(len(content)) == content
 
 
 def test_a_migration_copies_disks_over_tls_both_ways(encrypted, make_bench, bench):

@@ -106,9 +106,8 @@ def test_what_a_failed_live_migration_may_have_left_of_a_deleted_instance_is_loo
     assert (while_alive, looked_for) == ([], [instance.uuid])
 
 
-@pytest.mark.parametrize("count", [1, 12])
-def test_failed_resizes_are_looked_at_in_as_many_queries_however_many_there_are(world, count):
-    for _ in range(count):
+def test_failed_resizes_are_looked_at_in_few_queries_however_many_there_are(world):
+    for _ in range(9):
         instance = world.create(vm_state=vm_states.ACTIVE, task_state=None, host="here", node="here-node")
         objects.Migration(world.context, instance_uuid=instance.uuid, source_compute="elsewhere", dest_compute="here",
                           migration_type="resize", status="error").create()

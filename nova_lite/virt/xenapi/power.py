@@ -194,7 +194,8 @@ class Power:
         self._cache.note_blocked(vm_ref, blocked)
 
     def _when_free(self, call: Callable[[], Any]) -> None:
-        busy.when_free(self._session.clock, busy.WITH_VM, call)
+        # Its disks are part of the VM: another host may be about to let one go.
+        busy.when_free(self._session.clock, busy.WITH_VDI, call)
 
     def _reach(self, goal: str, method: str, vm_ref: str, *args, long: bool = False) -> None:
         call = self._session.call_long if long else self._session.call_xenapi

@@ -13,7 +13,7 @@ from oslo_log import log as logging
 from nova_lite import concurrency, exception
 from nova_lite.objects import task_states
 from nova_lite.virt.driver import HypervisorUnavailable
-from nova_lite.virt.xenapi import instances, upload_handlers
+from nova_lite.virt.xenapi import busy, instances, upload_handlers
 from nova_lite.virt.xenapi.direct_vhd import DirectVhd
 from nova_lite.virt.xenapi.disks import Disks
 from nova_lite.virt.xenapi.local_devices import LocalDevices
@@ -96,7 +96,8 @@ class Snapshots:
     def _freeze(self, vdi_ref: str, live: dict) -> str:
         """Snapshot the disk. When nobody knows whether the host did, the one it did make goes again."""
         try:
-            return self._session.call_long("VDI.snapshot", vdi_ref, {})
+            return busy.when_free(self._session.clock, busy.WITH_VDI, self._session.call_long, "VDI.snapshot", vdi_ref,
+                                  {})
         except HypervisorUnavailable:
             with suppress(XenAPI.Failure, exception.NovaException):
                 for snapshot_ref in self._session.call_xenapi("VDI.get_snapshots", vdi_ref):

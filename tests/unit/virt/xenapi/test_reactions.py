@@ -120,6 +120,20 @@ def test_a_vm_that_is_busy_is_waited_for(bench, fail, naps, code):
     assert bench.vm(instance) is None and naps == [0.2, 0.5] * 4 + [0.2]
 
 
+@pytest.mark.parametrize("code", ["VDI_IN_USE", "VDI_NOT_AVAILABLE", "VDI_MISSING"])
+def test_a_disk_that_another_host_still_has_is_waited_for_by_a_start(bench, fail, instance, naps, code):
+    bench.vmops.power_off(instance)
+    fail("VM.start_on", code, "ref", "op", count=2)
+    bench.vmops.power_on(instance)
+    assert bench.vm(instance)["power_state"] == "Running" and naps == [0.2, 0.5]
+
+
+def test_a_disk_that_is_busy_is_frozen_later(bench, fail, instance, naps):
+    fail("VDI.snapshot", "OTHER_OPERATION_IN_PROGRESS", "VDI", "ref", count=2)
+    bench.vmops.snapshot(None, instance, bench.images.add(b"", status="queued")["id"])
+    assert naps == [0.2, 0.5]
+
+
 def test_a_vm_that_stays_busy_is_told(bench, fail, instance, naps):
     fail("VM.pause", "OTHER_OPERATION_IN_PROGRESS", "VM", "ref", count=50)
     with pytest.raises(XenAPI.Failure, match="OTHER_OPERATION_IN_PROGRESS"):

@@ -3,6 +3,7 @@
 import pytest
 
 from nova_lite import exception
+from nova_lite.virt.xenapi import records
 from tests.fixtures.xen_bench import MIB, make_instance, vbds
 
 MEMORY_B = str(128 * MIB)
@@ -116,6 +117,22 @@ def test_a_guest_takes_as_much_memory_beyond_its_own_as_its_host_says(bench, mem
     sizes = {"memory_mb": memory_mb, "vcpus": vcpus}
     vm = bench.vm(bench.spawn(make_instance(flavor=sizes), network_info=[], power_on=False))
     assert bench.driver.estimate_instance_overhead(sizes) == {"memory_mb": int(vm["memory_overhead"]) // MIB}
+
+
+def test_the_records_of_disks_and_of_their_attachments():
+    assert records.vdi("sr", "label", 5, other_config={"nova_disk_type": "swap"}) == {
+        "name_label": "label", "name_description": "swap", "SR": "sr", "virtual_size": "5", "type": "user",
+        "sharable": False, "read_only": False, "xenstore_data": {}, "other_config": {"nova_disk_type": "swap"},
+        "sm_config": {}, "tags": []}
+    plain = {"VM": "vm", "VDI": "vdi", "userdevice": "4", "bootable": False, "mode": "RW", "type": "Disk",
+             "unpluggable": True, "empty": False, "other_config": {}, "qos_algorithm_type": "",
+             "qos_algorithm_params": {}, "qos_supported_algorithms": []}
+    assert records.vbd("vm", "vdi", 4) == plain
+    assert records.vbd("vm", "vdi", "autodetect", read_only=True) == plain | {
+        "userdevice": "autodetect", "mode": "RO"}
+    assert records.vbd("vm", "", 1, kind="CD", unpluggable=False, bootable=True) == plain | {
+        "VDI": "OpaqueRef:NULL", "userdevice": "1", "mode": "RO", "type": "CD", "empty": True, "unpluggable": False,
+        "bootable": True}
 
 
 def test_every_disk_tells_whose_it_is_and_what(bench):

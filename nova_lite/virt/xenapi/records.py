@@ -4,6 +4,7 @@ from typing import Any
 
 from nova_lite.objects import vm_mode
 from nova_lite.virt.xenapi.errors import NULL_REF
+from nova_lite.virt.xenapi.firmware import Firmware
 
 MIB = 1024 ** 2
 GIB = 1024 ** 3
@@ -20,7 +21,7 @@ def memory_overhead_mb(memory_mb: int, vcpus: int) -> int:
 
 
 def vm(*, name_label: str, flavor: Any, mode: str, host_ref: str, other_config: dict[str, str],
-       xenstore_data: dict[str, str], windows: bool = False, firmware: str | None = None, device_id: str | None = None,
+       xenstore_data: dict[str, str], firmware: Firmware, windows: bool = False, device_id: str | None = None,
        kernel: str = "", ramdisk: str = "", vcpu_params: dict[str, str] | None = None) -> dict[str, Any]:
     """Return the record of VM.create. `mode` is vm_mode.HVM or vm_mode.XEN (paravirtual)."""
     memory = str(flavor["memory_mb"] * MIB)
@@ -86,11 +87,13 @@ def _platform(windows: bool, device_id: str | None) -> dict[str, str]:
     return platform
 
 
-def _make_hvm(record: dict[str, Any], firmware: str | None) -> None:
+def _make_hvm(record: dict[str, Any], firmware: Firmware) -> None:
     record["HVM_boot_policy"] = "BIOS order"
     record["HVM_boot_params"] = {"order": "dc"}
-    if firmware:
-        record["HVM_boot_params"]["firmware"] = firmware
+    if firmware.kind:
+        record["HVM_boot_params"]["firmware"] = firmware.kind
+    if firmware.is_secure:
+        record["platform"]["secureboot"] = "true"
     record["platform"]["nx"] = "true"
     record["domain_type"] = "hvm"
 

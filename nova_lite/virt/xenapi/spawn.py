@@ -17,6 +17,7 @@ from nova_lite.virt.xenapi.auto_disk import AutoDisk
 from nova_lite.virt.xenapi.disks import CD_KINDS, CONFIG_DRIVE, EPHEMERAL, ROOT, SWAP, Disk, Disks, cd
 from nova_lite.virt.xenapi.errors import NULL_REF
 from nova_lite.virt.xenapi.file_injection import FileInjection
+from nova_lite.virt.xenapi.firmware import Firmware
 from nova_lite.virt.xenapi.guest_data import data_of_new, provider_data
 from nova_lite.virt.xenapi.images import ImageType
 from nova_lite.virt.xenapi.ipxe import Ipxe
@@ -53,6 +54,7 @@ class Build:
     ramdisk: str = ""
     mode: str = ""
     device_id: str | None = None
+    firmware: Firmware = Firmware()
     vm_ref: str | None = None
 
     @property
@@ -234,6 +236,7 @@ class Spawner:
         self._memory.take(build.instance["uuid"], build.flavor["memory_mb"])
         build.mode = self._mode(build)
         build.device_id = self._device_id(build)
+        build.firmware = Firmware.of(build.image_meta)
 
     def create_disks_step(self, build: Build) -> None:
         """Make the root disk, and swap, ephemeral disks and config drive as asked."""
@@ -350,7 +353,7 @@ class Spawner:
             other_config={"nova_uuid": build.instance["uuid"], "nova_host": self._session.host_uuid,
                           **self._role_marks(build)},
             xenstore_data=data_of_new(build, self._provider_data), windows=build.os_type == "windows",
-            firmware=build.image_property("hw_firmware_type"), device_id=build.device_id, kernel=build.kernel,
+            firmware=build.firmware, device_id=build.device_id, kernel=build.kernel,
             ramdisk=build.ramdisk, vcpu_params=_vcpu_params(build.flavor))
         try:
             build.vm_ref = self._session.call_xenapi("VM.create", record)

@@ -55,6 +55,23 @@ def test_firmware_and_device_model_follow_the_image_and_windows_is_enlightened(b
     assert vm["platform"]["viridian"] == "true" and vm["VCPUs_params"] == {"weight": "7", "cap": "0"}
 
 
+@pytest.mark.parametrize(("asked", "secureboot"), [("required", "true"), ("optional", None), ("disabled", None)])
+def test_a_guest_boots_securely_where_its_image_requires_that(bench, asked, secureboot):
+    image = {**bench.image, "properties": {"hw_firmware_type": "uefi", "os_secure_boot": asked}}
+    vm = bench.vm(bench.spawn(image=image, power_on=False))
+    assert vm["platform"].get("secureboot") == secureboot
+
+
+@pytest.mark.parametrize("properties", [
+    {"hw_firmware_type": "coreboot"}, {"os_secure_boot": "required"},
+    {"hw_firmware_type": "bios", "os_secure_boot": "required"}])
+def test_firmware_that_cannot_be_is_refused_before_anything_is_made(bench, properties):
+    before = bench.counts()
+    with pytest.raises(exception.NovaException, match="hw_firmware_type"):
+        bench.spawn(image={**bench.image, "properties": properties})
+    assert bench.counts() == before
+
+
 def repository(bench, matching_filter):
     return Storage(bench.vmops._session, matching_filter, keep_s=60).for_guests()
 

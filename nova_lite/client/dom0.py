@@ -6,6 +6,7 @@ import pathlib
 import shlex
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from nova_lite.client import base
@@ -134,6 +135,19 @@ class _OnDom0(base.Listing):
             options += ["-o", f"Port={parsed_args.port}"]
         return Dom0(host, parsed_args.ssh_user, options, parsed_args.directory)
 
+    def each_host(self, parsed_args, act: Callable[[Dom0], list[tuple]], blank: tuple = ()) -> list[tuple]:
+        """Return the rows of every host. One of several that cannot be reached is a row of its own, and status 1."""
+        rows: list[tuple] = []
+        for host in parsed_args.hosts:
+            try:
+                rows += [(host, *row) for row in act(self.dom0(host, parsed_args))]
+            except CommandError as error:
+                if len(parsed_args.hosts) == 1:
+                    raise
+                rows.append((host, "", *blank, str(error).removeprefix(f"{host}: ")))
+                self.status = 1
+        return rows
+
     def run(self, parsed_args) -> int:
         """Carry out; the exit status is 1 when a host has not what it should have."""
         self.status = 0
@@ -145,12 +159,12 @@ class CheckPlugins(_OnDom0):
     """Compare the plugins on hosts with those of this installation. Exit status 1 when one differs."""
 
     def take_action(self, parsed_args):
-        rows = []
-        for host in parsed_args.hosts:
-            for name, state in self.dom0(host, parsed_args).states(plugins()).items():
-                rows.append((host, name, state))
-                self.status = self.status or int(state != SAME)
-        return ("Host", "Plugin", "State"), rows
+        return ("Host", "Plugin", "State"), self.each_host(parsed_args, self._check)
+
+    def _check(self, dom0: Dom0) -> list[tuple[str, str]]:
+        states = dom0.states(plugins())
+        self.status = self.status or int(any(state != SAME for state in states.values()))
+        return list(states.items())
 
 
 class InstallPlugins(_OnDom0):
@@ -162,9 +176,7 @@ class InstallPlugins(_OnDom0):
         return parser
 
     def take_action(self, parsed_args):
-        rows = []
-        for host in parsed_args.hosts:
-            rows += [(host, *row) for row in self._install(self.dom0(host, parsed_args), parsed_args.dry_run)]
+        rows = self.each_host(parsed_args, lambda dom0: self._install(dom0, parsed_args.dry_run), blank=("",))
         return ("Host", "Plugin", "Before", "Outcome"), rows
 
     def _install(self, dom0: Dom0, dry_run: bool) -> list[tuple[str, str, str]]:

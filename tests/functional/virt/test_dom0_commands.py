@@ -89,6 +89,16 @@ def test_a_host_that_cannot_be_written_to_is_one_line(run, tmp_path):
     assert status == 1 and len(said.strip().splitlines()) == 1 and "dom0:" in said
 
 
+def test_one_of_several_hosts_that_cannot_be_reached_keeps_the_others_from_nothing(run):
+    status, rows, said = run("dom0", "install", "--host=no host")
+    assert status == 1 and said == ""
+    assert [row["Outcome"] for row in rows if row["Host"] == "no host"] == [
+        f"{getpass.getuser()}@no host is no place ssh can go to"]
+    assert {row["Outcome"] for row in rows if row["Host"] == "dom0"} == {"copied"}
+    status, rows, _ = run("dom0", "check", "--host=no host")
+    assert status == 1 and {row["State"] for row in rows if row["Host"] == "dom0"} == {"same"}
+
+
 def test_a_host_key_that_is_unknown_is_refused(ssh_config, tmp_path):
     other = tmp_path / "ssh_config"
     other.write_text(ssh_config.read_text().replace("known_hosts", "nobody_known"))

@@ -105,7 +105,11 @@ class RpcClient:
         prepared = self._prepare(version, server, fanout)
         send = functools.partial(prepared.cast, self._context(ctxt, deadline), method,
                                  **self._arguments(ctxt, arguments, args))
-        self._run(send, self._line.casters, method, limit_s)
+        try:
+            self._run(send, self._line.casters, method, limit_s)
+        except exception.RpcUnavailable as error:
+            if not (fanout and error.is_broker_there):
+                raise
 
     def can_send_version(self, version: str) -> bool:
         """Whether the cap allows messages of this version."""

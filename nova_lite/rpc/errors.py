@@ -7,6 +7,8 @@ import oslo_messaging
 from nova_lite import exception
 
 _CREDENTIALS = re.compile(r"://[^@/\s]*@")
+# RabbitMQ's answer to a fan-out when its last listener, and the exchange with it, has gone since the one before.
+_NO_EXCHANGE = "NOT_FOUND - no exchange"
 _UNAVAILABLE = (oslo_messaging.MessageDeliveryFailure, oslo_messaging.ClientSendError,
                 oslo_messaging.DriverLoadFailure, oslo_messaging.InvalidTransportURL,
                 oslo_messaging.ServerListenError)
@@ -18,6 +20,9 @@ def translate(error: Exception, method: str, topic: str, timeout_s: float) -> Ex
         return exception.RpcTimeout(method=method, topic=topic, timeout_s=timeout_s)
     if isinstance(error, oslo_messaging.MessageUndeliverable):
         return exception.RpcUnavailable(method=method, topic=topic, reason="no service has a queue there",
+                                        is_broker_there=True)
+    if isinstance(error, oslo_messaging.MessageDeliveryFailure) and _NO_EXCHANGE in str(error):
+        return exception.RpcUnavailable(method=method, topic=topic, reason="no service listens there any more",
                                         is_broker_there=True)
     if isinstance(error, oslo_messaging.RPCVersionCapError):
         return exception.RpcVersionCapError(method=method, version=error.version, version_cap=error.version_cap)

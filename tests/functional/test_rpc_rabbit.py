@@ -91,6 +91,24 @@ def test_calls_to_a_killed_broker_end_at_their_deadline_and_work_again_when_it_i
     wait_until(lambda: client.ask("call", 3)["outcome"] == "ok", "no call works again")
 
 
+def test_a_fan_out_whose_listeners_have_gone_is_no_error(fragile_node):
+    conf = configuration.load(prog="test", config_files=[], config_dirs=[],
+                              overrides={(None, "transport_url"): fragile_node.vhost("gone"), (None, "host"): "h1"})
+    messaging, sender = rpc.Rpc(conf), rpc.Rpc(conf)
+    server = messaging.server("news", [Slow()], bind=context.Services(conf=conf, host="h1"))
+    server.start()
+    news = sender.client("news")
+    news.cast(context.RequestContext("u"), "told", fanout=True)
+    server.stop()
+    server.wait()
+    messaging.close()
+
+    for _ in range(3):
+        news.cast(context.RequestContext("u"), "told", fanout=True)
+
+    sender.close()
+
+
 class Slow:
     """An endpoint that works until it is released."""
 

@@ -1,5 +1,6 @@
 """Long answers in parts: lists of all services or hosts of a large cell would not fit into one message."""
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -33,8 +34,11 @@ def divided(texts: list[str], limit_b: int, most_b: int) -> list[list[str]]:
 
 
 def whole(responses: list[Response]) -> Response:
-    """Return the response of one cell that came in several pieces: their lists put together."""
-    first, *others = responses
+    """Return the response of one cell that came in several pieces: their lists put together.
+
+    Messages overtake each other; the pieces of a neighbour that does not number them are taken as they came.
+    """
+    first, *others = sorted(responses, key=lambda one: one.piece)
     failed = next((one for one in responses if one.failure), None)
     if failed is not None or not others:
         return failed or first
@@ -54,20 +58,21 @@ def _sendable(text: str, most_b: int) -> str:
 
 
 def _small(texts: Iterable[str], limit_b: int) -> Iterator[str]:
+    numbers = itertools.count()
     for text in lean.single_texts(texts):
         if len(text) <= limit_b:
             yield text
         else:
-            yield from _pieces(json.loads(text), limit_b)
+            yield from _pieces(json.loads(text), limit_b, numbers)
 
 
-def _pieces(fields: dict[str, Any], limit_b: int) -> Iterator[str]:
+def _pieces(fields: dict[str, Any], limit_b: int, numbers: Iterator[int]) -> Iterator[str]:
     items, put = _list_in(fields["value"]) if not fields["failure"] else (None, None)
     if items is None or put is None:
         yield json.dumps(fields)
         return
     for some in _chunks(items, max(1, limit_b - _ENVELOPE_B)):
-        yield json.dumps({**fields, "value": put(some)})
+        yield json.dumps({**fields, "value": put(some), "piece": next(numbers)})
 
 
 def _list_in(value: Any) -> tuple[Any, Any]:

@@ -12,7 +12,7 @@ class Response:
 
     `cell_name` is the routing path at the responder: its full name for a request that went down, the reverse
     for one that went up. On failure `value` is an exc_info triple when the answer arose in this cell, an
-    exception when it came from another.
+    exception when it came from another. `piece` numbers the responses that a long list came in.
     """
 
     def __init__(self, ctxt, cell_name, value, failure):
@@ -20,6 +20,7 @@ class Response:
         self.cell_name = cell_name
         self.value = value
         self.failure = failure
+        self.piece = 0
 
     def to_json(self, with_trace: bool = True) -> str:
         """Return the wire form: {'cell_name', 'value', 'failure'}; a failure's value is JSON text itself."""
@@ -48,7 +49,10 @@ class Response:
             value = remote_exceptions.deserialize_remote_exception(value, [remote_exceptions.OUR_MODULE])
         else:
             value = base.from_wire(ctxt, value)
-        return cls(ctxt, fields["cell_name"], value, fields["failure"])
+        response = cls(ctxt, fields["cell_name"], value, fields["failure"])
+        piece = fields.get("piece")
+        response.piece = piece if isinstance(piece, int) else 0
+        return response
 
     def value_or_raise(self) -> Any:
         """Return the value, or raise the failure (with its traceback, if it arose here)."""

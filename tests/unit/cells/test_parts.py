@@ -59,6 +59,16 @@ def test_D24_a_long_list_of_one_cell_is_put_together_again(tree):
     assert response.value_or_raise() == [f"item {number}" for number in range(2000)]
 
 
+def test_D24_a_list_whose_parts_overtake_each_other_keeps_its_order():
+    items = [f"item {number}" for number in range(2000)]
+    groups = parts.divided([Response(None, "rack1", items, False).to_json()], 4096, 64 * 1024)
+
+    responses = Response.all_in(None, [text for group in reversed(groups) for text in group])
+
+    assert len(groups) > 2
+    assert parts.whole(responses).value == items
+
+
 def test_D24_what_is_too_long_and_cannot_be_divided_is_a_failure_that_says_so(tree):
     api = tree["api"]
 

@@ -121,6 +121,8 @@ class Program(App):
         """Return the error to show instead of `error`: a mistake in one line, anything else as it is."""
         if isinstance(error, exception.NovaException | CommandError | configuration.ConfigError):
             return CommandError(one_line(error))
+        if type(error).__module__ == "oslo_db.exception":
+            return CommandError(_of_database(error))
         return error
 
     def close(self) -> None:
@@ -160,6 +162,16 @@ class NovaStatus(Program):
     NAME = "nova-status"
     DESCRIPTION = "Check whether this installation is ready for the release that is installed."
     TABLE = STATUS
+
+
+def _of_database(error: Exception) -> str:
+    from oslo_db import exception as db_exception
+
+    if isinstance(error, db_exception.DBNonExistentTable):
+        return "the database has not the tables of this release: nova-manage db sync makes them"
+    if isinstance(error, db_exception.DBConnectionError):
+        return f"the database does not answer: {one_line(error)}"
+    return f"the database refused: {one_line(error)}"
 
 
 def _version() -> str:

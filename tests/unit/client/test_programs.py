@@ -160,3 +160,20 @@ def test_key_value_splits_at_the_first_mark():
 
 def test_an_error_without_text_is_named_by_its_class():
     assert one_line(KeyError()) == "KeyError"
+
+
+@pytest.mark.parametrize(("connection", "told"), [
+    ("sqlite:///{}/new.sqlite", "nova-manage db sync"),
+    ("mysql+pymysql://u:hidden-word@127.0.0.1:9/x", "does not answer")])
+@pytest.mark.parametrize("words", ["server list", "server pause web", "host list"])
+def test_a_database_that_is_of_no_use_is_one_line(tmp_path, connection, told, words):
+    path = tmp_path / "client.conf"
+    path.write_text(f"[DEFAULT]\ntransport_url = memory://x/client\n[database]\nconnection = {connection}\n"
+                    "max_retries = 0\n".format(tmp_path))
+
+    run = Run(NovaLite, "--config-file", str(path), *words.split())
+
+    assert run.status == 1
+    (line,) = run.stderr.getvalue().splitlines()
+    assert told in line
+    assert "hidden-word" not in line

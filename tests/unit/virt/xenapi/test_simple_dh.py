@@ -47,7 +47,7 @@ def test_the_exchange_and_the_cipher_match_what_openssl_made(vector):
     assert exchange_with(host_private, agent_public, "sha256").encrypt(text) == sha256
 
 
-@pytest.mark.parametrize(("vector", "keys"), zip(VECTORS, [
+@pytest.mark.parametrize(("vector", "keys"), list(zip(VECTORS, [
     ("6422A7D1E9816AE41F5FB448B4FFDE48", "EA8382AA1F22DD434272901CEE7F0C2F",
      "AF7E4F44AF61EA79D6DE25BFF3E02C07", "046793EE6940B0658A2721E6D65AD69A"),
     ("D15925F7035791A80E8EF9A797B170A1", "CE1197665AC8921E7CA68BD0D92C89B4",
@@ -57,7 +57,7 @@ def test_the_exchange_and_the_cipher_match_what_openssl_made(vector):
     ("0818D422A143D9E8E3D7286BE9C42CA8", "A752C2EDA1782D2CF5935FCD4D7009C2",
      "277CDFEF121BDF1B063EC992E20DC0E7", "9BB688B425BACE0897EC5E9EFE95DD86"),
     ("F2895943DC7144BE21262C9471AA4466", "A98E2F52A57A5A2CD703B466F85509AF",
-     "02B34701CF90CAF3DE62F22F3495FAA6", "9D6025BC3F523AE52D17D8FEB659855D")], strict=True))
+     "02B34701CF90CAF3DE62F22F3495FAA6", "9D6025BC3F523AE52D17D8FEB659855D")], strict=True)))
 def test_key_and_start_are_openssls_without_a_salt(vector, keys):
     passphrase = str(vector[4]).encode()
     found = (*SimpleDH()._key_and_iv(passphrase), *exchange_with(1, 5, "sha256")._key_and_iv(passphrase))

@@ -1,8 +1,9 @@
 """kill -9 of nova-compute before and after every XenAPI call of what it does to instances, and after every write.
 
 After a restart each operation is done or undone, it can be done again, and when the instance is deleted the hosts are
-as empty as before. By default one place of some operations is tried, others every day; NOVA_LITE_CHAOS_KILLS=all tries
-every one of all (580 kills, about a quarter of an hour), NOVA_LITE_CHAOS_KILLS=7 those of day 7.
+as empty as before. By default one place of some operations is tried, others every day; NOVA_LITE_CHAOS_KILLS=7 tries
+those of day 7, NOVA_LITE_CHAOS_KILLS=all every one of all: about 950 kills, less than half a second of processor time
+each.
 """
 
 import datetime

@@ -73,7 +73,7 @@ def test_a_larger_flavor_is_confirmed_and_counted(tree, machine, order):
     resized = order("confirm_resize")
 
     assert (resized.flavor.name, resized.memory_mb) == ("m1.small", 2048)
-    assert used(tree, "ram") == (before + 2048 - 512, 0)
+    tree.until(lambda: used(tree, "ram") == (before + 2048 - 512, 0), lambda: f"used: {used(tree, 'ram')}")
     assert tree.power_state(tree.read(machine)) == "Running"
 
 

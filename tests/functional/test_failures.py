@@ -173,7 +173,8 @@ def test_an_instance_that_no_cell_has_room_for_fails_at_the_top_with_a_fault(tre
         return instance if instance.vm_state == vm_states.ERROR else None
 
     wait_until(failed, tree.logs)
-    faults = db.instance_fault_get_by_instance_uuids(ctxt, [instances[0].uuid])[instances[0].uuid]
+    uuid = instances[0].uuid
+    faults = wait_until(lambda: db.instance_fault_get_by_instance_uuids(ctxt, [uuid])[uuid], tree.logs)
     assert faults[0]["message"].startswith(("No valid host", "No cell"))
 
 

@@ -34,6 +34,10 @@ def _classes() -> list[cfg.Opt]:
         class_list_opt("scheduler_default_filters", default=DEFAULT_FILTERS, help="Filters applied to a request."),
         class_list_opt("scheduler_weight_classes", default=["nova_lite.scheduler.weights.all_weighers"],
                        help="Weighers that order hosts."),
+        class_list_opt("least_cost_functions",
+                       help="Deprecated: functions of a host and the properties of a request that tell what it costs "
+                       "there. The least sum wins, each function's value times the option <its name>_weight; the "
+                       "weighers are not asked."),
         cfg.StrOpt("scheduler_json_config_location", default="",
                    help="JSON file with an object of further properties that filters and weighers see beside a "
                    "request's; read again within 5 minutes of a change."),
@@ -53,6 +57,11 @@ def _limits() -> list[cfg.Opt]:
                      help="Disk promised per disk there is."),
         cfg.FloatOpt("ram_weight_multiplier", default=1.0, mutable=True,
                      help="Weight of free memory; negative packs hosts full."),
+        cfg.FloatOpt("compute_fill_first_cost_fn_weight", mutable=True,
+                     help="Deprecated: what free memory costs; negative prefers hosts that have more of it. When set, "
+                     "takes over from scheduler_weight_classes; when not, -1 where least_cost_functions has it."),
+        cfg.FloatOpt("noop_cost_fn_weight", default=1.0, mutable=True,
+                     help="Deprecated: what a host costs whatever it is, where least_cost_functions has that."),
         cfg.IntOpt("max_io_ops_per_host", default=8, min=0, mutable=True,
                    help="Instances building, resizing, or being snapshot on one host, at most."),
         cfg.IntOpt("max_instances_per_host", default=50, min=0, mutable=True, help="Instances on one host, at most."),

@@ -9,7 +9,7 @@ from tests.tidy.source import REPOSITORY
 
 KEPT = "Kept for configurations of older releases"
 # Read by names that are put together.
-COMPOSED = re.compile(r"quota_\w+|(image|network|volume)_endpoint")
+COMPOSED = re.compile(r"quota_\w+|\w+_cost_fn_weight|(image|network|volume)_endpoint")
 LIBRARIES = ("libraries",)
 
 

@@ -232,6 +232,25 @@ def test_memory_weighs(make_cell, multiplier, best):
     assert weighed[0].weight == multiplier * weighed[0].state.free_ram_mb
 
 
+FILL_FIRST = "nova_lite.scheduler.least_cost.compute_fill_first_cost_fn"
+NOOP = "nova_lite.scheduler.least_cost.noop_cost_fn"
+
+
+@pytest.mark.parametrize(("options", "best", "weight"), [
+    ({"compute_fill_first_cost_fn_weight": 2.0}, "small", -1024),
+    ({"compute_fill_first_cost_fn_weight": -2.0}, "large", 8192),
+    ({"least_cost_functions": [FILL_FIRST]}, "large", 4096),
+    ({"least_cost_functions": [NOOP], "noop_cost_fn_weight": 3.0}, "small", -3),
+])
+def test_least_costs_take_over_from_weighers(make_cell, options, best, weight):
+    cell = make_cell(ram_weight_multiplier=0.0, **options)
+    hosts = [state("small", free_ram_mb=512), state("large", free_ram_mb=4096)]
+
+    weighed = weights.weigh(weights.load_weighers(cell.services), hosts, {})
+
+    assert (weighed[0].state.host, weighed[0].weight) == (best, weight)
+
+
 def test_a_host_state_is_what_the_node_reported(cell):
     cell.add_host("h1", memory_mb=4096, free_ram_mb=-10, local_gb=50, local_gb_used=20, free_disk_gb=30,
                   disk_available_least=25, vcpus=8, vcpus_used=3,

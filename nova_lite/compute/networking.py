@@ -75,7 +75,7 @@ class Networking:
 
     def attach_interface(self, context: RequestContext, instance: objects.Instance, network_id: str | None,
                          port_id: str | None, requested_ip: str | None) -> tuple[dict, dict]:
-        """Give the guest one more interface, and return its legacy pair (network, mapping).
+        """Give the guest one more interface, and return its legacy pair (network, mapping), IPv4 or not.
 
         A message that comes again has the same interface as its answer. A port whose interface the driver cannot make
         is given back. Raises InterfaceAttachFailed.
@@ -90,7 +90,7 @@ class Networking:
                 undertaking.gave = [network_info[0]["id"]]
             elif not network_info:  # and detached since
                 raise exception.InterfaceAttachFailed(instance=instance.uuid)
-        return network_info.legacy()[0]
+        return network_info[0].legacy_pair()
 
     def _allocate(self, context: RequestContext, instance: objects.Instance, network_id: str | None,
                   port_id: str | None, requested_ip: str | None) -> NetworkInfo:

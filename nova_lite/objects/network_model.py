@@ -224,6 +224,12 @@ class VIF(Model):
             return None
         return {"network_label": self["network"]["label"], "network_id": self["network"]["id"], "ips": self.fixed_ips()}
 
+    def legacy_pair(self) -> tuple[dict, dict]:
+        """Return the (network, mapping) pair; what an IPv4 subnet would tell is None or empty without one."""
+        network = self["network"] or Network()
+        v4, v6 = _first(network["subnets"], 4), _first(network["subnets"], 6)
+        return _legacy_network(network, v4, v6), _legacy_mapping(self, network, v4, v6)
+
     @classmethod
     def hydrate(cls, vif: dict) -> "VIF":
         """Return a VIF of its plain form."""
@@ -259,7 +265,11 @@ class NetworkInfo(list):
 
         Raises NovaException for an interface without an IPv4 subnet.
         """
-        return [_legacy_pair(vif) for vif in self if vif["network"] and vif["network"]["subnets"]]
+        connected = [vif for vif in self if vif.subnets()]
+        for vif in connected:
+            if _first(vif.subnets(), 4) is None:
+                raise exception.NovaException(f"Interface {vif['id']} has no IPv4 subnet, which the legacy form needs")
+        return [vif.legacy_pair() for vif in connected]
 
 
 def _version_of(address: str) -> int:
@@ -273,30 +283,23 @@ def _first(subnets: list[Subnet], version: int) -> Subnet | None:
     return next((subnet for subnet in subnets if subnet["version"] == version), None)
 
 
-def _legacy_pair(vif: VIF) -> tuple[dict, dict]:
-    subnet_v4, subnet_v6 = _first(vif.subnets(), 4), _first(vif.subnets(), 6)
-    if subnet_v4 is None:
-        raise exception.NovaException(f"Interface {vif['id']} has no IPv4 subnet, which the legacy form needs")
-    network = vif["network"]
-    network_dict = {
+def _legacy_network(network: Network, v4: Subnet | None, v6: Subnet | None) -> dict:
+    return {
         "bridge": network["bridge"],
         "id": network["id"],
-        "cidr": subnet_v4["cidr"],
-        "cidr_v6": subnet_v6["cidr"] if subnet_v6 else None,
+        "cidr": v4["cidr"] if v4 else None,
+        "cidr_v6": v6["cidr"] if v6 else None,
         "vlan": network.get_meta("vlan"),
         "injected": network.get_meta("injected", False),
         "multi_host": network.get_meta("multi_host", False),
         "bridge_interface": network.get_meta("bridge_interface"),
     }
-    return network_dict, _legacy_mapping(vif, subnet_v4, subnet_v6)
 
 
-def _legacy_mapping(vif: VIF, subnet_v4: Subnet, subnet_v6: Subnet | None) -> dict:
-    network, net_v4 = vif["network"], subnet_v4.as_netaddr()
-    gateway = subnet_v4["gateway"]["address"] if subnet_v4["gateway"] else None
+def _legacy_mapping(vif: VIF, network: Network, v4: Subnet | None, v6: Subnet | None) -> dict:
     mapping = {
         "label": network["label"],
-        "broadcast": str(net_v4.broadcast_address),
+        "broadcast": None,
         "mac": vif["address"],
         "vif_type": vif["type"],
         "vif_devname": vif["devname"],
@@ -305,22 +308,35 @@ def _legacy_mapping(vif: VIF, subnet_v4: Subnet, subnet_v6: Subnet | None) -> di
         "qbh_params": vif["qbh_params"],
         "qbg_params": vif["qbg_params"],
         "rxtx_cap": vif.get_meta("rxtx_cap"),
-        "dns": [dns["address"] for dns in subnet_v4["dns"]],
-        "ips": [_legacy_ip(ip, subnet) for subnet in vif.subnets() if subnet["version"] == 4 for ip in subnet["ips"]],
+        "dns": [],
+        "ips": [_legacy_ip(ip, subnet) for subnet in network["subnets"] if subnet["version"] == 4
+                for ip in subnet["ips"]],
         "should_create_bridge": network.get_meta("should_create_bridge", False),
         "should_create_vlan": network.get_meta("should_create_vlan", False),
-        "dhcp_server": subnet_v4.get_meta("dhcp_server", gateway),
+        "dhcp_server": None,
+    }
+    if v4:
+        mapping.update(_of_ipv4(v4))
+    if v6:
+        mapping["ip6s"] = [_legacy_ip(ip, v6) for ip in v6["ips"]]
+        if v6["gateway"]:
+            mapping["gateway_v6"] = v6["gateway"]["address"]
+    return mapping
+
+
+def _of_ipv4(subnet: Subnet) -> dict:
+    gateway = subnet["gateway"]["address"] if subnet["gateway"] else None
+    told = {
+        "broadcast": str(subnet.as_netaddr().broadcast_address),
+        "dns": [dns["address"] for dns in subnet["dns"]],
+        "dhcp_server": subnet.get_meta("dhcp_server", gateway),
     }
     if gateway:
-        mapping["gateway"] = gateway
-    routes = [_legacy_route(route) for route in subnet_v4["routes"]]
+        told["gateway"] = gateway
+    routes = [_legacy_route(route) for route in subnet["routes"]]
     if routes:
-        mapping["routes"] = routes
-    if subnet_v6:
-        mapping["ip6s"] = [_legacy_ip(ip, subnet_v6) for ip in subnet_v6["ips"]]
-        if subnet_v6["gateway"]:
-            mapping["gateway_v6"] = subnet_v6["gateway"]["address"]
-    return mapping
+        told["routes"] = routes
+    return told
 
 
 def _legacy_ip(ip: FixedIP, subnet: Subnet) -> dict:

@@ -3,6 +3,7 @@
 import pytest
 
 from nova_lite import exception
+from nova_lite.objects import network_model
 
 
 def addresses(world, instance):
@@ -46,6 +47,20 @@ def test_an_attached_interface_is_answered_in_the_legacy_form(world):
     assert network["bridge"] == "xenbr0"
     assert mapping["ips"][0]["ip"] in addresses(world, instance)
     assert mapping["vif_uuid"] in world.compute.driver._interfaces
+
+
+def test_an_attached_interface_needs_no_ipv4(world):
+    instance = world.boot()
+    subnet = network_model.Subnet(cidr="fd00::/64", ips=[network_model.FixedIP(address="fd00::2")])
+    port = network_model.VIF(id="port", address="02:00:00:00:00:01",
+                             network=network_model.Network(id="n6", bridge="xenbr0", subnets=[subnet]))
+    world.services.network_api.allocate_port_for_instance = lambda *args, **kwargs: network_model.NetworkInfo([port])
+
+    network, mapping = world.compute.attach_interface(world.context, instance, None, "port")
+
+    assert (network["cidr"], network["cidr_v6"]) == (None, "fd00::/64")
+    assert (mapping["ips"], mapping["ip6s"][0]["ip"]) == ([], "fd00::2")
+    assert "port" in world.compute.driver._interfaces
 
 
 def test_C28_a_failed_interface_gives_its_port_back(world):

@@ -54,6 +54,19 @@ def test_interfaces_without_a_network_have_no_legacy_form_and_those_without_ipv4
         info.legacy()
 
 
+def test_one_interface_has_a_legacy_pair_without_ipv4_too():
+    [vif] = network_info()
+    del vif["network"]["subnets"][0]
+
+    network, mapping = vif.legacy_pair()
+
+    assert (network["cidr"], network["cidr_v6"], mapping["mac"]) == (None, "fd00::/64", "02:00:01")
+    assert (mapping["ips"], mapping["dns"], mapping["broadcast"], mapping["dhcp_server"]) == ([], [], None, None)
+    assert (mapping["ip6s"][0]["ip"], mapping["gateway_v6"]) == ("fd00::2", "fd00::1")
+    assert mapping.keys().isdisjoint({"gateway", "routes"})
+    assert model.VIF(id="v2").legacy_pair()[1]["vif_uuid"] == "v2"
+
+
 def test_a_bad_address_is_refused():
     with pytest.raises(model.InvalidIpAddressError):
         model.IP(address="10.0.0.300")

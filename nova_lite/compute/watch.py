@@ -25,6 +25,7 @@ _PERHAPS_ELSEWHERE = (
 )
 # Between two tasks of a build or a deletion; nobody waits in these.
 _ON_THE_WAY = (vm_states.BUILDING, vm_states.DELETED)
+HEALED_AT_ONCE = 50
 
 
 def _is_unfinished(instance: objects.Instance) -> bool:
@@ -129,18 +130,15 @@ class Watch:
     # --- Caches ---
 
     def heal_info_cache(self, context: RequestContext) -> None:
-        """Refresh the cached network info of the next idle instance of the round."""
+        """Refresh the cached network info of the next idle instances of the round. Whatever goes wrong is logged."""
         if not self._to_heal:
             self._to_heal = [instance.uuid for instance in self._here.instances(context)]
-        while self._to_heal:
-            uuid = self._to_heal.pop()
-            try:
-                instance = self._here.load(context, uuid)
-            except exception.InstanceNotFound:
-                continue
-            if instance.host == self._here.name and instance.task_state is None:
-                self._each(self._here.network_info, context, [instance])
-                return
+        uuids, self._to_heal = self._to_heal[:HEALED_AT_ONCE], self._to_heal[HEALED_AT_ONCE:]
+        idle = self._here.find(context, uuid=uuids, task_state=None) if uuids else []
+        try:
+            self._here.network_api.heal_info_caches(context, idle)
+        except Exception:
+            LOG.exception("Could not refresh what %d instances have of the network", len(idle))
 
     def drop_stale_reservations(self, context: RequestContext, older_than_s: int) -> None:
         """Drop device names that were reserved for volumes nobody is attaching any more, and settle half-done ones.

@@ -274,23 +274,24 @@ class VirtualInterfaces(Part):
         return self._all(context, VIFS.c.instance_uuid == instance_uuid)
 
     @operation
-    def virtual_interface_get_connected(self, context: Any,
-                                        instance_uuid: str) -> tuple[list[dict[str, Any]], str | None]:
-        """Return the interfaces of an instance that are on networks, in the order they were made, and the text of its
-        info cache, None without one.
+    def virtual_interface_get_connected(
+            self, context: Any, *instance_uuids: str) -> dict[str, tuple[list[dict[str, Any]], str | None]]:
+        """Return of each instance that is there the interfaces that are on networks, in the order they were made, and
+        the text of its info cache, None without one.
 
         Each interface has its ``network``, a row, and the ``addresses`` it has there.
         """
         with self.store.reader(context) as session:
-            rows = session.all(_connected(context.read_deleted), {"wanted": instance_uuid})
-        found: dict[int, dict[str, Any]] = {}
+            rows = session.all(_connected(context.read_deleted), {"wanted": instance_uuids})
+        found: dict[str, tuple[dict[int, dict[str, Any]], str | None]] = {}
         for row in rows:
-            vif = found.get(row["vif.id"])
+            vifs, _ = found.setdefault(row["uuid"], ({}, row["cached"]))
+            vif = vifs.get(row["vif.id"])
             if vif is None and row["network.id"] is not None:
-                vif = found[row["vif.id"]] = {**_named(row, "vif"), "network": _named(row, "network"), "addresses": []}
+                vif = vifs[row["vif.id"]] = {**_named(row, "vif"), "network": _named(row, "network"), "addresses": []}
             if vif is not None and row["address"] is not None:
                 vif["addresses"].append(row["address"])
-        return list(found.values()), rows[0]["cached"] if rows else None
+        return {uuid: (list(vifs.values()), cached) for uuid, (vifs, cached) in found.items()}
 
     @operation
     def virtual_interface_get_by_instance_and_network(self, context: Any, instance_uuid: str,
@@ -328,7 +329,7 @@ class VirtualInterfaces(Part):
 
 @functools.cache
 def _connected(read_deleted: str) -> sqlalchemy.Select:
-    """Return the statement for the interfaces of an instance beside their networks, addresses and its info cache.
+    """Return the statement for the interfaces of instances beside their networks, addresses and info caches.
 
     Columns are named after their table. There is one row at least for an instance that is there.
     """
@@ -343,9 +344,9 @@ def _connected(read_deleted: str) -> sqlalchemy.Select:
             (IPS, models.FixedIp, sqlalchemy.and_(IPS.c.virtual_interface_id == VIFS.c.id,
                                                   IPS.c.instance_uuid == VIFS.c.instance_uuid))):
         joined = joined.outerjoin(table, sqlalchemy.and_(criterion, *visible(model, None, read_deleted)))
-    columns += [caches.c.network_info.label("cached"), IPS.c.address.label("address")]
+    columns += [instances.c.uuid.label("uuid"), caches.c.network_info.label("cached"), IPS.c.address.label("address")]
     return sqlalchemy.select(*columns).select_from(joined).where(
-        instances.c.uuid == sqlalchemy.bindparam("wanted")).order_by(VIFS.c.id, IPS.c.id)
+        instances.c.uuid.in_(sqlalchemy.bindparam("wanted", expanding=True))).order_by(VIFS.c.id, IPS.c.id)
 
 
 def _named(row: dict[str, Any], table: str) -> dict[str, Any]:

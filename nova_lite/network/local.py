@@ -3,7 +3,7 @@
 import ipaddress
 import secrets
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from oslo_config import cfg
@@ -184,10 +184,21 @@ class LocalNetworkAPI(NetworkAPI):
     def _addresses_of(self, context: RequestContext, instance_uuid: str) -> list[dict[str, Any]]:
         return context.services.db.fixed_ip_get_by_instance(context.elevated(), instance_uuid)
 
+    def heal_info_caches(self, context: RequestContext, instances: Sequence[Any]) -> None:
+        infos = self._network_infos(context, *(instance["uuid"] for instance in instances))
+        for instance_uuid, (info, before) in infos.items():
+            info_cache.save(context, instance_uuid, info, update_cells=False, before=before)
+
     def _network_info(self, context: RequestContext, instance_uuid: str) -> tuple[model.NetworkInfo, str | None]:
         """Return what an instance has, and the text of its info cache."""
-        interfaces, cached = context.services.db.virtual_interface_get_connected(context.elevated(), instance_uuid)
-        return model.NetworkInfo(vif_of(vif, vif["network"], vif["addresses"]) for vif in interfaces), cached
+        return self._network_infos(context, instance_uuid).get(instance_uuid, (model.NetworkInfo(), None))
+
+    def _network_infos(self, context: RequestContext,
+                       *instance_uuids: str) -> dict[str, tuple[model.NetworkInfo, str | None]]:
+        """Return the same of several that are there, in one query."""
+        found = context.services.db.virtual_interface_get_connected(context.elevated(), *instance_uuids)
+        return {instance_uuid: (model.NetworkInfo(vif_of(vif, vif["network"], vif["addresses"]) for vif in vifs), text)
+                for instance_uuid, (vifs, text) in found.items()}
 
     # -- hosts --
 

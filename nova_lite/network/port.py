@@ -1,7 +1,7 @@
 """What the rest of the project asks of a network service (compute specification §9.6, seams §4.5)."""
 
 import abc
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from nova_lite import exception
@@ -60,6 +60,10 @@ class NetworkAPI(abc.ABC):
     @abc.abstractmethod
     def get_instance_nw_info(self, context: RequestContext, instance: Any, conductor_api: Any = None) -> NetworkInfo:
         """Return what the instance has, and refresh its info cache here, without telling the cells above."""
+
+    @abc.abstractmethod
+    def heal_info_caches(self, context: RequestContext, instances: Sequence[Any]) -> None:
+        """Do the same for some instances, in as many questions however many they are."""
 
     @abc.abstractmethod
     def setup_networks_on_host(self, context: RequestContext, instance: Any, host: str | None = None,

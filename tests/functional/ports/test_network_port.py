@@ -4,6 +4,7 @@ import pytest
 
 from nova_lite import exception
 from nova_lite.objects import InstanceInfoCache
+from nova_lite.objects.network_model import NetworkInfo
 from tests.fixtures.one_cell import OneCell
 from tests.fixtures.openstack import NetworkService
 
@@ -80,6 +81,19 @@ def test_an_instance_gets_an_interface_on_every_network_of_everybody(cell, port,
         "10.1.0.0/24", "10.1.0.1", "9.9.9.9")
     assert (info[0]["network"]["label"], info[0]["address"][:8]) == ("first", "fa:16:3e")
     assert cached(cell, instance) == info == port.get_instance_nw_info(cell.context(), instance)
+
+
+def test_what_several_instances_have_is_cached_again(cell, port, networks):
+    networks.make("first", "10.1.0.0/24")
+    instances = [cell.instance() for _ in range(3)]
+    infos = [port.allocate_for_instance(cell.context(), instance) for instance in instances[:2]]
+    for instance in instances[:2]:
+        InstanceInfoCache(cell.admin(), instance_uuid=instance.uuid, network_info=NetworkInfo()).save(
+            update_cells=False)
+
+    port.heal_info_caches(cell.context(), instances)
+
+    assert [cached(cell, instance) for instance in instances] == [*infos, NetworkInfo()]
 
 
 def test_a_project_with_networks_of_its_own_gets_those(cell, port, networks):

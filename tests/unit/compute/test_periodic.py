@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 from nova_lite import exception, objects
-from nova_lite.compute import usage
+from nova_lite.compute import usage, watch
 from nova_lite.compute.manager import ANSWERS_SPREAD_S
 from nova_lite.concurrency import spawn
 from nova_lite.context import RequestContext
@@ -83,18 +83,20 @@ def test_guests_are_known_by_name_where_the_driver_knows_no_uuids(make_world):
 
 # --- Cached network info ---
 
-def test_C22_the_cache_of_one_idle_instance_is_healed_per_interval(world):
-    idle, busy = world.boot(), world.busy(world.boot(), task_states.PAUSING)
-    asked = []
-    get_info = world.services.network_api.get_instance_nw_info
-    world.services.network_api.get_instance_nw_info = lambda context, instance, **kwargs: (
-        asked.append(instance.uuid), get_info(context, instance))[1]
-    for _ in range(4):
+def test_C22_the_caches_of_idle_instances_are_healed_in_batches(world, monkeypatch):
+    monkeypatch.setattr(watch, "HEALED_AT_ONCE", 2)
+    idle = [world.boot() for _ in range(4)]
+    world.busy(world.boot(), task_states.PAUSING)
+    passes = []
+    world.services.network_api.heal_info_caches = lambda context, instances: passes.append(
+        [instance.uuid for instance in instances])
+
+    for _ in range(3):
         world.compute._heal_instance_info_cache(world.context)
         world.clock.advance(61)
-    assert set(asked) == {idle.uuid}
-    assert busy.uuid not in asked
-    assert len(asked) >= 2
+
+    assert all(len(healed) <= 2 for healed in passes)
+    assert sorted(uuid for healed in passes for uuid in healed) == sorted(instance.uuid for instance in idle)
 
 
 # --- Bandwidth ---

@@ -151,8 +151,9 @@ class Builder:
         block_device_info = self._block_devices.prepare(context, instance, bdms)
         here.update(context, instance, task_state=task_states.SPAWNING,
                     expected_task_state=task_states.BLOCK_DEVICE_MAPPING)
-        here.driver.spawn(context, instance, image_meta, files, request.admin_password,
-                          here.for_driver(network_info), block_device_info)
+        with here.in_hand(instance):
+            here.driver.spawn(context, instance, image_meta, files, request.admin_password,
+                              here.for_driver(network_info), block_device_info)
         access_ips = self._access_ips(instance, network_info) if request.is_first_time else {}
         here.update(context, instance, power_state=here.power_state(instance), vm_state=vm_states.ACTIVE,
                     task_state=None, launched_at=here.clock.utcnow(), expected_task_state=task_states.SPAWNING,

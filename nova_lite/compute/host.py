@@ -42,6 +42,7 @@ class ComputeHost:
         self.locks = InstanceLocks()
         self.trackers = ResourceTrackers(self)
         self.driver: Any = None
+        self._in_hand: dict[str, objects.Instance] = {}
 
     def admin_context(self, read_deleted: str = "no") -> RequestContext:
         """Return an administrator's context that belongs to this cell."""
@@ -69,6 +70,22 @@ class ComputeHost:
         self.conductor.save(context, instance, **changes)
         self.trackers.update_usage(context, instance)
         return instance
+
+    @contextlib.contextmanager
+    def in_hand(self, instance: objects.Instance) -> Iterator[None]:
+        """Have `update_by_uuid` change this very object meanwhile, which need not be read again for each change.
+
+        Expects the instance's lock, and nothing unsaved in the object.
+        """
+        self._in_hand[instance.uuid] = instance
+        try:
+            yield
+        finally:
+            del self._in_hand[instance.uuid]
+
+    def update_by_uuid(self, context: RequestContext, uuid: str, **changes: Any) -> objects.Instance:
+        """Change an instance as `update` does and return it; raises InstanceNotFound."""
+        return self.update(context, self._in_hand.get(uuid) or self.load(context, uuid), **changes)
 
     def power_state(self, instance: Any) -> int:
         """Return the guest's power state at the hypervisor, NOSTATE when it has no such guest."""

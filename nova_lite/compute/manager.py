@@ -579,8 +579,7 @@ class ComputeManager(manager.SchedulerDependentManager):
 
     def _instance_update(self, context: RequestContext, instance_uuid: str, **kwargs: Any) -> dict[str, Any]:
         """Change an instance by uuid (LocalConductor.save), seen by its node's tracker; returns the updated row."""
-        here = self.compute_host
-        return here.update(context, here.load(context, instance_uuid), **kwargs).to_legacy_dict()
+        return self.compute_host.update_by_uuid(context, instance_uuid, **kwargs).to_legacy_dict()
 
     # --- Periodic tasks ---
 

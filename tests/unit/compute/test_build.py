@@ -226,3 +226,22 @@ def test_an_instance_deleted_during_its_spawn_leaves_no_guest(world):
         run(world, instance)
 
     assert world.guest(instance) is None
+
+
+def test_what_a_driver_tells_of_a_build_does_not_hide_that_it_was_overtaken(world):
+    instance = world.create()
+    driver = world.compute.driver
+    spawn = driver.spawn
+
+    def overtaken_meanwhile(*args, **kwargs):
+        world.db.instance_update(world.context, instance.uuid, {"task_state": task_states.DELETING})
+        world.compute.virtapi.instance_update(world.context, instance.uuid, {"progress": 50})
+        spawn(*args, **kwargs)
+
+    driver.spawn = overtaken_meanwhile
+
+    run(world, instance)
+
+    after = world.reload(instance)
+    assert (after.task_state, after.vm_state, after.progress) == (task_states.DELETING, vm_states.BUILDING, 50)
+    assert "create.end" not in world.notifier.events()

@@ -37,6 +37,25 @@ def test_a_build_takes_25_round_trips_at_most(world, statements):
     assert len(statements) <= 25, statements
 
 
+def test_what_a_driver_tells_of_a_build_takes_one_round_trip_each(world, statements):
+    driver, told = world.compute.driver, []
+    spawn = driver.spawn
+
+    def telling(context, instance, *args):
+        statements.clear()
+        for percent in (25, 50, 75):
+            answer = world.compute.virtapi.instance_update(context, instance["uuid"], {"progress": percent})
+            told.append((answer["progress"], len(statements)))
+        spawn(context, instance, *args)
+
+    driver.spawn = telling
+
+    instance = world.boot()
+
+    assert told == [(25, 1), (50, 2), (75, 3)]
+    assert (instance.progress, instance.vm_state) == (75, vm_states.ACTIVE)
+
+
 @pytest.mark.parametrize(("method", "task_state", "at_most"), [
     ("pause_instance", task_states.PAUSING, 8), ("reboot_instance", task_states.REBOOTING, 8),
     ("stop_instance", task_states.POWERING_OFF, 8)])

@@ -1,5 +1,6 @@
 """Saving an instance that nobody has changed since it was read: one statement, since its row is known."""
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -8,7 +9,7 @@ import sqlalchemy
 from nova_lite.db import models
 from nova_lite.db.instances import INSTANCES, REPLICATED, clean_columns
 from nova_lite.db.operations import Part, operation
-from nova_lite.db.store import own_project, visible
+from nova_lite.db.store import naive, own_project, visible
 from nova_lite.objects import task_states
 
 # A change of the host name may have to be unique, and where an instance is in deletion is instance_destroy's.
@@ -35,11 +36,11 @@ class InstanceSaves(Part):
         columns = {**clean_columns(dict(values)), "revision": revision + 1}
         with self.store.writer(context) as session:
             columns.setdefault("updated_at", session.now)
-            if not session.update_rows(
-                    models.Instance, INSTANCES.c.uuid == uuid, INSTANCES.c.revision == revision,
-                    *visible(models.Instance, context), *own_project(models.Instance, context),
-                    *_is_one_of(INSTANCES.c.task_state, expected_task_state),
-                    *_is_one_of(INSTANCES.c.vm_state, expected_vm_state), **columns):
+            statement = _update(context.read_deleted, _as_set(expected_task_state), _as_set(expected_vm_state))
+            if own := own_project(models.Instance, context):
+                statement = statement.where(*own)
+            written = {name: naive(value) for name, value in columns.items()}
+            if not session.execute(statement, {**written, "uuid_read": uuid, "revision_read": revision}).rowcount:
                 return None
             told = REPLICATED.intersection(columns)
             if replicate and told and self.db.has_parents(context):
@@ -47,7 +48,24 @@ class InstanceSaves(Part):
         return columns
 
 
-def _is_one_of(column: Any, states: Iterable[str | None] | None) -> tuple[Any, ...]:
+def _as_set(states: Iterable[str | None] | None) -> frozenset[str | None] | None:
+    return None if states is None else frozenset(states)
+
+
+# There are as many as sets of states that actions expect. Putting one together takes longer than running it.
+@functools.lru_cache(maxsize=256)
+def _update(read_deleted: str, expected_task_states: frozenset[str | None] | None,
+            expected_vm_states: frozenset[str | None] | None) -> sqlalchemy.Update:
+    """Return the statement; what it sets, ``uuid_read`` and ``revision_read`` are its parameters."""
+    return sqlalchemy.update(INSTANCES).where(
+        INSTANCES.c.uuid == sqlalchemy.bindparam("uuid_read"),
+        INSTANCES.c.revision == sqlalchemy.bindparam("revision_read"),
+        *visible(models.Instance, None, read_deleted),
+        *_is_one_of(INSTANCES.c.task_state, expected_task_states),
+        *_is_one_of(INSTANCES.c.vm_state, expected_vm_states))
+
+
+def _is_one_of(column: Any, states: frozenset[str | None] | None) -> tuple[Any, ...]:
     if states is None:
         return ()
     allowed = set(states)

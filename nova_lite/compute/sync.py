@@ -89,19 +89,23 @@ class PowerSync:
         context = self._here.admin_context()
         uuid = event.get_instance_uuid()
         try:
-            instance = self._here.load(context, uuid)
-            if instance.task_state is not None:
-                LOG.debug("Event of instance %s belongs to its task %s", uuid, instance.task_state)
-                return
-            now = self._here.power_state(instance)
-            if now != told:
-                LOG.debug("Dropping a late event of instance %s: told %s, found %s", uuid, told, now)
-                return
-            self.sync(context, uuid, now, wait_s=0)
+            with self._here.locks.hold(uuid, timeout_s=0):
+                self._handle(context, uuid, told)
         except TimeLimitExceeded:
             LOG.debug("Instance %s is worked on; the next comparison of power states sees to its event", uuid)
         except exception.InstanceNotFound:
             LOG.debug("Ignoring an event of instance %s, which is not ours or gone", uuid)
+
+    def _handle(self, context: RequestContext, uuid: str, told: int) -> None:
+        instance = self._here.load(context, uuid)
+        if instance.task_state is not None:
+            LOG.debug("Event of instance %s belongs to its task %s", uuid, instance.task_state)
+            return
+        now = self._here.power_state(instance)
+        if now != told:
+            LOG.debug("Dropping a late event of instance %s: told %s, found %s", uuid, told, now)
+            return
+        self._reconcile(context, instance, now)
 
     def sync(self, context: RequestContext, uuid: str, state: int, wait_s: float | None = None) -> None:
         """Reconcile one instance with its guest's power state.
@@ -109,14 +113,16 @@ class PowerSync:
         Raises InstanceNotFound, TimeLimitExceeded when the instance is not free within `wait_s`.
         """
         with self._here.locks.hold(uuid, timeout_s=wait_s):
-            instance = self._here.load(context, uuid)
-            if instance.host != self._here.name or instance.task_state is not None:
-                return
-            if instance.power_state != state:
-                state = self._here.power_state(instance)  # the bulk answer may be older than the last action
-            if instance.power_state != state:
-                self._here.update(context, instance, power_state=state, expected_task_state=None)
-            self._act(context, instance, state)
+            self._reconcile(context, self._here.load(context, uuid), state)
+
+    def _reconcile(self, context: RequestContext, instance: objects.Instance, state: int) -> None:
+        if instance.host != self._here.name or instance.task_state is not None:
+            return
+        if instance.power_state != state:
+            state = self._here.power_state(instance)  # the bulk answer may be older than the last action
+        if instance.power_state != state:
+            self._here.update(context, instance, power_state=state, expected_task_state=None)
+        self._act(context, instance, state)
 
     def _act(self, context: RequestContext, instance: objects.Instance, state: int) -> None:
         if instance.vm_state == vm_states.ACTIVE:

@@ -129,6 +129,7 @@ def test_an_event_never_waits_for_an_action_in_progress(world, task_state):
         spawn(event, world, instance, virtevent.EVENT_LIFECYCLE_STOPPED).wait(10)
 
     assert world.compute_api.calls == []
+    assert world.reload(instance).power_state == power_state.RUNNING
 
 
 def test_an_event_of_an_unknown_guest_is_ignored(world):

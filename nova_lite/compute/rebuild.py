@@ -133,8 +133,9 @@ class Rebuilder:
             block_device_info = self._take_down(context, instance, network_info, keep_guest=request.recreate)
             here.update(context, instance, task_state=task_states.REBUILD_SPAWNING,
                         expected_task_state=task_states.REBUILD_BLOCK_DEVICE_MAPPING)
-            here.driver.spawn(context, instance, image_meta, files, request.new_pass, network_info=network_info,
-                              block_device_info=block_device_info)
+            with here.in_hand(instance):
+                here.driver.spawn(context, instance, image_meta, files, request.new_pass, network_info=network_info,
+                                  block_device_info=block_device_info)
             self._settle(context, instance, was_stopped)
 
     def _take_down(self, context: RequestContext, instance: objects.Instance, network_info: Any, *,

@@ -116,6 +116,10 @@ class Rpc:
             raise exception.ConfigurationError(reason=f"transport URL: {errors.one_line(error)}") from None
         if (url or self._conf.transport_url).startswith("memory:"):
             return Line(transport)
+        if (url or self._conf.transport_url).startswith("rabbit:"):
+            from nova_lite.rpc import connections  # brings the library's driver, which others do without
+
+            connections.mend(transport)
         size = self._conf.oslo_messaging_rabbit.rpc_conn_pool_size
         return Line(transport, callers=concurrency.Pool("rpc-caller", size, queue_size=_WAITING_PER_BROKER),
                     casters=concurrency.Pool("rpc-caster", size, queue_size=_WAITING_PER_BROKER))

@@ -98,13 +98,18 @@ def updates_of(bench, uuid):
             if found == uuid and "host" in updates]
 
 
-def test_instances_follow_their_vms_out_of_a_host_in_maintenance(make_pool, make_bench):
+def aggregate_with_a_guest(make_pool, make_bench):
+    """Return a pool, the drivers of its two hosts, which are an aggregate, and an instance on the first."""
     pool = make_pool()
     first, second = manage(make_bench, pool, 0), manage(make_bench, pool, 1)
     first.conf.set_override("host", "compute-1")
     Aggregate(first.compute, **{"compute-1": first.vmops._session.host_uuid,
                                 "compute-2": second.vmops._session.host_uuid})
-    instance = first.spawn()
+    return pool, first, second, first.spawn()
+
+
+def test_instances_follow_their_vms_out_of_a_host_in_maintenance(make_pool, make_bench):
+    _, first, second, instance = aggregate_with_a_guest(make_pool, make_bench)
     try:
         assert first.driver.host_maintenance_mode("compute-1", True) == "on_maintenance"
     finally:
@@ -125,12 +130,7 @@ def test_defect_28_a_vm_that_a_later_host_takes_counts_as_moved(make_pool, make_
 
 
 def test_a_host_that_cannot_take_a_vm_is_not_tried_and_its_service_hears_nothing(make_pool, make_bench):
-    pool = make_pool()
-    first, second = manage(make_bench, pool, 0), manage(make_bench, pool, 1)
-    first.conf.set_override("host", "compute-1")
-    Aggregate(first.compute, **{"compute-1": first.vmops._session.host_uuid,
-                                "compute-2": second.vmops._session.host_uuid})
-    instance = first.spawn()
+    pool, first, second, instance = aggregate_with_a_guest(make_pool, make_bench)
     pool.control.fail("VM.assert_can_migrate", error=["VM_HAS_PCI_ATTACHED", "vm"])
     try:
         with pytest.raises(exception.NoValidHost):

@@ -11,6 +11,7 @@ import pytest
 from nova_lite import context, exception
 from nova_lite.image.local import LocalImageAPI
 from nova_lite.virt.xenapi.images import Images, qemu_img
+from tests.fixtures import tampering
 from tests.fixtures.clock import FakeClock
 from tests.fixtures.services import load_conf
 from tests.fixtures.xen_bench import MIB, Bench, Compute, content_of_image, disk_digest, make_instance, vbds
@@ -63,21 +64,11 @@ def root_digest(bench, instance, size_b):
 
 
 def overwrite(path):
-    with path.open("r+b") as file:
-        file.seek(MIB // 2)
-        file.write(b"something else")
-
-
-def overwrite_secretly(path):
-    before = path.stat()
-    overwrite(path)
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    tampering.overwrite(path, b"something else", MIB // 2)
 
 
 def replace(path):
-    other = path.with_name("other")
-    other.write_bytes(content_of_image()[::-1])
-    other.replace(path)
+    tampering.replace(path, content_of_image()[::-1])
 
 
 def replace_by_link(path):
@@ -93,7 +84,7 @@ def record_of_what_was(path):
 
 CHANGES = {
     "overwritten": overwrite,
-    "overwritten and dated back": overwrite_secretly,
+    "overwritten and dated back": lambda path: tampering.overwrite_secretly(path, b"something else", MIB // 2),
     "truncated": lambda path: os.truncate(path, MIB // 2),
     "grown": lambda path: os.truncate(path, 2 * MIB),
     "replaced": replace,

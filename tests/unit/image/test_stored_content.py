@@ -8,6 +8,7 @@ import pytest
 
 from nova_lite import context, exception
 from nova_lite.image.local import LocalImageAPI
+from tests.fixtures import tampering
 from tests.fixtures.clock import FakeClock
 from tests.fixtures.services import load_conf
 
@@ -37,24 +38,6 @@ def path(tmp_path, image_id):
     return found
 
 
-def overwrite(path):
-    with path.open("r+b") as file:
-        file.write(b"WHAT")
-
-
-def overwrite_secretly(path):
-    before = path.stat()
-    overwrite(path)
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-
-
-def replace(path):
-    other = path.with_name("other")
-    other.write_bytes(CONTENT.upper())
-    os.utime(other, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
-    other.replace(path)
-
-
 def forge(**changes):
     def act(path):
         record = path.with_name(path.name + ".verified")
@@ -67,11 +50,11 @@ def garble(path):
 
 
 CHANGES = {
-    "overwritten": overwrite,
-    "overwritten and dated back": overwrite_secretly,
+    "overwritten": lambda path: tampering.overwrite(path, b"WHAT"),
+    "overwritten and dated back": lambda path: tampering.overwrite_secretly(path, b"WHAT"),
     "truncated": lambda path: os.truncate(path, 3),
     "grown": lambda path: os.truncate(path, 1000),
-    "replaced": replace,
+    "replaced": lambda path: tampering.replace(path, CONTENT.upper()),
     "only touched": os.utime,
     "linked elsewhere": lambda path: os.link(path, path.with_name("link")),
     "recorded with another checksum": forge(value="0" * 64),
@@ -115,7 +98,7 @@ def test_who_hashed_a_content_has_it_recorded_again(images, image_id, path):
 
 def test_nothing_is_recorded_of_a_content_that_changed_while_it_was_hashed(images, image_id, path):
     with images.open(ADMIN, image_id) as content:
-        overwrite(path)
+        tampering.overwrite(path, b"WHAT")
         content.note_verified()
 
     with images.open(ADMIN, image_id) as content:

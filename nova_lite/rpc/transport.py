@@ -77,6 +77,7 @@ class Rpc:
     def notifier(self, publisher_id: str) -> oslo_messaging.Notifier:
         """oslo.messaging's notifier on the cell's own broker."""
         transport = oslo_messaging.get_notification_transport(self._conf)
+        _mend(transport)
         return oslo_messaging.Notifier(transport, publisher_id, retry=0)
 
     def raw_transport(self, url: str | None = None) -> Any:
@@ -116,10 +117,7 @@ class Rpc:
             raise exception.ConfigurationError(reason=f"transport URL: {errors.one_line(error)}") from None
         if (url or self._conf.transport_url).startswith("memory:"):
             return Line(transport)
-        if (url or self._conf.transport_url).startswith("rabbit:"):
-            from nova_lite.rpc import connections  # brings the library's driver, which others do without
-
-            connections.mend(transport)
+        _mend(transport)
         size = self._conf.oslo_messaging_rabbit.rpc_conn_pool_size
         return Line(transport, callers=concurrency.Pool("rpc-caller", size, queue_size=_WAITING_PER_BROKER),
                     casters=concurrency.Pool("rpc-caster", size, queue_size=_WAITING_PER_BROKER))
@@ -128,3 +126,10 @@ class Rpc:
         if self._arguments is None:
             self._arguments = serializer.argument_serializer()
         return self._arguments
+
+
+def _mend(transport: Any) -> None:
+    if transport._driver._url.transport == "rabbit":
+        from nova_lite.rpc import connections  # brings the library's driver, which others do without
+
+        connections.mend(transport)

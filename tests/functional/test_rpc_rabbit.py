@@ -187,6 +187,8 @@ def test_a_connection_that_broke_off_in_a_message_is_made_anew(rabbit):
         assert not connection.connection.connected
 
         messaging.client("news").cast(context.RequestContext("u"), "told", fanout=True)
+        with messaging.notifier("compute.h1").transport._driver._get_connection() as lent:
+            assert type(lent.connection) is type(connection)
 
 
 def test_a_wrong_password_is_told_in_one_line_that_does_not_show_it(caller, rabbit):
